@@ -26,7 +26,7 @@
 
 /* Hands a pointer over: yields its value and leaves NULL, so that HP_CLEANUP then frees nothing. */
 #define HP_TAKE(pointer)                                                                           \
-    ({                                                                                             \
+    __extension__({                                                                                     \
         __typeof__(pointer) hp_take_value_ = (pointer);                                            \
         (pointer) = NULL;                                                                          \
         hp_take_value_;                                                                            \
