@@ -226,7 +226,7 @@ struct hp_load {
     int64_t since_ms;     /* LIST: stop at groups created before; 0: none */
     int64_t after_run_at_ms; /* SIDES cursor */
     uint64_t after_first;    /* SIDES cursor */
-    struct hp_bin text;      /* SESSION: id; BACKUP: path */
+    struct hp_bin text;      /* SESSION: id; BACKUP: path; owned (hp_load_set_text) */
     struct hp_id_span *spans; /* GROUPS, TASKS; owned by the load (heap) */
     uint32_t span_count;
     uint32_t bytes_max; /* about this much in the answer */
@@ -283,6 +283,8 @@ struct hp_loaded {
 struct hp_loaded *hp_loaded_new(struct hp_load *load);
 void hp_loaded_free(struct hp_loaded *loaded); /* frees the load, too; NULL is fine */
 struct hp_load *hp_load_new(enum hp_load_kind kind);
+/* Sets `text` to a copy on the heap, which the load owns and frees. */
+void hp_load_set_text(struct hp_load *load, const void *data, size_t size);
 void hp_load_free(struct hp_load *load);
 
 /* ------------------------------------------------------------------ records: recovery at start */
