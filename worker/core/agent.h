@@ -71,7 +71,7 @@ enum hp_agent_effect_kind {
     HP_AGENT_CLOSE,        /* close the connection (text: why); no answer is expected */
     HP_AGENT_RUN,          /* start a command: answered by EXEC_STARTED/ENDED */
     HP_AGENT_CALL,         /* give calls to a function child */
-    HP_AGENT_KILL,         /* send `signal` to the group of the run `key` */
+    HP_AGENT_KILL,         /* signal the run `key`: see below */
     HP_AGENT_RECALL,       /* take unclaimed calls back from a function child: EXEC_HANDED_BACK */
     HP_AGENT_FOLLOW,       /* pass on the output of `key` (on): kept output first, then as it comes */
     HP_AGENT_SET_DEADLINE, /* dead-man's switch: at `deadline_ms` kill all runs with `fence` */
@@ -88,19 +88,25 @@ enum hp_agent_log_level {
     HP_AGENT_LOG_DEBUG,
 };
 
+#define HP_AGENT_NO_CHILD UINT32_MAX
+
 /*
- * A command to start. The pointers are valid until hp_agent_effects_clear, but stdin_data until the
- * run has ended (EXEC_ENDED) or the agent is freed.
+ * A command to start. The views are valid until the run has ended (EXEC_ENDED), the struct itself
+ * until hp_agent_effects_clear.
  */
 struct hp_agent_command {
     uint64_t key; /* names the run in all later effects and events; never 0, never reused */
     uint64_t id;
     uint64_t epoch;
+    uint64_t array_index;
     uint32_t attempt;
-    uint32_t cpus;           /* slots it takes */
-    const char *const *argv; /* ends with NULL; at least one */
-    const char *const *env;  /* KEY=VALUE, ends with NULL; the task's own, and HOSTPOOL_... */
-    const char *cwd;         /* NULL: the worker's default */
+    uint32_t cpus; /* slots it takes */
+    const struct hp_str *argv;
+    uint32_t argv_count;     /* at least one */
+    struct hp_bin argv_more; /* further arguments, each ended by a NUL byte */
+    const struct hp_str *env; /* KEY=VALUE */
+    uint32_t env_count;
+    struct hp_str cwd; /* empty: the worker's default */
     struct hp_bin stdin_data;
     uint64_t output_cap_bytes; /* of stdout, and of stderr */
     uint64_t mem_bytes;        /* 0: no limit asked */
@@ -116,15 +122,19 @@ struct hp_agent_call {
     uint64_t array_index;
     uint32_t attempt;
     uint32_t function_index; /* into hp_agent_config.functions */
-    struct hp_bin payload;
-    bool has_array_index;
+    struct hp_bin payload;   /* of any size up to the blob limit */
     bool fence; /* as in hp_agent_command */
 };
 
+/*
+ * KILL of a command: `signal` to its group. KILL of a call must never hit another one: if `key` has
+ * not begun it is taken back (HANDED_BACK); if it runs, everything behind it is taken back first and
+ * then the child is signalled; if it has ended, nothing is done.
+ */
 struct hp_agent_effect {
     enum hp_agent_effect_kind kind;
     uint64_t key;                           /* KILL, FOLLOW */
-    uint32_t child;                         /* CALL, RECALL: 0 .. slots-1 */
+    uint32_t child; /* CALL, RECALL: 0 .. slots-1; KILL: NO_CHILD for a command */
     int signal;                             /* KILL */
     bool on;                                /* FOLLOW */
     enum hp_agent_log_level level;          /* LOG */
@@ -143,9 +153,10 @@ enum hp_agent_event_kind {
     HP_AGENT_EXEC_STARTED,     /* a command runs: key, pid */
     HP_AGENT_EXEC_OUTPUT,      /* output of a followed command: key, stream, offset, out */
     HP_AGENT_EXEC_ENDED,       /* a command ended, or could not be started */
-    HP_AGENT_EXEC_RESULT,      /* a call returned */
-    HP_AGENT_EXEC_CHILD_DIED,  /* a function child died; key: the call it was in, or 0 */
+    HP_AGENT_EXEC_RESULT,      /* a call ended: outcome */
     HP_AGENT_EXEC_HANDED_BACK, /* a call came back unclaimed: it never ran */
+    HP_AGENT_EXEC_CHILD_UP,    /* a function child takes calls from now on (all are down at start) */
+    HP_AGENT_EXEC_CHILD_DOWN,  /* it takes none; all its calls were ended or handed back before */
 };
 
 /* What a function's return means. */
@@ -156,21 +167,21 @@ enum hp_agent_outcome {
     HP_AGENT_OUTCOME_RETRY,       /* an error, and a retry is wanted after retry_ms */
     HP_AGENT_OUTCOME_TOO_BIG,     /* the result is over the cap */
     HP_AGENT_OUTCOME_NO_FUNCTION, /* the child does not know the function */
+    HP_AGENT_OUTCOME_DIED,        /* the child died in this call: signal or exit_code, oom, fenced */
 };
 
 /*
  * What the executor saw. All views are only read during the call. Of one child, results come in the
- * order of its calls; a CHILD_DIED comes behind the results it had stored and before the HANDED_BACK
- * of what it had not claimed. Every key that was given out ends in exactly one ENDED, RESULT,
- * CHILD_DIED or HANDED_BACK.
+ * order of its calls; calls that come back together come last one first. Every key that was given out
+ * ends in exactly one ENDED, RESULT or HANDED_BACK.
  */
 struct hp_agent_event {
     enum hp_agent_event_kind kind;
     uint64_t key;
-    uint32_t child; /* CHILD_DIED */
+    uint32_t child; /* CHILD_UP, CHILD_DOWN */
     uint32_t pid;   /* STARTED */
 
-    /* ENDED, CHILD_DIED: how. At most one of start_errno, signal is not 0. */
+    /* ENDED, RESULT with DIED: how. At most one of start_errno, signal is not 0. */
     uint32_t start_errno; /* ENDED: could not be started */
     uint32_t signal;
     int32_t exit_code;
@@ -179,20 +190,20 @@ struct hp_agent_event {
     bool out_truncated;
     bool err_truncated;
     struct hp_bin out; /* ENDED: kept stdout; OUTPUT: the bytes; RESULT: the result */
-    struct hp_bin err; /* ENDED: kept stderr; CHILD_DIED: its last stderr */
+    struct hp_bin err; /* ENDED: kept stderr */
     uint64_t out_size; /* ENDED: bytes written in all */
     uint64_t err_size;
 
     /* RESULT */
     enum hp_agent_outcome outcome;
     uint64_t retry_ms;
-    struct hp_str error;
+    struct hp_str error; /* for people; DIED: its last stderr. ENDED: why it was not started */
 
     /* OUTPUT */
     uint32_t stream; /* 1: stdout, 2: stderr */
     uint64_t offset;
 
-    /* ENDED, RESULT, CHILD_DIED: 0 where not known */
+    /* ENDED, RESULT: 0 where not known */
     uint64_t run_us;
     uint64_t utime_us;
     uint64_t stime_us;
