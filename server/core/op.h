@@ -242,6 +242,7 @@ struct hp_loaded_group {
     struct hp_bin options;
     struct hp_bin pack; /* only for HP_LOAD_GROUPS; else empty */
     uint32_t pack_size;
+    bool damaged; /* its stored bytes failed their digest: session, options and pack are empty */
 };
 
 struct hp_loaded_task {
@@ -274,7 +275,7 @@ struct hp_loaded {
     bool found;         /* SESSION */
     struct hp_bin state;/* SESSION */
     bool more;          /* cut: LANE go on at next_segment; TASKS: ids from `next` on are missing; */
-    uint64_t next;      /* TASKS: first id that was not answered; LIST: pass as before */
+    uint64_t next;      /* TASKS, GROUPS: first id that was not answered; LIST: pass as before */
     uint64_t figures[4];/* BACKUP: tasks, bytes; CHECK: rows checked, problems */
     struct hp_arena arena;
     struct hp_loaded *next_loaded;
