@@ -34,6 +34,11 @@ struct hp_conn_handlers {
     void (*on_open)(struct hp_conn *conn, void *context);
     /* New bytes are in hp_conn_input(). Required. */
     void (*on_bytes)(struct hp_conn *conn, void *context);
+    /*
+     * The peer has shut its end: no more input comes, what is queued can still be written. The owner
+     * then calls hp_conn_close(). NULL: the connection ends by itself, "closed by the peer".
+     */
+    void (*on_eof)(struct hp_conn *conn, void *context);
     /* The output went over output_high_bytes, or back to half of it. May be NULL. */
     void (*on_level)(struct hp_conn *conn, bool over, void *context);
     /* The end, once. `reason` is a sentence part for logs, valid during the call. Required. */
