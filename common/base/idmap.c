@@ -21,7 +21,7 @@
 
 #define CAPACITY_MIN 16u
 #define CAPACITY_MAX (UINT32_C(1) << 31)
-#define MOVE_STEPS 16u
+#define MOVE_STEPS 32u
 
 void hp_idmap_init(struct hp_idmap *map, uint64_t seed)
 {
@@ -151,6 +151,13 @@ static enum hp_err make_room(struct hp_idmap *map)
 
 static void maybe_shrink(struct hp_idmap *map)
 {
+    if (map->table.count + map->old.count == 0 && map->table.capacity > CAPACITY_MIN * 4) {
+        hp_free(map->table.slots);
+        hp_free(map->old.slots);
+        map->table = (struct hp_idmap_table){0};
+        map->old = (struct hp_idmap_table){0};
+        return;
+    }
     if (map->old.capacity == 0 && map->table.capacity > CAPACITY_MIN &&
         map->table.count < map->table.capacity / 8) {
         (void)start_resize(map, map->table.capacity / 2); /* keeping the larger one is fine */

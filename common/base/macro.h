@@ -26,14 +26,21 @@
 
 /* Hands a pointer over: yields its value and leaves NULL, so that HP_CLEANUP then frees nothing. */
 #define HP_TAKE(pointer)                                                                           \
-    __extension__({                                                                                     \
+    __extension__({                                                                                \
         __typeof__(pointer) hp_take_value_ = (pointer);                                            \
         (pointer) = NULL;                                                                          \
         hp_take_value_;                                                                            \
     })
 
-/* The caller must look at the result. Cast to void, with the reason beside it, to ignore one. */
+/* The caller must look at the result; HP_IGNORE is the way out (a cast to void does not do). */
 #define HP_MUST_CHECK __attribute__((warn_unused_result))
+
+/* Ignores the result of a HP_MUST_CHECK function; write the reason beside it. */
+#define HP_IGNORE(expression)                                                                      \
+    do {                                                                                           \
+        __auto_type hp_ignored_ = (expression);                                                    \
+        (void)hp_ignored_;                                                                         \
+    } while (0)
 
 /* printf-like function: index of the format and of the first argument, counted from 1. */
 #define HP_PRINTF(format_index, first_index)                                                       \

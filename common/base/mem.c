@@ -53,10 +53,11 @@ void *hp_alloc(size_t size)
 
 void *hp_calloc(size_t count, size_t size)
 {
-    if (must_fail()) {
+    size_t bytes = 0;
+    if (__builtin_mul_overflow(count, size, &bytes) || must_fail()) {
         return NULL;
     }
-    return count > 0 && size > 0 ? calloc(count, size) : calloc(1, 1); /* calloc checks overflow */
+    return calloc(1, bytes > 0 ? bytes : 1);
 }
 
 void *hp_alloc_array(size_t count, size_t size)

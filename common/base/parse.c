@@ -301,7 +301,8 @@ char *hp_format_size_human(char *out, size_t out_size, uint64_t size_bytes)
     for (size_t i = 0; i + 1 < HP_COUNT_OF(size_units); i++) {
         uint64_t factor = size_units[i].factor;
         if (size_bytes >= factor) {
-            uint64_t tenths = size_bytes / factor * 10 + size_bytes % factor * 10 / factor;
+            uint64_t rest = size_bytes % factor;
+            uint64_t tenths = size_bytes / factor * 10 + (rest * 10 + factor / 2) / factor;
             (void)snprintf(out, out_size, "%llu.%llu %siB", (unsigned long long)(tenths / 10),
                            (unsigned long long)(tenths % 10), size_units[i].name);
             return out;
