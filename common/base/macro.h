@@ -38,7 +38,7 @@
 /* Ignores the result of a HP_MUST_CHECK function; write the reason beside it. */
 #define HP_IGNORE(expression)                                                                      \
     do {                                                                                           \
-        __auto_type hp_ignored_ = (expression);                                                    \
+        __typeof__(expression) hp_ignored_ = (expression);                                         \
         (void)hp_ignored_;                                                                         \
     } while (0)
 
