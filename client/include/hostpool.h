@@ -48,11 +48,11 @@ extern "C" {
 #define HP_VERSION_MINOR 1
 #define HP_VERSION_PATCH 0
 
-/* Limits of the wire that a caller meets. */
-#define HP_LIMIT_INLINE_BYTES 65536 /* larger payloads and results travel as blobs, by themselves */
-#define HP_LIMIT_BLOB_BYTES 1073741824 /* largest payload or result */
-#define HP_LIMIT_NAME_BYTES 255 /* names of queues, tasks, functions, tags, keys */
-#define HP_LIMIT_ARRAY_TASKS 1000000 /* tasks of one hp_submit_array */
+/* Limits that a caller meets. */
+#define HP_PAYLOAD_INLINE_BYTES 65536   /* larger payloads and results travel as blobs, by themselves */
+#define HP_PAYLOAD_BYTES_MAX 1073741824 /* largest payload or result */
+#define HP_ARRAY_TASKS_MAX 1000000      /* tasks of one hp_submit_array */
+#define HP_SUBMIT_TASKS_MAX 16384       /* payloads of one hp_submit_async */
 
 /* Timeouts of blocking calls are in ms, 0 meaning "try once, do not wait". Two special values: */
 #define HP_TIMEOUT_DEFAULT (-1) /* the client's timeout_ms */
@@ -270,7 +270,7 @@ struct hp_options {
     bool at_most_once;        /* never run it a second time */
     enum hp_partition on_partition;
 
-    const char *ukey;         /* unique key: at most one live task of a queue has it; one task only */
+    const char *ukey;         /* unique key: at most one live task of a queue has it; one task */
     enum hp_conflict on_conflict;
     const char *ckey;         /* concurrency key: at most ckey_max tasks with it run at once */
     uint32_t ckey_max;        /* default 1 */
@@ -376,7 +376,7 @@ struct hp_client_options {
                                 HOSTPOOL_HOST, else "127.0.0.1:7741" */
     const char *token;       /* NULL: HOSTPOOL_TOKEN, else token_file */
     const char *token_file;  /* first line is the token. NULL: HOSTPOOL_TOKEN_FILE, else none */
-    const char *name;        /* program and version for the broker's operator; NULL: "libhostpool" */
+    const char *name;        /* program and version, for operators; NULL: "libhostpool" */
     const uint8_t *session;  /* 16 bytes that name the session, to go on with that of an earlier
                                 process; NULL: random. Only one client may use it at a time */
     uint32_t connect_timeout_ms; /* one attempt to connect and say hello; default 5,000 */

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the files of the engine share: its state, and the functions between them. Nothing outside
+ * client/ includes this.
+ *
+ * Submits: `submits` is the list of all messages not acknowledged, oldest first. Those before
+ * `unsent` were sent on this connection, the others were not.
+ * I1: numbers ascend along the list; a message without a number (0) is only followed by such.
+ * I2: next_number is one more than the highest number given out; the broker gets them without gaps.
+ * I3: a message without a number was certainly not applied by the broker.
+ */
+#ifndef HP_CLIENT_ENGINE_STATE_H
+#define HP_CLIENT_ENGINE_STATE_H
+
+#include "client/engine.h"
+#include "client/track.h"
+#include "common/base/arena.h"
+#include "common/base/buf.h"
+#include "common/base/idmap.h"
+#include "common/base/list.h"
+#include "common/base/rand.h"
+#include "proto/hp_msg.h"
+#include "proto/rpc.h"
+#include "proto/tokenizer.h"
+#include "proto/wire.h"
+
+/* Output is composed as long as less than this waits to be sent. */
+#define HP_ENGINE_OUT_BYTES (1u << 20)
+/* Limit of the output buffer; one frame above the former at most. */
+#define HP_ENGINE_OUT_BYTES_MAX (8u << 20)
+/* A submit message is closed at this size, so that it surely stays under the frame limit. */
+#define HP_SUBMIT_BODY_BYTES (768u << 10)
+/* Single-task calls that share a message: small enough for workers to begin early. */
+#define HP_SUBMIT_SHARE_TASKS 4096u
+#define HP_ENGINE_TEXT_BYTES 512
+
+enum hp_engine_phase {
+    HP_PHASE_IDLE,       /* no transport; the next attempt is at retry_at_ms */
+    HP_PHASE_CONNECTING, /* the shell connects */
+    HP_PHASE_HELLO,      /* hello is sent or being sent */
+    HP_PHASE_OPEN,
+};
+
+/* What a msgid stands for. */
+enum hp_pending_kind { HP_PENDING_SUBMIT_REPLY, HP_PENDING_CALL_REPLY };
+
+/* First member of what waits for a reply. */
+struct hp_pending_reply {
+    enum hp_pending_kind kind;
+    uint32_t msgid; /* 0: not sent on this connection */
+};
+
+/* One submit message. */
+struct hp_message {
+    struct hp_pending_reply pending;
+    struct hp_list link;
+    uint64_t number;     /* 0: none yet */
+    struct hp_buf body;  /* the pairs of params behind number and acked_up_to, encoded */
+    uint32_t pair_count; /* in body */
+    uint32_t count;      /* tasks */
+    bool payloads;       /* body holds an open or closed list of payloads */
+    bool closed;         /* takes no more tasks */
+    bool replayed;       /* sent on an earlier connection: the end of its tasks may have been missed */
+    uint32_t misorder_count;
+    size_t list_mark;
+    struct hp_piece *pieces;
+    uint32_t piece_count;
+    uint32_t piece_capacity;
+};
+
+/* A payload on its way to become a blob, and then a task. */
+struct hp_stage {
+    struct hp_list link;
+    struct hp_piece piece;
+    struct hp_bin options; /* encoded; owned */
+    const uint8_t *data;
+    uint8_t *owned; /* NULL: data is borrowed */
+    size_t size;
+    uint64_t blob; /* 0: not open yet */
+    size_t sent;   /* bytes given to blob.put calls */
+    uint32_t put_count; /* blob.put calls not answered */
+};
+
+/* The answer to a call. */
+struct hp_reply {
+    enum hp_status status;
+    const char *text; /* NUL-terminated */
+    uint64_t retry_after_ms;
+    const struct hp_wire_obj *result; /* with HP_STATUS_OK */
+    struct hp_bin frame;              /* whole, for keeping */
+};
+
+/* Takes the answer of a call, from inside feed. Never called after hp_call_abandon. */
+typedef void (*hp_call_done)(void *context, const struct hp_reply *reply);
+
+struct hp_call {
+    struct hp_pending_reply pending;
+    struct hp_list link;
+    uint64_t request;
+    enum hp_method method;
+    struct hp_buf params; /* encoded map */
+    hp_call_done done;
+    void *context;
+    void *user;
+    bool internal; /* dropped when the connection is lost, not repeated */
+};
+
+enum hp_item_kind { HP_ITEM_EVENT, HP_ITEM_SUBMITTED, HP_ITEM_TASKS };
+
+/* Something in the queue of events: one event, or a message that becomes many when it is read. */
+struct hp_item {
+    struct hp_list link;
+    enum hp_item_kind kind;
+    size_t size; /* what it counts against event_bytes */
+    struct hp_arena arena;
+    struct hp_event event; /* EVENT: all of it; SUBMITTED: the base */
+    /* SUBMITTED */
+    struct hp_piece *pieces; /* in the arena */
+    uint32_t piece_count;
+    uint32_t index; /* next task of pieces, or next entry of tasks */
+    /* TASKS: a frame with task_status entries */
+    struct hp_buf frame;
+    struct hp_wire *wire;
+    const struct hp_wire_obj *tasks;
+};
+
+struct hp_engine {
+    struct hp_engine_config config; /* strings owned */
+    uint8_t session[HP_SESSION_BYTES];
+    struct hp_rand rand;
+    uint64_t now_ms;
+
+    enum hp_engine_phase phase;
+    uint64_t phase_until_ms; /* CONNECTING, HELLO: give up then */
+    uint64_t retry_at_ms;    /* IDLE */
+    uint32_t retry_count;
+    bool close_wanted;
+    enum hp_status close_status;
+    char close_text[HP_ENGINE_TEXT_BYTES];
+    enum hp_status trouble;
+    char trouble_text[HP_ENGINE_TEXT_BYTES];
+    char error_text[HP_ENGINE_TEXT_BYTES];
+    char server[HP_LIMIT_NAME_BYTES + 1];
+    uint64_t received_at_ms;
+    bool ping_sent;
+
+    struct hp_buf in;
+    struct hp_buf out;
+    struct hp_tok tok;
+    struct hp_wire *wire;
+    struct hp_arena arena; /* of the frame being handled */
+    uint32_t next_msgid;
+    struct hp_idmap replies; /* msgid -> struct hp_pending_reply */
+
+    uint64_t next_request;
+    struct hp_list submits;
+    struct hp_list *unsent; /* first not sent on this connection; &submits: all were sent */
+    struct hp_message *open; /* takes more tasks; the last of submits, or NULL */
+    uint32_t submit_count;
+    size_t submit_bytes;  /* of bodies */
+    size_t stage_bytes;
+    uint32_t stage_count;
+    uint64_t submit_tasks; /* tracked tasks in submits and stages */
+    struct hp_list stages;
+    uint64_t next_number;
+    uint64_t applied_number; /* highest number known to be applied */
+    uint64_t hold_until_ms;  /* the broker was busy: no submits before */
+    uint64_t early_number;   /* submits up to this one may have missed events */
+    uint64_t id_max;         /* highest id acknowledged */
+
+    /* Options of the open message, to know whether the next submit may share it. */
+    struct hp_options shared;
+    struct hp_arena shared_arena;
+    struct hp_buf shared_encoded;
+    bool shared_valid;
+
+    struct hp_list calls; /* all */
+    struct hp_list *calls_unsent;
+    uint32_t call_count;
+
+    struct hp_track track;
+    bool check_active;
+    bool check_full; /* ask for tasks that have not ended too: the broker may have forgotten them */
+    uint64_t check_from;
+    uint64_t check_until;
+    uint64_t poll_at_ms; /* HP_ENGINE_NEVER, or when to check again: no events come for old tasks */
+
+    struct hp_list items;
+    size_t item_bytes;
+    struct hp_item *spare; /* a TASKS item to use again */
+    struct hp_item *current; /* the one whose event was handed out */
+    struct hp_arena scratch; /* of the event handed out */
+    struct hp_task task;
+    struct hp_end end;
+};
+
+/* engine.c */
+void hp_engine_fail(struct hp_engine *engine, enum hp_status status, const char *format, ...)
+    HP_PRINTF(3, 4);
+enum hp_status hp_engine_error_set(struct hp_engine *engine, enum hp_status status,
+                                   const char *format, ...) HP_PRINTF(3, 4);
+uint32_t hp_engine_msgid(struct hp_engine *engine, struct hp_pending_reply *pending);
+
+/* submit.c */
+void hp_submit_lost(struct hp_engine *engine); /* the connection is gone */
+/* hello was answered; false: the broker has forgotten the session. */
+bool hp_submit_resume(struct hp_engine *engine, uint64_t last_number);
+void hp_submit_session_lost(struct hp_engine *engine);
+void hp_submit_reply(struct hp_engine *engine, struct hp_message *message,
+                     const struct hp_reply *reply);
+void hp_submit_flush(struct hp_engine *engine); /* the open message takes no more */
+bool hp_submit_compose(struct hp_engine *engine); /* one message to out; false: nothing to do */
+void hp_submit_clear(struct hp_engine *engine);
+struct hp_message *hp_submit_message_new(struct hp_engine *engine, struct hp_bin options);
+enum hp_err hp_submit_add_piece(struct hp_message *message, const struct hp_piece *piece);
+void hp_submit_fail_piece(struct hp_engine *engine, const struct hp_piece *piece,
+                          enum hp_status status, const char *text);
+void hp_submit_message_free(struct hp_engine *engine, struct hp_message *message);
+enum hp_err hp_submit_put_payload(struct hp_message *message, struct hp_bin payload);
+
+/* stage.c */
+enum hp_status hp_stage_add(struct hp_engine *engine, const struct hp_engine_submit *submit,
+                            const struct hp_bytes *payload, const struct hp_piece *piece);
+void hp_stage_step(struct hp_engine *engine);
+void hp_stage_lost(struct hp_engine *engine);
+void hp_stage_clear(struct hp_engine *engine);
+bool hp_stage_forget(struct hp_engine *engine, uint64_t request);
+
+/* call.c. params must be one encoded map; its memory is taken over, also on an error. */
+enum hp_status hp_call_begin(struct hp_engine *engine, enum hp_method method, struct hp_buf *params,
+                             hp_call_done done, void *context, bool internal,
+                             uint64_t *ret_request);
+void hp_call_abandon(struct hp_engine *engine, uint64_t request);
+void hp_call_reply(struct hp_engine *engine, struct hp_call *call, const struct hp_reply *reply);
+bool hp_call_compose(struct hp_engine *engine);
+void hp_call_lost(struct hp_engine *engine);
+void hp_call_clear(struct hp_engine *engine);
+
+/* check.c */
+void hp_check_step(struct hp_engine *engine);
+void hp_check_lost(struct hp_engine *engine);
+enum hp_err hp_check_watch(struct hp_engine *engine, uint64_t id);
+
+/* event.c */
+struct hp_item *hp_item_new(struct hp_engine *engine, enum hp_event_kind kind); /* NULL: no memory */
+void hp_item_free(struct hp_engine *engine, struct hp_item *item);
+void hp_item_queue(struct hp_engine *engine, struct hp_item *item, size_t size);
+/* A whole frame with a list of task_status: of task.event, or of a reply. */
+enum hp_status hp_item_queue_tasks(struct hp_engine *engine, struct hp_bin frame);
+void hp_item_clear(struct hp_engine *engine);
+enum hp_err hp_item_simple(struct hp_engine *engine, enum hp_event_kind kind, enum hp_status status,
+                           const char *text);
+
+/* A status for a wire error, and for an hp_err. */
+enum hp_status hp_status_of_rpc(enum hp_rpc_error_code code);
+enum hp_status hp_status_of_err(enum hp_err err);
+
+#endif
