@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The helper processes: the spawner and the zygote run the same loop. A helper starts children on the
+ * daemon's word, and it alone signals and reaps them.
+ *
+ * I1: a process group is signalled only while its leader is unreaped, so never a reused id.
+ * I2: at the end of a leader the rest of its group is killed before the leader is reaped, and then
+ *     what had left the group (helpers are subreapers, so it becomes their child).
+ * I3: EOF from the daemon kills all and ends the helper. The deadline in shared memory kills what is
+ *     marked, whether the daemon runs or not.
+ */
+#ifndef HP_EXEC_HELPER_H
+#define HP_EXEC_HELPER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "worker/exec/control.h"
+#include "worker/exec/modules.h"
+#include "worker/exec/ring.h"
+
+enum hp_helper_role { HP_HELPER_SPAWNER, HP_HELPER_ZYGOTE };
+
+struct hp_helper_config {
+    enum hp_helper_role role;
+    int control_fd;
+    uint32_t slots; /* children at once */
+    struct hp_exec_shared *shared;
+    struct hp_child_shared *children; /* zygote */
+    const char *const *modules;       /* zygote: paths */
+    uint32_t module_count;
+    uint64_t result_cap_bytes; /* zygote */
+    uint64_t instance;         /* in the environment of all that commands start, to find it again */
+};
+
+/* A child of a helper. */
+struct hp_proc {
+    uint64_t id;
+    pid_t pid; /* leader of its own session and group */
+    uint32_t slot;
+    bool kill_on_partition;
+    bool is_fenced;
+    bool is_killed;
+    uint64_t start_us;
+};
+
+struct hp_helper {
+    const struct hp_helper_config *config;
+    struct hp_control control;
+    struct hp_modules modules; /* zygote */
+    struct hp_proc *procs;     /* proc_count of config->slots + 1 */
+    uint32_t proc_count;
+    int null_fd;
+    int signal_fd;
+    int timer_fd;
+    uint64_t armed_ms; /* deadline the timer is set to; 0: none */
+};
+
+/* Runs a helper in a process just forked for it. Never returns. */
+__attribute__((noreturn)) void hp_helper_main(const struct hp_helper_config *config);
+
+/* Marker variable of everything that commands start: "HOSTPOOL_RUN=<instance>.<id>". */
+#define HP_RUN_MARKER "HOSTPOOL_RUN="
+#define HP_RUN_MARKER_BYTES 64
+
+/* Writes the marker of one child. */
+void hp_run_marker(char out[HP_RUN_MARKER_BYTES], uint64_t instance, uint64_t id);
+
+/*
+ * Kills children of this helper which belong to no live leader: they left the group of one that has
+ * ended. With `all`, every child. Returns how many children were seen that are no leaders.
+ */
+uint32_t hp_orphans_kill(const struct hp_helper *helper, bool all);
+
+#endif

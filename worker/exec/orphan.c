@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Finds what left its process group (setsid, daemonise). Helpers are subreapers, so it becomes their
+ * child once its parent ends. To whom it belonged is told by its session or by the marker in its
+ * environment; what can not be told is left alone while anyone runs whose it may be.
+ */
+#include "worker/exec/helper.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/macro.h"
+#include "common/sys/file.h"
+
+#define ENVIRON_BYTES_MAX 65536
+#define DEPTH_MAX 64
+
+void hp_run_marker(char out[HP_RUN_MARKER_BYTES], uint64_t instance, uint64_t id)
+{
+    (void)snprintf(out, HP_RUN_MARKER_BYTES, "%s%016" PRIx64 ".%" PRIu64, HP_RUN_MARKER, instance, id);
+}
+
+static const struct hp_proc *leader(const struct hp_helper *helper, pid_t pid)
+{
+    for (uint32_t i = 0; i < helper->proc_count; i++) {
+        if (helper->procs[i].pid == pid) {
+            return &helper->procs[i];
+        }
+    }
+    return NULL;
+}
+
+static bool id_is_live(const struct hp_helper *helper, uint64_t id)
+{
+    for (uint32_t i = 0; i < helper->proc_count; i++) {
+        if (helper->procs[i].id == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Reads a file of /proc; the bytes read, NUL behind them. Zombies and strangers give 0. */
+static size_t read_proc(pid_t pid, const char *name, char *out, size_t out_bytes)
+{
+    char path[64];
+    (void)snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    HP_CLEANUP(hp_fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    size_t used = 0;
+    while (fd >= 0 && used < out_bytes - 1) {
+        ssize_t size = read(fd, out + used, out_bytes - 1 - used);
+        if (size <= 0) {
+            break;
+        }
+        used += (size_t)size;
+    }
+    out[used] = '\0';
+    return used;
+}
+
+/* The run which the environment of a process names: true and its id. */
+static bool marked_run(const struct hp_helper *helper, pid_t pid, uint64_t *ret_id)
+{
+    static char env[ENVIRON_BYTES_MAX];
+    char marker[HP_RUN_MARKER_BYTES];
+    (void)snprintf(marker, sizeof marker, "%s%016" PRIx64 ".", HP_RUN_MARKER,
+                   helper->config->instance);
+    size_t marker_bytes = strlen(marker);
+    size_t size = read_proc(pid, "environ", env, sizeof env);
+    for (size_t at = 0; at < size; at += strlen(env + at) + 1) {
+        if (strncmp(env + at, marker, marker_bytes) == 0) {
+            *ret_id = strtoull(env + at + marker_bytes, NULL, 10);
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_left_over(const struct hp_helper *helper, pid_t pid)
+{
+    uint64_t id = 0;
+    pid_t session = getsid(pid);
+    if (session > 0 && leader(helper, session) != NULL) {
+        return false;
+    }
+    if (marked_run(helper, pid, &id)) {
+        return !id_is_live(helper, id);
+    }
+    return helper->proc_count == 0;
+}
+
+/* Next number of a list in text; 0 at its end. */
+static pid_t next_pid(char **at)
+{
+    char *end = *at;
+    long value = strtol(*at, &end, 10);
+    *at = end;
+    return (pid_t)value;
+}
+
+/* Kills a process that is a child of ours, with its group if it leads one, and what hangs below it. */
+static void kill_tree(pid_t pid, int depth)
+{
+    char children[4096];
+    char name[64];
+    (void)snprintf(name, sizeof name, "task/%d/children", (int)pid);
+    (void)kill(pid, SIGSTOP); /* it forks no more while we look */
+    (void)read_proc(pid, name, children, sizeof children);
+    char *at = children;
+    for (pid_t child; depth < DEPTH_MAX && (child = next_pid(&at)) > 0;) {
+        kill_tree(child, depth + 1);
+    }
+    if (getpgid(pid) == pid) {
+        (void)kill(-pid, SIGKILL);
+    }
+    (void)kill(pid, SIGKILL);
+}
+
+uint32_t hp_orphans_kill(const struct hp_helper *helper, bool all)
+{
+    static char children[65536]; /* more than that are found in the next round */
+    char name[64];
+    pid_t self = getpid();
+    (void)snprintf(name, sizeof name, "task/%d/children", (int)self);
+    (void)read_proc(self, name, children, sizeof children);
+    uint32_t count = 0;
+    char *at = children;
+    for (pid_t child; (child = next_pid(&at)) > 0;) {
+        if (leader(helper, child) != NULL && !all) {
+            continue;
+        }
+        count++;
+        if (all || is_left_over(helper, child)) {
+            kill_tree(child, 0);
+        }
+    }
+    return count;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Starts one program with a clean state, at vfork's price. Used by the spawner only. */
+#ifndef HP_EXEC_SPAWN_H
+#define HP_EXEC_SPAWN_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/*
+ * A spec is how the daemon hands a command to the spawner: a head, then NUL-terminated strings: the
+ * working directory, argv_count arguments, env_count settings.
+ */
+struct hp_spawn_spec {
+    uint32_t argv_count;
+    uint32_t env_count;
+};
+
+struct hp_spawn_result {
+    pid_t pid;        /* -1: not started */
+    int error_number; /* errno */
+    const char *step; /* what failed: "exec", "chdir", ... */
+    const char *what; /* of which file; points into the spec */
+};
+
+/*
+ * Starts the program of a spec (`spec` has `bytes` bytes and is only read) with these three descriptors
+ * as 0, 1, 2 (null_fd stands in for a missing one, -1): own session and process group, default signals,
+ * nothing else inherited. A damaged spec is EINVAL.
+ */
+struct hp_spawn_result hp_spawn(const char *spec, size_t bytes, const int fds[3], int null_fd);
+
+/*
+ * For a helper at its start: default dispositions, all signals blocked. A helper takes no signals at
+ * all, and a child then only needs an empty mask.
+ */
+void hp_spawn_block_signals(void);
+
+/*
+ * Makes a new child clean: session, death signal (of the helper), oom score, signal mask.
+ * Async-signal-safe; used after fork, too.
+ */
+void hp_spawn_clean_process(void);
+
+#endif
