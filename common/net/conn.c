@@ -614,7 +614,7 @@ void hp_loop_flush(struct hp_loop *loop)
     }
 }
 
-void hp_conn_close(struct hp_conn *conn, const char *reason)
+void hp_conn_shutdown(struct hp_conn *conn, const char *reason)
 {
     if (conn->state >= CONN_FLUSHING || conn->fatal) {
         return;

@@ -36,7 +36,7 @@ struct hp_conn_handlers {
     void (*on_bytes)(struct hp_conn *conn, void *context);
     /*
      * The peer has shut its end: no more input comes, what is queued can still be written. The owner
-     * then calls hp_conn_close(). NULL: the connection ends by itself, "closed by the peer".
+     * then calls hp_conn_shutdown(). NULL: the connection ends by itself, "closed by the peer".
      */
     void (*on_eof)(struct hp_conn *conn, void *context);
     /* The output went over output_high_bytes, or back to half of it. May be NULL. */
@@ -52,7 +52,7 @@ struct hp_conn_options {
     size_t output_bytes_max;   /* over this the connection is closed */
     uint32_t connect_ms;       /* for each address of a connect, handshake included */
     uint32_t user_timeout_ms;  /* unacknowledged data or silence of the peer's kernel: closed */
-    uint32_t linger_ms;        /* longest wait for the peer after hp_conn_close */
+    uint32_t linger_ms;        /* longest wait for the peer after hp_conn_shutdown */
 };
 
 /* Sets the defaults: 1 MiB + 64 KiB, 256 KiB, 4 MiB, 64 MiB, 5 s, 20 s, 2 s. */
@@ -122,7 +122,7 @@ size_t hp_conn_output_size(const struct hp_conn *conn);
  * for the peer to close (so that the last reply is not lost to a reset), then on_closed(reason).
  * A second call changes nothing. `reason` is copied (255 bytes).
  */
-void hp_conn_close(struct hp_conn *conn, const char *reason);
+void hp_conn_shutdown(struct hp_conn *conn, const char *reason);
 
 /* ------------------------------------------------------------------------------------ properties */
 

@@ -14,7 +14,7 @@ enum conn_state {
     CONN_CONNECTING, /* connect() is under way */
     CONN_HANDSHAKE,  /* the transport shakes hands */
     CONN_OPEN,
-    CONN_FLUSHING,  /* hp_conn_close: what is queued goes out, nothing is read */
+    CONN_FLUSHING,  /* hp_conn_shutdown: what is queued goes out, nothing is read */
     CONN_LINGERING, /* our end is shut; waits for the peer's, discarding what comes */
     CONN_CLOSED,    /* on_closed was called or is being called */
 };
