@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Assertions for programmer errors. They are on in every build: a broker which goes on with a broken
- * invariant damages data, one which stops is restarted. NDEBUG has no effect.
+ * Assertions for programmer errors. They are on in every build: a broker which goes on with a
+ * broken invariant damages data, one which stops is restarted. NDEBUG has no effect.
  */
 #ifndef HP_BASE_ASSERT_H
 #define HP_BASE_ASSERT_H
@@ -24,10 +24,8 @@ void hp_assert_set_handler(void (*handler)(const struct hp_assert_site *site));
 __attribute__((noreturn, cold)) void hp_assert_fail(const struct hp_assert_site *site);
 
 #define HP_ASSERT_FAIL_(condition_text)                                                            \
-    hp_assert_fail(&(const struct hp_assert_site){.condition = (condition_text),                   \
-                                                  .file = __FILE__,                                \
-                                                  .function = __func__,                            \
-                                                  .line = __LINE__})
+    hp_assert_fail(&(const struct hp_assert_site){                                                 \
+        .condition = (condition_text), .file = __FILE__, .function = __func__, .line = __LINE__})
 
 /* Aborts unless `condition` holds. Always evaluated, once. */
 #define HP_ASSERT(condition)                                                                       \

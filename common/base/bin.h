@@ -23,8 +23,12 @@ struct hp_str {
 };
 
 /* hp_str of a string literal; HP_STR_INIT is the same as an initialiser of a static object. */
-#define HP_STR(literal) ((struct hp_str){.data = ("" literal), .size = (uint32_t)(sizeof(literal) - 1)})
-#define HP_STR_INIT(literal) {.data = ("" literal), .size = (uint32_t)(sizeof(literal) - 1)}
+#define HP_STR(literal)                                                                            \
+    ((struct hp_str){.data = ("" literal), .size = (uint32_t)(sizeof(literal) - 1)})
+#define HP_STR_INIT(literal)                                                                       \
+    {                                                                                              \
+        .data = ("" literal), .size = (uint32_t)(sizeof(literal) - 1)                              \
+    }
 
 /* printf("%" HP_STR_FMT, HP_STR_ARG(str)) prints an hp_str: ".*s" with its two arguments. */
 #define HP_STR_FMT ".*s"

@@ -5,7 +5,8 @@
  *
  * I1: the live bytes are data[0 .. size), and `data` is `offset` bytes into the block.
  * I2: offset + size <= capacity <= 2 * max (plus rounding), size <= max.
- * Pointers into the buffer are valid until the next call that appends, reserves, consumes or shrinks.
+ * Pointers into the buffer are valid until the next call that appends, reserves, consumes or
+ * shrinks.
  */
 #ifndef HP_BASE_BUF_H
 #define HP_BASE_BUF_H
@@ -54,8 +55,8 @@ enum hp_err hp_buf_append_buf(struct hp_buf *buf, const struct hp_buf *from) HP_
 enum hp_err hp_buf_append_text(struct hp_buf *buf, const char *text) HP_MUST_CHECK;
 
 /* Appends formatted text (no NUL). HP_ERR_INVALID if the format can not be printed. */
-enum hp_err hp_buf_append_format(struct hp_buf *buf, const char *format, ...) HP_PRINTF(2, 3)
-    HP_MUST_CHECK;
+enum hp_err hp_buf_append_format(struct hp_buf *buf, const char *format, ...)
+    HP_PRINTF(2, 3) HP_MUST_CHECK;
 enum hp_err hp_buf_append_vformat(struct hp_buf *buf, const char *format, va_list args)
     HP_PRINTF(2, 0) HP_MUST_CHECK;
 

@@ -2,14 +2,13 @@
 /*
  * Open addressing with incremental resizing.
  *
- * I1: every entry of a table is reachable from its home slot without crossing an empty slot; removal
- *     keeps that by shifting later entries back, and so does the move to the new table, which is a
- *     removal at `move_index` followed by an insertion.
- * I2: while moving, slots of `old` below move_index are empty and stay so, because shifting only
- *     fills holes and holes appear only at entries.
- * I3: a key is in one table at most. New keys go to `table`.
- * I4: a move is over before the next resize is due: MOVE_STEPS per change is several times what the
- *     distance between two resizes needs.
+ * I1: every entry of a table is reachable from its home slot without crossing an empty slot;
+ * removal keeps that by shifting later entries back, and so does the move to the new table, which
+ * is a removal at `move_index` followed by an insertion. I2: while moving, slots of `old` below
+ * move_index are empty and stay so, because shifting only fills holes and holes appear only at
+ * entries. I3: a key is in one table at most. New keys go to `table`. I4: a move is over before the
+ * next resize is due: MOVE_STEPS per change is several times what the distance between two resizes
+ * needs.
  */
 #include "common/base/idmap.h"
 
@@ -40,7 +39,8 @@ uint32_t hp_idmap_count(const struct hp_idmap *map)
     return map->table.count + map->old.count + (map->has_zero ? 1 : 0);
 }
 
-static uint32_t home_of(const struct hp_idmap *map, const struct hp_idmap_table *table, uint64_t key)
+static uint32_t home_of(const struct hp_idmap *map, const struct hp_idmap_table *table,
+                        uint64_t key)
 {
     return (uint32_t)hp_hash_u64(key, map->seed) & (table->capacity - 1);
 }

@@ -65,7 +65,7 @@ enum hp_err hp_idmap_put(struct hp_idmap *map, uint64_t key, uint64_t value) HP_
 /* As hp_idmap_put with a pointer, which the map does not own. */
 enum hp_err hp_idmap_put_ptr(struct hp_idmap *map, uint64_t key, void *ptr) HP_MUST_CHECK;
 
-/* Removes a key; true and its value in *ret_value (may be NULL), or false. Never fails otherwise. */
+/* Removes a key; true and its value in *ret_value (may be NULL), or false if it is not there. */
 bool hp_idmap_remove(struct hp_idmap *map, uint64_t key, uint64_t *ret_value);
 
 /*

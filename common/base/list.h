@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Intrusive doubly linked list: one struct is both head and node, an empty head points to itself. An
- * unlinked node points to itself too (hp_list_init), so removing twice does no harm. Owns nothing.
+ * Intrusive doubly linked list: one struct is both head and node, an empty head points to itself.
+ * An unlinked node points to itself too (hp_list_init), so removing twice does no harm. Owns
+ * nothing.
  */
 #ifndef HP_BASE_LIST_H
 #define HP_BASE_LIST_H

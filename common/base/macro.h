@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The few macros every module needs: container_of, counts, cleanup of shell locals. They live in one
- * place so that no module grows its own variant.
+ * The few macros every module needs: container_of, counts, cleanup of shell locals. They live in
+ * one place so that no module grows its own variant.
  */
 #ifndef HP_BASE_MACRO_H
 #define HP_BASE_MACRO_H
@@ -9,7 +9,7 @@
 #include <stddef.h>
 
 /* The struct of type `type` whose field `field` is at `ptr`. `ptr` must not be NULL. */
-#define HP_CONTAINER_OF(ptr, type, field) ((type *)(void *)((char *)(ptr) - offsetof(type, field)))
+#define HP_CONTAINER_OF(ptr, type, field) ((type *)(void *)((char *)(ptr)-offsetof(type, field)))
 
 /* Number of elements of a true array (not of a pointer). */
 #define HP_COUNT_OF(array) (sizeof(array) / sizeof((array)[0]))

@@ -21,7 +21,11 @@ static const struct unit duration_units[] = {
 };
 
 static const struct unit size_units[] = {
-    {"T", UINT64_C(1) << 40}, {"G", UINT64_C(1) << 30}, {"M", UINT64_C(1) << 20}, {"K", 1024}, {"", 1},
+    {"T", UINT64_C(1) << 40},
+    {"G", UINT64_C(1) << 30},
+    {"M", UINT64_C(1) << 20},
+    {"K", 1024},
+    {"", 1},
 };
 
 static struct hp_str shown(struct hp_str text)
@@ -65,7 +69,8 @@ enum hp_err hp_parse_u64(struct hp_str text, uint64_t *ret, struct hp_error *ret
                             HP_STR_ARG(shown(text)));
     }
     if (err != HP_OK || rest.size > 0) {
-        return hp_error_set(reterr, HP_ERR_INVALID, "'%" HP_STR_FMT "' is not a number (digits only)",
+        return hp_error_set(reterr, HP_ERR_INVALID,
+                            "'%" HP_STR_FMT "' is not a number (digits only)",
                             HP_STR_ARG(shown(text)));
     }
     *ret = value;
@@ -244,18 +249,17 @@ enum hp_err hp_parse_size_bytes(struct hp_str text, uint64_t *ret_bytes, struct 
     if (err == HP_OK) {
         uint64_t factor = size_factor(take_letters(&rest));
         bool is_whole = factor > 1 || denom == 1; /* there is no half byte */
-        err = factor > 0 && is_whole && rest.size == 0
-                  ? scale(value, numer, denom, factor, &value)
-                  : HP_ERR_INVALID;
+        err = factor > 0 && is_whole && rest.size == 0 ? scale(value, numer, denom, factor, &value)
+                                                       : HP_ERR_INVALID;
     }
     if (err == HP_ERR_RANGE) {
         return hp_error_set(reterr, err, "size '%" HP_STR_FMT "' is too large",
                             HP_STR_ARG(shown(text)));
     }
     if (err != HP_OK) {
-        return hp_error_set(reterr, err,
-                            "'%" HP_STR_FMT "' is not a size (bytes, or a number with K, M, G or T)",
-                            HP_STR_ARG(shown(text)));
+        return hp_error_set(
+            reterr, err, "'%" HP_STR_FMT "' is not a size (bytes, or a number with K, M, G or T)",
+            HP_STR_ARG(shown(text)));
     }
     *ret_bytes = value;
     return HP_OK;
@@ -266,7 +270,8 @@ char *hp_format_duration(char *out, size_t out_size, uint64_t duration_ms)
     HP_ASSERT(out_size > 0);
     out[0] = '\0';
     if (duration_ms == 0) {
-        (void)hp_strlcpy(out, "0s", out_size); /* cut if the caller gave less than HP_FORMAT_BYTES */
+        (void)hp_strlcpy(out, "0s",
+                         out_size); /* cut if the caller gave less than HP_FORMAT_BYTES */
         return out;
     }
     size_t used = 0;

@@ -34,8 +34,8 @@ enum hp_err hp_parse_i64(struct hp_str text, int64_t *ret, struct hp_error *rete
 enum hp_err hp_parse_bool(struct hp_str text, bool *ret, struct hp_error *reterr) HP_MUST_CHECK;
 
 /*
- * Duration in milliseconds: a number with a unit (ms, s, m, h, d), decimals allowed ("1.5s"), several
- * parts allowed from large to small ("1h30m"). A bare number is refused, except 0.
+ * Duration in milliseconds: a number with a unit (ms, s, m, h, d), decimals allowed ("1.5s"),
+ * several parts allowed from large to small ("1h30m"). A bare number is refused, except 0.
  */
 enum hp_err hp_parse_duration_ms(struct hp_str text, uint64_t *ret_ms,
                                  struct hp_error *reterr) HP_MUST_CHECK;

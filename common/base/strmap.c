@@ -141,8 +141,8 @@ bool hp_strmap_remove(struct hp_strmap *map, struct hp_str key, uint64_t *ret_va
     return true;
 }
 
-bool hp_strmap_next(const struct hp_strmap *map, struct hp_strmap_iter *iter, struct hp_str *ret_key,
-                    uint64_t *ret_value)
+bool hp_strmap_next(const struct hp_strmap *map, struct hp_strmap_iter *iter,
+                    struct hp_str *ret_key, uint64_t *ret_value)
 {
     if (iter->entry != NULL) {
         iter->entry = iter->entry->next;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Map from byte strings to uint64 (or pointers). Keys are copied. Built on idmap: the hash of the key
- * leads to a chain of entries, nearly always of one; so it grows in the same bounded steps.
+ * Map from byte strings to uint64 (or pointers). Keys are copied. Built on idmap: the hash of the
+ * key leads to a chain of entries, nearly always of one; so it grows in the same bounded steps.
  */
 #ifndef HP_BASE_STRMAP_H
 #define HP_BASE_STRMAP_H
@@ -54,7 +54,7 @@ enum hp_err hp_strmap_put_ptr(struct hp_strmap *map, struct hp_str key, void *pt
 bool hp_strmap_remove(struct hp_strmap *map, struct hp_str key, uint64_t *ret_value);
 
 /* Steps through all entries; order and rules as hp_idmap_next. ret_x may be NULL. */
-bool hp_strmap_next(const struct hp_strmap *map, struct hp_strmap_iter *iter, struct hp_str *ret_key,
-                    uint64_t *ret_value);
+bool hp_strmap_next(const struct hp_strmap *map, struct hp_strmap_iter *iter,
+                    struct hp_str *ret_key, uint64_t *ret_value);
 
 #endif

@@ -109,7 +109,8 @@ static enum hp_err check_bounds(const struct hp_conf_option *option, uint64_t nu
                             bound_text(option, option->min, low));
     }
     return hp_error_set(reterr, HP_ERR_RANGE, "%s %s from %s to %s", option->name, what,
-                        bound_text(option, option->min, low), bound_text(option, option->max, high));
+                        bound_text(option, option->min, low),
+                        bound_text(option, option->max, high));
 }
 
 enum hp_err hp_conf_set(struct hp_conf *conf, size_t index, const char *text,
@@ -139,8 +140,8 @@ enum hp_err hp_conf_set(struct hp_conf *conf, size_t index, const char *text,
         }
     }
     hp_free(value->str);
-    *value = (struct hp_conf_value){
-        .str = copy, .number = number, .source = source, .is_set = true};
+    *value =
+        (struct hp_conf_value){.str = copy, .number = number, .source = source, .is_set = true};
     return HP_OK;
 }
 
@@ -209,7 +210,7 @@ static void on_confuse_error(cfg_t *cfg, const char *format, va_list args)
     static const char unknown_start[] = "no such option '";
     char text[HP_ERROR_TEXT_BYTES];
 #pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral" /* the library's own formats */
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"   /* the library's own formats */
     (void)vsnprintf(text, sizeof(text), format, args); /* cut is fine */
 #pragma GCC diagnostic pop
     struct hp_str rest = hp_str_of(text);
@@ -234,8 +235,8 @@ static int on_confuse_value(cfg_t *cfg, cfg_opt_t *opt)
     const char *text = cfg_opt_getnstr(opt, 0);
     size_t index = hp_conf_find(load_now->conf, hp_str_of(cfg_opt_name(opt)));
     struct hp_error error = {0};
-    enum hp_err err = hp_conf_set(load_now->conf, index, text != NULL ? text : "",
-                                  HP_CONF_FROM_FILE, &error);
+    enum hp_err err =
+        hp_conf_set(load_now->conf, index, text != NULL ? text : "", HP_CONF_FROM_FILE, &error);
     if (err != HP_OK) {
         load_fail(cfg->line, err, error.text);
         return -1;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Configuration from one table: a row gives name, type, default, bounds and text, and from it come the
- * file reader (libconfuse syntax), the flags, --help and the example file. Order: default < file <
- * flag; a later setting of equal or higher rank wins. Unknown names are errors which say where and
- * what was perhaps meant. Not for threads.
+ * Configuration from one table: a row gives name, type, default, bounds and text, and from it come
+ * the file reader (libconfuse syntax), the flags, --help and the example file. Order: default <
+ * file < flag; a later setting of equal or higher rank wins. Unknown names are errors which say
+ * where and what was perhaps meant. Not for threads.
  *
  * Names are written with underscores in the table and the file ("lease_time"); as a flag either
  * "--lease-time" or "--lease_time".
@@ -55,7 +55,8 @@ struct hp_conf {
 };
 
 /*
- * Takes the table and sets the defaults (a wrong default is asserted). HP_ERR_NOMEM: nothing is held.
+ * Takes the table and sets the defaults (a wrong default is asserted). HP_ERR_NOMEM: nothing is
+ * held.
  */
 enum hp_err hp_conf_init(struct hp_conf *conf, const struct hp_conf_option *options,
                          size_t option_count) HP_MUST_CHECK;
@@ -65,16 +66,16 @@ void hp_conf_deinit(struct hp_conf *conf);
 
 /*
  * Reads a file: `name = value` lines, # comments, strings in quotes where needed. HP_ERR_NOT_FOUND
- * and others of opening; HP_ERR_INVALID / HP_ERR_RANGE with "path:line: ..." in reterr. On error the
- * values are undefined but valid: deinit or throw away.
+ * and others of opening; HP_ERR_INVALID / HP_ERR_RANGE with "path:line: ..." in reterr. On error
+ * the values are undefined but valid: deinit or throw away.
  */
 enum hp_err hp_conf_load_file(struct hp_conf *conf, const char *path,
                               struct hp_error *reterr) HP_MUST_CHECK;
 
 /*
- * Reads flags from argv[1] on: --name value, --name=value, --bool, --no-bool. Stops at the first word
- * that is no flag, or behind "--"; *ret_rest_index is the index of the first word left (may be argc).
- * HP_ERR_INVALID / HP_ERR_RANGE with a sentence for the user.
+ * Reads flags from argv[1] on: --name value, --name=value, --bool, --no-bool. Stops at the first
+ * word that is no flag, or behind "--"; *ret_rest_index is the index of the first word left (may be
+ * argc). HP_ERR_INVALID / HP_ERR_RANGE with a sentence for the user.
  */
 enum hp_err hp_conf_parse_flags(struct hp_conf *conf, int argc, const char *const *argv,
                                 int *ret_rest_index, struct hp_error *reterr) HP_MUST_CHECK;

@@ -96,7 +96,8 @@ static enum hp_err append_example_row(struct hp_buf *buf, const struct hp_conf_o
     if (err != HP_OK) {
         return err;
     }
-    return hp_buf_append_format(buf, option->type == HP_CONF_STR ? "#%s = \"%s\"\n\n" : "#%s = %s\n\n",
+    return hp_buf_append_format(buf,
+                                option->type == HP_CONF_STR ? "#%s = \"%s\"\n\n" : "#%s = %s\n\n",
                                 option->name, value);
 }
 

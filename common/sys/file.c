@@ -62,7 +62,8 @@ enum hp_err hp_err_of_errno(int errno_value)
 }
 
 /* "can not <verb> <path>: <system text>" */
-static enum hp_err fail(struct hp_error *reterr, const char *verb, const char *path, int errno_value)
+static enum hp_err fail(struct hp_error *reterr, const char *verb, const char *path,
+                        int errno_value)
 {
     char text[128];
     return hp_error_set(reterr, hp_err_of_errno(errno_value), "can not %s %s: %s", verb, path,

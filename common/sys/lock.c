@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Lock files. Open-file-description locks, because classic record locks vanish when any descriptor of
- * the file is closed. The pid in the file is only for the message: the lock alone decides.
+ * Lock files. Open-file-description locks, because classic record locks vanish when any descriptor
+ * of the file is closed. The pid in the file is only for the message: the lock alone decides.
  */
 #include <errno.h>
 #include <fcntl.h>

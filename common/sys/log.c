@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The log. A line is formatted on the stack and written with one write(2), after poll(2) said that the
- * descriptor takes it: stderr may be a pipe whose reader hangs, shared with other processes, so it can
- * not simply be made non-blocking. POLLOUT on a pipe means room for PIPE_BUF bytes, our longest line.
+ * The log. A line is formatted on the stack and written with one write(2), after poll(2) said that
+ * the descriptor takes it: stderr may be a pipe whose reader hangs, shared with other processes, so
+ * it can not simply be made non-blocking. POLLOUT on a pipe means room for PIPE_BUF bytes, our
+ * longest line.
  */
 #include "common/sys/log.h"
 
@@ -94,7 +95,8 @@ static void put_escaped(struct line *line, char c)
     }
 }
 
-/* Bare where it is one plain word; else in quotes. Text that is no UTF-8 has its high bytes escaped. */
+/* Bare where it is one plain word; else in quotes. Text that is no UTF-8 has its high bytes
+ * escaped. */
 static void put_value(struct line *line, const char *data, size_t size)
 {
     bool plain = size > 0;

@@ -4,10 +4,11 @@
  *
  *     2026-01-01T00:00:00.000Z info worker_joined worker=3 name="host 7"
  *
- * written with one write(2) of at most HP_LOG_LINE_BYTES, so lines of several processes on one pipe do
- * not mix. It never blocks: a line that can not be written at once is dropped and counted, and the
- * next line that fits is preceded by a log_dropped line. Only shells log (main, turn, worker main);
- * libraries return errors. Secrets and payloads are never logged. Event names are snake_case.
+ * written with one write(2) of at most HP_LOG_LINE_BYTES, so lines of several processes on one pipe
+ * do not mix. It never blocks: a line that can not be written at once is dropped and counted, and
+ * the next line that fits is preceded by a log_dropped line. Only shells log (main, turn, worker
+ * main); libraries return errors. Secrets and payloads are never logged. Event names are
+ * snake_case.
  *
  * Any thread may log; settings are made at start.
  */
@@ -21,7 +22,7 @@
 #include "common/base/bin.h"
 #include "common/base/err.h"
 
-/* Longest line, newline included: PIPE_BUF, so that a write is atomic. Longer ones are cut ("..."). */
+/* Longest line, newline included: PIPE_BUF, so that a write is atomic. Longer ones are cut. */
 #define HP_LOG_LINE_BYTES 4096
 
 enum hp_log_level {
@@ -64,10 +65,11 @@ struct hp_log_kv {
 
 /*
  * Typed pairs. Text is quoted and escaped when it has to be; NULL text is "-". HP_KV_BIN prints hex
- * (at most 64 bytes of it), HP_KV_HEX a number as 0x..., HP_KV_ERR the error's name, HP_KV_ERRNO the
- * system's text.
+ * (at most 64 bytes of it), HP_KV_HEX a number as 0x..., HP_KV_ERR the error's name, HP_KV_ERRNO
+ * the system's text.
  */
-#define HP_KV_(name, kind_, field, v) ((struct hp_log_kv){.key = (name), .kind = (kind_), .value.field = (v)})
+#define HP_KV_(name, kind_, field, v)                                                              \
+    ((struct hp_log_kv){.key = (name), .kind = (kind_), .value.field = (v)})
 #define HP_KV_STR(key, c_text) HP_KV_(key, HP_LOG_KIND_TEXT, text, c_text)
 #define HP_KV_STRN(key, hp_str_value) HP_KV_(key, HP_LOG_KIND_STR, str, hp_str_value)
 #define HP_KV_U64(key, number) HP_KV_(key, HP_LOG_KIND_U64, u64, number)

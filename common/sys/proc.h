@@ -26,8 +26,8 @@ enum hp_err hp_fd_set_nonblock(int fd) HP_MUST_CHECK;
 void hp_proc_close_from(int first);
 
 /*
- * Raises the soft limit of open files to `want`, or as near as the hard limit allows; *ret_limit (may
- * be NULL) is what holds then. HP_ERR_IO.
+ * Raises the soft limit of open files to `want`, or as near as the hard limit allows; *ret_limit
+ * (may be NULL) is what holds then. HP_ERR_IO.
  */
 enum hp_err hp_proc_raise_nofile(uint64_t want, uint64_t *ret_limit) HP_MUST_CHECK;
 

@@ -8,7 +8,7 @@
 
 #include "common/base/err.h"
 
-/* Fills `size` bytes. HP_ERR_IO if the kernel gives none (no getrandom): `data` is undefined then. */
+/* Fills `size` bytes. HP_ERR_IO if the kernel gives none: `data` is undefined then. */
 enum hp_err hp_random_fill(void *data, size_t size) HP_MUST_CHECK;
 
 /* 16 random bytes: a session or epoch id. HP_ERR_IO as above. */

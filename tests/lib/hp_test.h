@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What every C test needs: cmocka with its headers in the right order, and helpers for assertions and
- * failing allocations. Include it first.
+ * What every C test needs: cmocka with its headers in the right order, and helpers for assertions
+ * and failing allocations. Include it first.
  */
 #ifndef HP_TEST_H
 #define HP_TEST_H

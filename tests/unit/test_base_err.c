@@ -14,7 +14,7 @@ static void test_names(void **state)
     assert_string_equal(hp_err_name(HP_ERR_NOT_FOUND), "NOT_FOUND");
     assert_string_equal(hp_err_text(HP_ERR_NOSPACE), "no space left on the disk");
     assert_string_equal(hp_err_name(HP_ERR_COUNT), "UNKNOWN");
-    assert_string_equal(hp_err_text((enum hp_err)-1), "unknown error");
+    assert_string_equal(hp_err_text((enum hp_err) - 1), "unknown error");
     for (int i = 0; i < HP_ERR_COUNT; i++) {
         assert_string_not_equal(hp_err_name((enum hp_err)i), "UNKNOWN");
         assert_true(strlen(hp_err_text((enum hp_err)i)) > 0);
@@ -136,8 +136,8 @@ static void test_endian(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_names), cmocka_unit_test(test_error_set), cmocka_unit_test(test_assert),
-    cmocka_unit_test(test_mem),   cmocka_unit_test(test_mem_fail),  cmocka_unit_test(test_bin),
+    cmocka_unit_test(test_names),  cmocka_unit_test(test_error_set), cmocka_unit_test(test_assert),
+    cmocka_unit_test(test_mem),    cmocka_unit_test(test_mem_fail),  cmocka_unit_test(test_bin),
     cmocka_unit_test(test_endian),
 };
 

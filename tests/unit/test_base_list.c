@@ -13,7 +13,7 @@ struct item {
 static int digits(const struct hp_list *head)
 {
     int value = 0;
-    HP_LIST_FOR_EACH(node, head) {
+    HP_LIST_FOR_EACH (node, head) {
         value = value * 10 + HP_LIST_ENTRY(node, struct item, link)->number;
     }
     return value;
@@ -44,7 +44,7 @@ static void test_order(void **state)
     assert_int_equal(digits(&head), 1245);
     assert_ptr_equal(hp_list_last(&head), &items[4].link);
     assert_ptr_equal(hp_list_pop_front(&head), &items[0].link);
-    HP_LIST_FOR_EACH_SAFE(node, &head) {
+    HP_LIST_FOR_EACH_SAFE (node, &head) {
         hp_list_remove(node);
     }
     assert_true(hp_list_is_empty(&head));

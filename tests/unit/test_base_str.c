@@ -182,8 +182,9 @@ static void test_names(void **state)
     assert_true(hp_name_valid(hp_str_make(text, 255)));
     assert_false(hp_name_valid(hp_str_make(text, 256)));
     static const char *const bad[] = {
-        "",           "a\nb",         "\x7f",     "\xc2\x80", "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80",
-        "\xf4\x90\x80\x80", "\xff", "\xc3", "\xe2\x82", "\x80",
+        "",         "a\nb",         "\x7f",         "\xc2\x80",
+        "\xc0\xaf", "\xe0\x80\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+        "\xff",     "\xc3",         "\xe2\x82",     "\x80",
     };
     for (size_t i = 0; i < HP_COUNT_OF(bad); i++) {
         assert_false(hp_name_valid(hp_str_of(bad[i])));
@@ -205,9 +206,9 @@ static void test_copy(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_u64),    cmocka_unit_test(test_i64),  cmocka_unit_test(test_bool),
-    cmocka_unit_test(test_duration), cmocka_unit_test(test_size), cmocka_unit_test(test_format),
-    cmocka_unit_test(test_near),   cmocka_unit_test(test_names), cmocka_unit_test(test_copy),
+    cmocka_unit_test(test_u64),      cmocka_unit_test(test_i64),   cmocka_unit_test(test_bool),
+    cmocka_unit_test(test_duration), cmocka_unit_test(test_size),  cmocka_unit_test(test_format),
+    cmocka_unit_test(test_near),     cmocka_unit_test(test_names), cmocka_unit_test(test_copy),
 };
 
 HP_TEST_MAIN(tests)

@@ -12,19 +12,39 @@
 enum { OPT_LISTEN, OPT_SLOTS, OPT_FSYNC, OPT_LEASE, OPT_LIMIT, OPT_CONFIG, OPT_COUNT };
 
 static const struct hp_conf_option options[OPT_COUNT] = {
-    [OPT_LISTEN] = {.name = "listen_address", .type = HP_CONF_STR, .default_text = "127.0.0.1:4750",
-                    .min = 1, .max = 100, .text = "Address to listen on."},
-    [OPT_SLOTS] = {.name = "slots", .type = HP_CONF_INT, .default_text = "2", .min = 1, .max = 4096,
+    [OPT_LISTEN] = {.name = "listen_address",
+                    .type = HP_CONF_STR,
+                    .default_text = "127.0.0.1:4750",
+                    .min = 1,
+                    .max = 100,
+                    .text = "Address to listen on."},
+    [OPT_SLOTS] = {.name = "slots",
+                   .type = HP_CONF_INT,
+                   .default_text = "2",
+                   .min = 1,
+                   .max = 4096,
                    .text = "Tasks at one time."},
-    [OPT_FSYNC] = {.name = "fsync", .type = HP_CONF_BOOL, .default_text = "yes",
+    [OPT_FSYNC] = {.name = "fsync",
+                   .type = HP_CONF_BOOL,
+                   .default_text = "yes",
                    .text = "Wait for the disk."},
-    [OPT_LEASE] = {.name = "lease_time", .type = HP_CONF_DURATION, .default_text = "30s", .min = 1000,
-                   .max = 3600000, .text = "How long a worker may be silent."},
-    [OPT_LIMIT] = {.name = "memory_limit", .type = HP_CONF_SIZE, .min = 1024,
-                   .text = "Memory for queued tasks; the words go on for so long here that the text "
-                           "has to be wrapped."},
-    [OPT_CONFIG] = {.name = "config", .type = HP_CONF_STR, .value_name = "PATH",
-                    .text = "File to read.", .is_flag_only = true},
+    [OPT_LEASE] = {.name = "lease_time",
+                   .type = HP_CONF_DURATION,
+                   .default_text = "30s",
+                   .min = 1000,
+                   .max = 3600000,
+                   .text = "How long a worker may be silent."},
+    [OPT_LIMIT] = {.name = "memory_limit",
+                   .type = HP_CONF_SIZE,
+                   .min = 1024,
+                   .text =
+                       "Memory for queued tasks; the words go on for so long here that the text "
+                       "has to be wrapped."},
+    [OPT_CONFIG] = {.name = "config",
+                    .type = HP_CONF_STR,
+                    .value_name = "PATH",
+                    .text = "File to read.",
+                    .is_flag_only = true},
 };
 
 static char path[64];
@@ -139,8 +159,17 @@ static enum hp_err parse(struct hp_conf *conf, const char *const *argv, int *ret
 static void test_flags(void **state)
 {
     (void)state;
-    const char *const argv[] = {"prog",     "--slots",    "3",    "--lease-time=5s", "--listen_address",
-                                "--",       "--no-fsync", "--config=a=b", "rest", "--slots", NULL};
+    const char *const argv[] = {"prog",
+                                "--slots",
+                                "3",
+                                "--lease-time=5s",
+                                "--listen_address",
+                                "--",
+                                "--no-fsync",
+                                "--config=a=b",
+                                "rest",
+                                "--slots",
+                                NULL};
     struct hp_conf conf;
     struct hp_error error = {0};
     int rest = 0;
@@ -259,9 +288,14 @@ static void test_out_of_memory(void **state)
 #define WITH_PATH(test) cmocka_unit_test_setup_teardown(test, make_path, remove_path)
 
 static const struct CMUnitTest tests[] = {
-    WITH_PATH(test_defaults_and_file), WITH_PATH(test_file_errors), WITH_PATH(test_bad_syntax),
-    WITH_PATH(test_flags),             WITH_PATH(test_flag_errors), WITH_PATH(test_example),
-    WITH_PATH(test_help),              WITH_PATH(test_out_of_memory),
+    WITH_PATH(test_defaults_and_file),
+    WITH_PATH(test_file_errors),
+    WITH_PATH(test_bad_syntax),
+    WITH_PATH(test_flags),
+    WITH_PATH(test_flag_errors),
+    WITH_PATH(test_example),
+    WITH_PATH(test_help),
+    WITH_PATH(test_out_of_memory),
 };
 
 HP_TEST_MAIN(tests)

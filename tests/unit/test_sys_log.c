@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Tests of the log: format, levels, cutting, and that a full pipe drops lines instead of blocking. */
+/* Tests of the log: format, levels, cutting, and that a full pipe drops lines instead of blocking.
+ */
 #include "tests/lib/hp_test.h"
 
 #include <errno.h>
@@ -54,19 +55,27 @@ static void test_format(void **state)
     const struct hp_log_kv none[] = {HP_KV_END};
     assert_string_equal(formatted(none), "info event\n");
     const struct hp_log_kv kinds[] = {
-        HP_KV_STR("a", "plain"),         HP_KV_STR("b", NULL),
-        HP_KV_STRN("c", HP_STR("x y")),  HP_KV_U64("d", UINT64_MAX),
-        HP_KV_I64("e", -5),              HP_KV_HEX("f", 255),
-        HP_KV_BOOL("g", true),           HP_KV_BIN("h", hp_bin_make("\x01\xff", 2)),
-        HP_KV_ERR("i", HP_ERR_NOT_FOUND), HP_KV_ERRNO("j", ENOENT),
+        HP_KV_STR("a", "plain"),
+        HP_KV_STR("b", NULL),
+        HP_KV_STRN("c", HP_STR("x y")),
+        HP_KV_U64("d", UINT64_MAX),
+        HP_KV_I64("e", -5),
+        HP_KV_HEX("f", 255),
+        HP_KV_BOOL("g", true),
+        HP_KV_BIN("h", hp_bin_make("\x01\xff", 2)),
+        HP_KV_ERR("i", HP_ERR_NOT_FOUND),
+        HP_KV_ERRNO("j", ENOENT),
         HP_KV_END,
     };
     assert_string_equal(formatted(kinds),
                         "info event a=plain b=- c=\"x y\" d=18446744073709551615 e=-5 f=0xff g=yes "
                         "h=01ff i=NOT_FOUND j=\"No such file or directory\"\n");
     const struct hp_log_kv escapes[] = {
-        HP_KV_STR("a", "x=\"y\"\\\n\t\x01"), HP_KV_STR("b", ""), HP_KV_STR("c", "gr\xc3\xb6"),
-        HP_KV_STR("d", "gr\xc3"),           HP_KV_END,
+        HP_KV_STR("a", "x=\"y\"\\\n\t\x01"),
+        HP_KV_STR("b", ""),
+        HP_KV_STR("c", "gr\xc3\xb6"),
+        HP_KV_STR("d", "gr\xc3"),
+        HP_KV_END,
     };
     assert_string_equal(formatted(escapes), "info event a=\"x=\\\"y\\\"\\\\\\n\\t\\x01\" b=\"\" "
                                             "c=gr\xc3\xb6 d=\"gr\\xc3\"\n");
@@ -128,7 +137,8 @@ static void test_never_blocks(void **state)
     hp_log_set_fd(fds[1]);
     uint64_t dropped_before = hp_log_drop_count();
     for (int i = 0; i < 5000; i++) {
-        hp_log(HP_LOG_INFO, "filling", HP_KV_STR("text", "some hundred bytes or so of text, no more"));
+        hp_log(HP_LOG_INFO, "filling",
+               HP_KV_STR("text", "some hundred bytes or so of text, no more"));
     }
     uint64_t dropped = hp_log_drop_count() - dropped_before;
     assert_true(dropped > 0 && dropped < 5000);
