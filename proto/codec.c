@@ -28,7 +28,8 @@ struct codec {
 /* Longest path printed; longer ones are cut. */
 #define PATH_BYTES 128
 
-static void path_append(char *out, size_t *used, const char *text, size_t size) {
+static void path_append(char *out, size_t *used, const char *text, size_t size)
+{
     size_t left = PATH_BYTES - 1 - *used;
 
     size = size < left ? size : left;
@@ -37,7 +38,8 @@ static void path_append(char *out, size_t *used, const char *text, size_t size) 
     out[*used] = '\0';
 }
 
-static void path_print(const struct path *path, char *out, size_t *used) {
+static void path_print(const struct path *path, char *out, size_t *used)
+{
     if (path->up == NULL) {
         path_append(out, used, path->desc->name, strlen(path->desc->name));
         return;
@@ -54,7 +56,8 @@ static void path_print(const struct path *path, char *out, size_t *used) {
 }
 
 static __attribute__((cold)) enum hp_err fail(struct hp_error *reterr, enum hp_err err,
-                                              const struct path *path, const char *why) {
+                                              const struct path *path, const char *why)
+{
     char where[PATH_BYTES] = "";
     size_t used = 0;
 
@@ -63,8 +66,8 @@ static __attribute__((cold)) enum hp_err fail(struct hp_error *reterr, enum hp_e
 }
 
 static __attribute__((cold)) enum hp_err fail_type(struct hp_error *reterr, const struct path *path,
-                                                   const char *want,
-                                                   const struct hp_wire_obj *got) {
+                                                   const char *want, const struct hp_wire_obj *got)
+{
     char why[64];
 
     (void)snprintf(why, sizeof(why), "must be %s, is %s", want,
@@ -74,10 +77,11 @@ static __attribute__((cold)) enum hp_err fail_type(struct hp_error *reterr, cons
 
 static __attribute__((cold)) enum hp_err fail_range(struct hp_error *reterr, enum hp_err err,
                                                     const struct path *path,
-                                                    const struct hp_codec_field *field) {
+                                                    const struct hp_codec_field *field)
+{
     char why[80];
 
-    if (field->type == HP_CODEC_I64) {
+    if (field->type == HP_CODEC_I64 || field->item_type == HP_CODEC_I64) {
         (void)snprintf(why, sizeof(why), "must be %" PRId64 "..%" PRId64, (int64_t)field->min,
                        (int64_t)field->max);
     } else {
@@ -88,7 +92,8 @@ static __attribute__((cold)) enum hp_err fail_range(struct hp_error *reterr, enu
 
 static __attribute__((cold)) enum hp_err fail_long(struct hp_error *reterr, enum hp_err err,
                                                    const struct path *path, uint32_t max,
-                                                   const char *unit) {
+                                                   const char *unit)
+{
     char why[64];
 
     (void)snprintf(why, sizeof(why), "is too long, at most %" PRIu32 " %s", max, unit);
@@ -97,14 +102,16 @@ static __attribute__((cold)) enum hp_err fail_long(struct hp_error *reterr, enum
 
 static __attribute__((cold)) enum hp_err fail_enum(struct hp_error *reterr, enum hp_err err,
                                                    const struct path *path,
-                                                   const struct hp_codec_field *field) {
+                                                   const struct hp_codec_field *field)
+{
     char why[96];
 
     (void)snprintf(why, sizeof(why), "is no value of %s", field->values->name);
     return fail(reterr, err, path, why);
 }
 
-int hp_codec_enum_index(const struct hp_codec_enum *values, uint32_t value) {
+int hp_codec_enum_index(const struct hp_codec_enum *values, uint32_t value)
+{
     for (uint32_t i = 0; i < values->count; i++) {
         if (values->values[i] == value) {
             return (int)i;
@@ -115,7 +122,8 @@ int hp_codec_enum_index(const struct hp_codec_enum *values, uint32_t value) {
 
 /* True if a text may be the value of a str field. */
 static enum hp_err check_str(const struct hp_codec_field *field, struct hp_str value,
-                             enum hp_err err, struct hp_error *reterr, const struct path *path) {
+                             enum hp_err err, struct hp_error *reterr, const struct path *path)
+{
     if (value.size > field->max_len) {
         return fail_long(reterr, err, path, field->max_len, "bytes");
     }
@@ -130,10 +138,12 @@ static enum hp_err check_str(const struct hp_codec_field *field, struct hp_str v
 static enum hp_err decode_map(struct codec *codec, const struct hp_codec_desc *desc,
                               const struct hp_wire_obj *map, const struct path *path, void *ret);
 
-/* uint64_t for the unsigned kinds; u32 and enum are narrowed by the caller, their max is 32 bits. */
+/* uint64_t for the unsigned kinds; u32 and enum are narrowed by the caller, their max is 32 bits.
+ */
 static enum hp_err decode_unsigned(struct codec *codec, const struct hp_codec_field *field,
                                    const struct hp_wire_obj *obj, const struct path *path,
-                                   uint64_t *ret) {
+                                   uint64_t *ret)
+{
     if (hp_wire_type(obj) == HP_WIRE_I64) {
         return fail_range(codec->reterr, HP_ERR_PROTOCOL, path, field);
     }
@@ -149,7 +159,8 @@ static enum hp_err decode_unsigned(struct codec *codec, const struct hp_codec_fi
 
 static enum hp_err decode_signed(struct codec *codec, const struct hp_codec_field *field,
                                  const struct hp_wire_obj *obj, const struct path *path,
-                                 int64_t *ret) {
+                                 int64_t *ret)
+{
     int64_t value;
 
     if (hp_wire_type(obj) == HP_WIRE_I64) {
@@ -170,7 +181,8 @@ static enum hp_err decode_signed(struct codec *codec, const struct hp_codec_fiel
 
 static enum hp_err decode_bytes(struct codec *codec, const struct hp_codec_field *field,
                                 uint8_t type, const struct hp_wire_obj *obj,
-                                const struct path *path, void *ret) {
+                                const struct path *path, void *ret)
+{
     bool is_str = hp_wire_type(obj) == HP_WIRE_STR;
 
     if (type == HP_CODEC_STR) {
@@ -191,7 +203,8 @@ static enum hp_err decode_bytes(struct codec *codec, const struct hp_codec_field
 }
 
 static enum hp_err decode_enum(struct codec *codec, const struct hp_codec_field *field,
-                               const struct hp_wire_obj *obj, const struct path *path, void *ret) {
+                               const struct hp_wire_obj *obj, const struct path *path, void *ret)
+{
     uint64_t value = 0;
     enum hp_err err = decode_unsigned(codec, field, obj, path, &value);
 
@@ -210,7 +223,8 @@ static enum hp_err decode_enum(struct codec *codec, const struct hp_codec_field 
 /* One value of `type`, the field's own or that of a list's items. */
 static enum hp_err decode_value(struct codec *codec, const struct hp_codec_field *field,
                                 uint8_t type, const struct hp_wire_obj *obj,
-                                const struct path *path, void *ret) {
+                                const struct path *path, void *ret)
+{
     enum hp_err err;
     uint64_t value = 0;
 
@@ -242,7 +256,8 @@ static enum hp_err decode_value(struct codec *codec, const struct hp_codec_field
     HP_UNREACHABLE();
 }
 
-static size_t item_size(const struct hp_codec_field *field) {
+static size_t item_size(const struct hp_codec_field *field)
+{
     switch ((enum hp_codec_type)field->item_type) {
     case HP_CODEC_U64:
     case HP_CODEC_I64:
@@ -269,7 +284,8 @@ struct any_list {
 
 static enum hp_err decode_list(struct codec *codec, const struct hp_codec_field *field,
                                const struct hp_wire_obj *obj, struct path *path,
-                               struct any_list *ret) {
+                               struct any_list *ret)
+{
     size_t size = item_size(field);
     uint32_t count;
     uint8_t *items;
@@ -301,13 +317,15 @@ static enum hp_err decode_list(struct codec *codec, const struct hp_codec_field 
     return HP_OK;
 }
 
-static inline bool name_is(const struct hp_codec_field *field, struct hp_str key) {
+static inline bool name_is(const struct hp_codec_field *field, struct hp_str key)
+{
     return field->name_size == key.size && memcmp(field->name, key.data, key.size) == 0;
 }
 
 /* The field named `key`, looking from `expect` on. count: there is none. */
 static inline uint32_t find_field(const struct hp_codec_desc *desc, struct hp_str key,
-                                  uint32_t expect) {
+                                  uint32_t expect)
+{
     if (key.size == 0) {
         return desc->count;
     }
@@ -325,8 +343,8 @@ static inline uint32_t find_field(const struct hp_codec_desc *desc, struct hp_st
 }
 
 static enum hp_err decode_pair(struct codec *codec, const struct hp_codec_field *field,
-                               const struct hp_wire_obj *obj, const struct path *up,
-                               uint8_t *base) {
+                               const struct hp_wire_obj *obj, const struct path *up, uint8_t *base)
+{
     struct path path = {.up = up, .name = field->name, .index = -1};
     void *at = base + field->offset;
 
@@ -338,7 +356,8 @@ static enum hp_err decode_pair(struct codec *codec, const struct hp_codec_field 
 
 static __attribute__((cold)) enum hp_err fail_missing(struct hp_error *reterr,
                                                       const struct hp_codec_desc *desc,
-                                                      const struct path *up, uint64_t has) {
+                                                      const struct path *up, uint64_t has)
+{
     for (uint32_t i = 0; i < desc->count; i++) {
         if (desc->fields[i].required && (has & (UINT64_C(1) << i)) == 0) {
             struct path path = {.up = up, .name = desc->fields[i].name, .index = -1};
@@ -349,7 +368,8 @@ static __attribute__((cold)) enum hp_err fail_missing(struct hp_error *reterr,
     HP_UNREACHABLE();
 }
 
-static void fill_defaults(const struct hp_codec_desc *desc, uint8_t *base, uint64_t has) {
+static void fill_defaults(const struct hp_codec_desc *desc, uint8_t *base, uint64_t has)
+{
     for (uint32_t i = 0; i < desc->count; i++) {
         const struct hp_codec_field *field = &desc->fields[i];
 
@@ -365,8 +385,8 @@ static void fill_defaults(const struct hp_codec_desc *desc, uint8_t *base, uint6
             memcpy(base + field->offset, &value, sizeof(value));
         } else if (field->has_default && field->type == HP_CODEC_BOOL) {
             *(bool *)(base + field->offset) = field->default_ != 0;
-        } else if (field->has_default && (field->type == HP_CODEC_U32 ||
-                                          field->type == HP_CODEC_ENUM)) {
+        } else if (field->has_default &&
+                   (field->type == HP_CODEC_U32 || field->type == HP_CODEC_ENUM)) {
             uint32_t narrow = (uint32_t)field->default_;
 
             memcpy(base + field->offset, &narrow, sizeof(narrow));
@@ -376,13 +396,15 @@ static void fill_defaults(const struct hp_codec_desc *desc, uint8_t *base, uint6
     }
 }
 
-void hp_codec_defaults(const struct hp_codec_desc *desc, void *ret) {
+void hp_codec_defaults(const struct hp_codec_desc *desc, void *ret)
+{
     memset(ret, 0, desc->size);
     fill_defaults(desc, ret, 0);
 }
 
 static enum hp_err decode_map(struct codec *codec, const struct hp_codec_desc *desc,
-                              const struct hp_wire_obj *map, const struct path *path, void *ret) {
+                              const struct hp_wire_obj *map, const struct path *path, void *ret)
+{
     uint64_t seen = 0; /* keys, also those whose value is nil */
     uint64_t has = 0;
     uint32_t expect = 0;
@@ -429,7 +451,8 @@ static enum hp_err decode_map(struct codec *codec, const struct hp_codec_desc *d
 }
 
 enum hp_err hp_codec_decode(const struct hp_codec_desc *desc, const struct hp_wire_obj *map,
-                            struct hp_arena *arena, void *ret, struct hp_error *reterr) {
+                            struct hp_arena *arena, void *ret, struct hp_error *reterr)
+{
     struct codec codec = {.arena = arena, .reterr = reterr};
     struct path path = {.desc = desc, .index = -1};
 
@@ -442,8 +465,8 @@ static enum hp_err encode_map(const struct hp_codec_desc *desc, struct hp_buf *b
                               const struct path *path, struct hp_error *reterr);
 
 static enum hp_err encode_unsigned(const struct hp_codec_field *field, struct hp_buf *buf,
-                                   uint64_t value, const struct path *path,
-                                   struct hp_error *reterr) {
+                                   uint64_t value, const struct path *path, struct hp_error *reterr)
+{
     if (value < field->min || value > field->max) {
         return fail_range(reterr, HP_ERR_INVALID, path, field);
     }
@@ -451,8 +474,8 @@ static enum hp_err encode_unsigned(const struct hp_codec_field *field, struct hp
 }
 
 static enum hp_err encode_narrow(const struct hp_codec_field *field, struct hp_buf *buf,
-                                 const void *at, const struct path *path,
-                                 struct hp_error *reterr) {
+                                 const void *at, const struct path *path, struct hp_error *reterr)
+{
     uint32_t value;
 
     memcpy(&value, at, sizeof(value));
@@ -465,7 +488,8 @@ static enum hp_err encode_narrow(const struct hp_codec_field *field, struct hp_b
 
 static enum hp_err encode_value(const struct hp_codec_field *field, uint8_t type,
                                 struct hp_buf *buf, const void *at, const struct path *path,
-                                struct hp_error *reterr) {
+                                struct hp_error *reterr)
+{
     const struct hp_bin *bin = at;
     int64_t value;
     enum hp_err err;
@@ -502,7 +526,8 @@ static enum hp_err encode_value(const struct hp_codec_field *field, uint8_t type
 
 static enum hp_err encode_list(const struct hp_codec_field *field, struct hp_buf *buf,
                                const struct any_list *list, struct path *path,
-                               struct hp_error *reterr) {
+                               struct hp_error *reterr)
+{
     const uint8_t *items = list->items;
     size_t size = item_size(field);
     enum hp_err err;
@@ -519,7 +544,8 @@ static enum hp_err encode_list(const struct hp_codec_field *field, struct hp_buf
 }
 
 static enum hp_err encode_map(const struct hp_codec_desc *desc, struct hp_buf *buf, const void *msg,
-                              const struct path *path, struct hp_error *reterr) {
+                              const struct path *path, struct hp_error *reterr)
+{
     const struct hp_codec_head *head = msg;
     const uint64_t known = desc->count == 64 ? UINT64_MAX : (UINT64_C(1) << desc->count) - 1;
     uint64_t has = (head->has & known) | desc->required;
@@ -534,8 +560,7 @@ static enum hp_err encode_map(const struct hp_codec_desc *desc, struct hp_buf *b
         const uint8_t *at = (const uint8_t *)msg + field->offset;
         struct path here = {.up = path, .name = field->name, .index = -1};
 
-        err = hp_wire_put_str(buf,
-                              (struct hp_str){.data = field->name, .size = field->name_size});
+        err = hp_wire_put_str(buf, (struct hp_str){.data = field->name, .size = field->name_size});
         if (err != HP_OK) {
             break;
         }
@@ -549,7 +574,8 @@ static enum hp_err encode_map(const struct hp_codec_desc *desc, struct hp_buf *b
 }
 
 enum hp_err hp_codec_encode(const struct hp_codec_desc *desc, struct hp_buf *buf, const void *msg,
-                            struct hp_error *reterr) {
+                            struct hp_error *reterr)
+{
     struct path path = {.desc = desc, .index = -1};
     size_t before = buf->size;
     enum hp_err err = encode_map(desc, buf, msg, &path, reterr);

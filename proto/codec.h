@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The engine behind the generated encoders and decoders. gen.py turns each struct, params and result
- * of hostpool.toml into a table of fields; the two functions here walk such a table. So there is one
- * decoder to review and to fuzz, and a message costs a table instead of code.
+ * The engine behind the generated encoders and decoders. gen.py turns each struct, params and
+ * result of hostpool.toml into a table of fields; the two functions here walk such a table. So
+ * there is one decoder to review and to fuzz, and a message costs a table instead of code.
  *
  * Normal code uses the typed wrappers of proto/hp_msg.h and never sees this header's structs.
  *
@@ -67,14 +67,14 @@ struct hp_codec_field {
     uint8_t type;      /* enum hp_codec_type */
     uint8_t item_type; /* of a list */
     bool required;
-    bool open;            /* enum: unknown values pass */
-    bool has_default;     /* default_ is filled in when the field is absent */
-    uint32_t offset;      /* of the C field in its struct */
-    uint32_t max_len;     /* bytes of a str or bin, or of each one in a list */
-    uint32_t max_items;   /* of a list */
-    uint64_t min;         /* integers; the bits of an int64_t for i64 */
+    bool open;          /* enum: unknown values pass */
+    bool has_default;   /* default_ is filled in when the field is absent */
+    uint32_t offset;    /* of the C field in its struct */
+    uint32_t max_len;   /* bytes of a str or bin, or of each one in a list */
+    uint32_t max_items; /* of a list */
+    uint64_t min;       /* integers; the bits of an int64_t for i64 */
     uint64_t max;
-    uint64_t default_;    /* bool, integers, enum */
+    uint64_t default_; /* bool, integers, enum */
     const char *default_str;
     const struct hp_codec_enum *values;
     const struct hp_codec_desc *sub; /* struct, list of struct */
@@ -83,16 +83,16 @@ struct hp_codec_field {
 struct hp_codec_desc {
     const char *name; /* "task.submit", "task.submit reply", "struct task_options": for errors */
     const struct hp_codec_field *fields;
-    uint32_t count;      /* fields, <= 64 */
-    uint32_t size;       /* sizeof the C struct */
-    uint64_t required;   /* has bits of the required fields */
-    bool is_struct;      /* the C struct has a `raw` member behind `has` */
+    uint32_t count;    /* fields, <= 64 */
+    uint32_t size;     /* sizeof the C struct */
+    uint64_t required; /* has bits of the required fields */
+    bool is_struct;    /* the C struct has a `raw` member behind `has` */
 };
 
 /*
- * What every generated C struct begins with. In a struct (not a message) `raw` follows: when its data
- * is set, the encoder writes those bytes, which must be one encoded map of this struct, instead of
- * the fields. So what was stored encoded is spliced into a message without decoding it.
+ * What every generated C struct begins with. In a struct (not a message) `raw` follows: when its
+ * data is set, the encoder writes those bytes, which must be one encoded map of this struct,
+ * instead of the fields. So what was stored encoded is spliced into a message without decoding it.
  */
 struct hp_codec_head {
     uint64_t has;
@@ -101,19 +101,20 @@ struct hp_codec_head {
 
 /*
  * Decode `map` into the C struct at `ret`, which is zeroed first. Strict: HP_ERR_PROTOCOL with a
- * sentence that names message and field for a wrong type, a duplicate key, a key that is no string, a
- * missing required field, a value out of range, a str or bin or list that is too long, text that is
- * not UTF-8 or holds a NUL. Unknown keys are skipped, nil counts as absent, defaults are filled in
- * (without their has bit), a str is accepted for a bin. Bytes are borrowed from the frame, lists live
- * in the arena (HP_ERR_NOMEM: it is full).
+ * sentence that names message and field for a wrong type, a duplicate key, a key that is no string,
+ * a missing required field, a value out of range, a str or bin or list that is too long, text that
+ * is not UTF-8 or holds a NUL. Unknown keys are skipped, nil counts as absent, defaults are filled
+ * in (without their has bit), a str is accepted for a bin. Bytes are borrowed from the frame, lists
+ * live in the arena (HP_ERR_NOMEM: it is full).
  */
 enum hp_err hp_codec_decode(const struct hp_codec_desc *desc, const struct hp_wire_obj *map,
-                            struct hp_arena *arena, void *ret, struct hp_error *reterr) HP_MUST_CHECK;
+                            struct hp_arena *arena, void *ret,
+                            struct hp_error *reterr) HP_MUST_CHECK;
 
 /*
  * Append the map of the fields whose has bit is set; required ones always. HP_ERR_INVALID: a field
- * breaks its own limit (reterr, which may be NULL, names it), so a decoder would refuse the message;
- * HP_ERR_FULL, HP_ERR_NOMEM from the buffer. On an error the buffer is as it was before.
+ * breaks its own limit (reterr, which may be NULL, names it), so a decoder would refuse the
+ * message; HP_ERR_FULL, HP_ERR_NOMEM from the buffer. On an error the buffer is as it was before.
  */
 enum hp_err hp_codec_encode(const struct hp_codec_desc *desc, struct hp_buf *buf, const void *msg,
                             struct hp_error *reterr) HP_MUST_CHECK;

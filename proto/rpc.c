@@ -6,12 +6,14 @@
 #include <stdio.h>
 #include <string.h>
 
-static enum hp_err bad(struct hp_error *reterr, const char *why) {
+static enum hp_err bad(struct hp_error *reterr, const char *why)
+{
     return hp_error_set(reterr, HP_ERR_PROTOCOL, "%s", why);
 }
 
 /* The one map in a params array; what stands for nothing gives the empty map. NULL: not allowed. */
-static const struct hp_wire_obj *params_map(const struct hp_wire_obj *params) {
+static const struct hp_wire_obj *params_map(const struct hp_wire_obj *params)
+{
     const struct hp_wire_obj *only;
 
     if (hp_wire_type(params) != HP_WIRE_ARRAY || hp_wire_count(params) > 1) {
@@ -32,7 +34,8 @@ static const struct hp_wire_obj *params_map(const struct hp_wire_obj *params) {
 }
 
 static enum hp_err parse_call(const struct hp_wire_obj *method, const struct hp_wire_obj *params,
-                              struct hp_rpc *ret, struct hp_error *reterr) {
+                              struct hp_rpc *ret, struct hp_error *reterr)
+{
     if (hp_wire_type(method) != HP_WIRE_STR) {
         return bad(reterr, "The method is not a string.");
     }
@@ -46,7 +49,8 @@ static enum hp_err parse_call(const struct hp_wire_obj *method, const struct hp_
 }
 
 static enum hp_err parse_failure(const struct hp_wire_obj *error, struct hp_rpc_failure *ret,
-                                 struct hp_error *reterr) {
+                                 struct hp_error *reterr)
+{
     if (hp_wire_type(error) == HP_WIRE_STR) {
         hp_rpc_split_error(hp_wire_str(error), ret);
         return HP_OK;
@@ -75,7 +79,8 @@ static enum hp_err parse_failure(const struct hp_wire_obj *error, struct hp_rpc_
 }
 
 static enum hp_err parse_response(const struct hp_wire_obj *error, const struct hp_wire_obj *result,
-                                  struct hp_rpc *ret, struct hp_error *reterr) {
+                                  struct hp_rpc *ret, struct hp_error *reterr)
+{
     ret->result = &hp_wire_empty_map;
     if (hp_wire_type(error) != HP_WIRE_NIL) {
         ret->failed = true;
@@ -90,7 +95,8 @@ static enum hp_err parse_response(const struct hp_wire_obj *error, const struct 
 }
 
 enum hp_err hp_rpc_parse(const struct hp_wire_obj *frame, struct hp_rpc *ret,
-                         struct hp_error *reterr) {
+                         struct hp_error *reterr)
+{
     const struct hp_wire_obj *type;
     const struct hp_wire_obj *msgid;
     uint32_t count;
@@ -124,7 +130,8 @@ enum hp_err hp_rpc_parse(const struct hp_wire_obj *frame, struct hp_rpc *ret,
 }
 
 enum hp_err hp_rpc_read(struct hp_wire *wire, const uint8_t *data, size_t size, struct hp_rpc *ret,
-                        struct hp_error *reterr) {
+                        struct hp_error *reterr)
+{
     const struct hp_wire_obj *frame;
     enum hp_err err = hp_wire_unpack(wire, data, size, &frame, reterr);
 
@@ -137,14 +144,16 @@ enum hp_err hp_rpc_read(struct hp_wire *wire, const uint8_t *data, size_t size, 
 
 /* ------------------------------------------------------------------------------------- writing */
 
-static enum hp_err put_head(struct hp_buf *buf, uint32_t count, enum hp_rpc_type type) {
+static enum hp_err put_head(struct hp_buf *buf, uint32_t count, enum hp_rpc_type type)
+{
     enum hp_err err = hp_wire_put_array(buf, count);
 
     return err != HP_OK ? err : hp_wire_put_u64(buf, (uint64_t)type);
 }
 
 /* The method and the header of the params array; the map follows. */
-static enum hp_err put_method(struct hp_buf *buf, enum hp_method method) {
+static enum hp_err put_method(struct hp_buf *buf, enum hp_method method)
+{
     const struct hp_method_info *info = hp_method_info(method);
     enum hp_err err;
 
@@ -153,7 +162,8 @@ static enum hp_err put_method(struct hp_buf *buf, enum hp_method method) {
     return err != HP_OK ? err : hp_wire_put_array(buf, 1);
 }
 
-enum hp_err hp_rpc_put_request(struct hp_buf *buf, uint32_t msgid, enum hp_method method) {
+enum hp_err hp_rpc_put_request(struct hp_buf *buf, uint32_t msgid, enum hp_method method)
+{
     enum hp_err err = put_head(buf, 4, HP_RPC_REQUEST);
 
     if (err == HP_OK) {
@@ -162,13 +172,15 @@ enum hp_err hp_rpc_put_request(struct hp_buf *buf, uint32_t msgid, enum hp_metho
     return err != HP_OK ? err : put_method(buf, method);
 }
 
-enum hp_err hp_rpc_put_notify(struct hp_buf *buf, enum hp_method method) {
+enum hp_err hp_rpc_put_notify(struct hp_buf *buf, enum hp_method method)
+{
     enum hp_err err = put_head(buf, 3, HP_RPC_NOTIFY);
 
     return err != HP_OK ? err : put_method(buf, method);
 }
 
-enum hp_err hp_rpc_put_reply(struct hp_buf *buf, uint32_t msgid) {
+enum hp_err hp_rpc_put_reply(struct hp_buf *buf, uint32_t msgid)
+{
     enum hp_err err = put_head(buf, 4, HP_RPC_RESPONSE);
 
     if (err == HP_OK) {
@@ -178,7 +190,8 @@ enum hp_err hp_rpc_put_reply(struct hp_buf *buf, uint32_t msgid) {
 }
 
 static enum hp_err put_error_map(struct hp_buf *buf, const char *word, struct hp_str text,
-                                 uint64_t retry_after_ms) {
+                                 uint64_t retry_after_ms)
+{
     enum hp_err err = hp_wire_put_map(buf, retry_after_ms != 0 ? 3 : 2);
 
     if (err == HP_OK) {
@@ -203,7 +216,8 @@ static enum hp_err put_error_map(struct hp_buf *buf, const char *word, struct hp
 }
 
 static enum hp_err put_error_text(struct hp_buf *buf, const char *word, struct hp_str text,
-                                  uint64_t retry_after_ms) {
+                                  uint64_t retry_after_ms)
+{
     char line[HP_RPC_ERROR_TEXT_BYTES + 128];
     int size = snprintf(line, sizeof(line), "%s: %" HP_STR_FMT, word, HP_STR_ARG(text));
 
@@ -219,7 +233,8 @@ static enum hp_err put_error_text(struct hp_buf *buf, const char *word, struct h
 }
 
 enum hp_err hp_rpc_put_error(struct hp_buf *buf, uint32_t msgid, enum hp_rpc_error_code code,
-                             struct hp_str text, bool as_map, uint64_t retry_after_ms) {
+                             struct hp_str text, bool as_map, uint64_t retry_after_ms)
+{
     const char *word = hp_rpc_error_name(code);
     size_t before = buf->size;
     char clean[HP_RPC_ERROR_TEXT_BYTES];
@@ -246,7 +261,8 @@ enum hp_err hp_rpc_put_error(struct hp_buf *buf, uint32_t msgid, enum hp_rpc_err
 }
 
 /* Take " (retry after N ms)" off the end of a text. */
-static void split_retry(struct hp_rpc_failure *failure) {
+static void split_retry(struct hp_rpc_failure *failure)
+{
     static const char head[] = " (retry after ";
     static const char tail[] = " ms)";
     const size_t head_size = sizeof(head) - 1;
@@ -274,7 +290,8 @@ static void split_retry(struct hp_rpc_failure *failure) {
     failure->text.size = (uint32_t)(at - head_size);
 }
 
-void hp_rpc_split_error(struct hp_str error, struct hp_rpc_failure *ret) {
+void hp_rpc_split_error(struct hp_str error, struct hp_rpc_failure *ret)
+{
     uint32_t size = 0;
 
     memset(ret, 0, sizeof(*ret));
@@ -296,7 +313,8 @@ void hp_rpc_split_error(struct hp_str error, struct hp_rpc_failure *ret) {
     split_retry(ret);
 }
 
-enum hp_rpc_error_code hp_rpc_error_of(enum hp_err err) {
+enum hp_rpc_error_code hp_rpc_error_of(enum hp_err err)
+{
     switch (err) {
     case HP_OK:
         return HP_RPC_ERROR_NONE;

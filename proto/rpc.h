@@ -49,8 +49,8 @@ struct hp_rpc {
 
 /*
  * Look at an unpacked frame. HP_ERR_PROTOCOL with a sentence if it is no MessagePack-RPC as above;
- * *ret then tells at least whether the frame was a request with an id (type, msgid, msgid_known). An
- * unknown method is no error here.
+ * *ret then tells at least whether the frame was a request with an id (type, msgid, msgid_known).
+ * An unknown method is no error here.
  */
 enum hp_err hp_rpc_parse(const struct hp_wire_obj *frame, struct hp_rpc *ret,
                          struct hp_error *reterr) HP_MUST_CHECK;

@@ -56,7 +56,8 @@ static const struct {
     {KIND_ARRAY, 2},  {KIND_ARRAY, 4},  {KIND_MAP, 2},    {KIND_MAP, 4},    /* dc array, de map */
 };
 
-static uint32_t load_be(const uint8_t *at, uint32_t width) {
+static uint32_t load_be(const uint8_t *at, uint32_t width)
+{
     uint32_t value = 0;
 
     for (uint32_t i = 0; i < width; i++)
@@ -64,7 +65,8 @@ static uint32_t load_be(const uint8_t *at, uint32_t width) {
     return value;
 }
 
-static bool is_nan(const uint8_t *at, uint32_t width) {
+static bool is_nan(const uint8_t *at, uint32_t width)
+{
     uint64_t bits = load_be(at, 4);
 
     if (width == 4)
@@ -74,7 +76,8 @@ static bool is_nan(const uint8_t *at, uint32_t width) {
 }
 
 /* Read the header at `at`, of which `size` >= 1 bytes are there. False: more bytes are needed. */
-static inline bool read_head(const uint8_t *at, uint64_t size, struct head *ret) {
+static inline bool read_head(const uint8_t *at, uint64_t size, struct head *ret)
+{
     uint8_t first = at[0];
 
     ret->width = 0;
@@ -104,7 +107,8 @@ static inline bool read_head(const uint8_t *at, uint64_t size, struct head *ret)
 }
 
 /* Account for an opened container. NULL, or why not. */
-static const char * open_container(struct hp_tok *tok, const struct head *head) {
+static const char *open_container(struct hp_tok *tok, const struct head *head)
+{
     uint64_t count = head->count;
 
     if (tok->depth == tok->limits.depth_max)
@@ -123,13 +127,16 @@ static const char * open_container(struct hp_tok *tok, const struct head *head) 
 }
 
 /* One object ended: leave the containers it was the last one of. */
-static inline void close_containers(struct hp_tok *tok) {
+static inline void close_containers(struct hp_tok *tok)
+{
     while (tok->depth > 0 && tok->left[tok->depth - 1] == 0)
         tok->depth--;
 }
 
 /* Take one object, whose header is complete. NULL, or why not. */
-static inline const char * take_object(struct hp_tok *tok, const uint8_t *at, const struct head *head) {
+static inline const char *take_object(struct hp_tok *tok, const uint8_t *at,
+                                      const struct head *head)
+{
     const char *why = NULL;
     uint64_t size = 1 + (uint64_t)head->width;
 
@@ -165,14 +172,16 @@ static inline const char * take_object(struct hp_tok *tok, const uint8_t *at, co
     return NULL;
 }
 
-void hp_tok_init(struct hp_tok *tok, const struct hp_tok_limits *limits) {
+void hp_tok_init(struct hp_tok *tok, const struct hp_tok_limits *limits)
+{
     HP_ASSERT(limits->frame_bytes_max >= 1);
     HP_ASSERT(limits->depth_max >= 1 && limits->depth_max <= HP_TOK_DEPTH_CAP);
     tok->limits = *limits;
     hp_tok_reset(tok);
 }
 
-void hp_tok_reset(struct hp_tok *tok) {
+void hp_tok_reset(struct hp_tok *tok)
+{
     tok->offset = 0;
     tok->pending = 1;
     tok->elements = 1;
@@ -180,8 +189,9 @@ void hp_tok_reset(struct hp_tok *tok) {
     tok->why = NULL;
 }
 
-enum hp_tok_status hp_tok_scan(struct hp_tok *tok, const uint8_t *data, size_t size, size_t *ret_frame_size,
-            const char **ret_why) {
+enum hp_tok_status hp_tok_scan(struct hp_tok *tok, const uint8_t *data, size_t size,
+                               size_t *ret_frame_size, const char **ret_why)
+{
     while (tok->why == NULL && tok->pending > 0) {
         struct head head;
 

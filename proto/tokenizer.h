@@ -4,7 +4,8 @@
  *
  * msgpack-c reserves memory for whatever count a header declares, so five bytes can cost gigabytes.
  * This scanner walks a frame first: no allocation, no recursion, constant memory, and it refuses a
- * frame at the first header that cannot be part of an allowed one, before the declared bytes arrive.
+ * frame at the first header that cannot be part of an allowed one, before the declared bytes
+ * arrive.
  *
  * It is resumable: the caller keeps the bytes of the current frame, calls hp_tok_scan() whenever
  * more of them came, and the scan goes on where it stopped. A frame that comes byte by byte costs

@@ -31,18 +31,15 @@ HP_STATIC_ASSERT(offsetof(msgpack_object, via.map.ptr) == offsetof(msgpack_objec
                          offsetof(msgpack_object, via.array.ptr),
                  "all ranges look alike");
 HP_STATIC_ASSERT(sizeof(msgpack_object_kv) == 2 * sizeof(msgpack_object), "a pair is two objects");
-HP_STATIC_ASSERT((int)HP_WIRE_NIL == MSGPACK_OBJECT_NIL &&
-                     (int)HP_WIRE_BOOL == MSGPACK_OBJECT_BOOLEAN &&
-                     (int)HP_WIRE_U64 == MSGPACK_OBJECT_POSITIVE_INTEGER &&
-                     (int)HP_WIRE_I64 == MSGPACK_OBJECT_NEGATIVE_INTEGER &&
-                     (int)HP_WIRE_F64 == MSGPACK_OBJECT_FLOAT64 &&
-                     (int)HP_WIRE_STR == MSGPACK_OBJECT_STR &&
-                     (int)HP_WIRE_ARRAY == MSGPACK_OBJECT_ARRAY &&
-                     (int)HP_WIRE_MAP == MSGPACK_OBJECT_MAP &&
-                     (int)HP_WIRE_BIN == MSGPACK_OBJECT_BIN &&
-                     (int)HP_WIRE_EXT == MSGPACK_OBJECT_EXT &&
-                     (int)HP_WIRE_F32 == MSGPACK_OBJECT_FLOAT32,
-                 "same numbers");
+HP_STATIC_ASSERT(
+    (int)HP_WIRE_NIL == MSGPACK_OBJECT_NIL && (int)HP_WIRE_BOOL == MSGPACK_OBJECT_BOOLEAN &&
+        (int)HP_WIRE_U64 == MSGPACK_OBJECT_POSITIVE_INTEGER &&
+        (int)HP_WIRE_I64 == MSGPACK_OBJECT_NEGATIVE_INTEGER &&
+        (int)HP_WIRE_F64 == MSGPACK_OBJECT_FLOAT64 && (int)HP_WIRE_STR == MSGPACK_OBJECT_STR &&
+        (int)HP_WIRE_ARRAY == MSGPACK_OBJECT_ARRAY && (int)HP_WIRE_MAP == MSGPACK_OBJECT_MAP &&
+        (int)HP_WIRE_BIN == MSGPACK_OBJECT_BIN && (int)HP_WIRE_EXT == MSGPACK_OBJECT_EXT &&
+        (int)HP_WIRE_F32 == MSGPACK_OBJECT_FLOAT32,
+    "same numbers");
 
 const struct hp_wire_obj hp_wire_empty_map = {.type_ = HP_WIRE_MAP};
 const struct hp_wire_obj hp_wire_nil = {.type_ = HP_WIRE_NIL};
@@ -58,7 +55,8 @@ struct hp_wire {
     bool large; /* the frame before may have left a large zone */
 };
 
-const char *hp_wire_type_name(enum hp_wire_type type) {
+const char *hp_wire_type_name(enum hp_wire_type type)
+{
     switch (type) {
     case HP_WIRE_NIL:
         return "nil";
@@ -85,7 +83,8 @@ const char *hp_wire_type_name(enum hp_wire_type type) {
     return "unknown type";
 }
 
-struct hp_wire *hp_wire_new(void) {
+struct hp_wire *hp_wire_new(void)
+{
     struct hp_wire *wire = hp_calloc(1, sizeof(*wire));
 
     if (wire == NULL) {
@@ -98,7 +97,8 @@ struct hp_wire *hp_wire_new(void) {
     return wire;
 }
 
-void hp_wire_free(struct hp_wire *wire) {
+void hp_wire_free(struct hp_wire *wire)
+{
     if (wire == NULL) {
         return;
     }
@@ -107,7 +107,8 @@ void hp_wire_free(struct hp_wire *wire) {
 }
 
 /* Forget the objects of the frame before; keep the memory if it is of ordinary size. */
-static enum hp_err renew_zone(struct hp_wire *wire) {
+static enum hp_err renew_zone(struct hp_wire *wire)
+{
     if (!wire->large) {
         msgpack_zone_clear(&wire->zone);
         return HP_OK;
@@ -124,7 +125,8 @@ static enum hp_err renew_zone(struct hp_wire *wire) {
 }
 
 enum hp_err hp_wire_unpack(struct hp_wire *wire, const uint8_t *data, size_t size,
-                           const struct hp_wire_obj **ret_root, struct hp_error *reterr) {
+                           const struct hp_wire_obj **ret_root, struct hp_error *reterr)
+{
     size_t offset = 0;
     msgpack_object root;
     msgpack_object *kept;
@@ -156,7 +158,8 @@ enum hp_err hp_wire_unpack(struct hp_wire *wire, const uint8_t *data, size_t siz
 
 enum hp_err hp_wire_unpack_checked(struct hp_wire *wire, const struct hp_tok_limits *limits,
                                    struct hp_bin bytes, const struct hp_wire_obj **ret_root,
-                                   struct hp_error *reterr) {
+                                   struct hp_error *reterr)
+{
     struct hp_tok tok;
     size_t frame_size = 0;
     const char *why = "The bytes end in the middle of a value.";
@@ -176,7 +179,8 @@ enum hp_err hp_wire_unpack_checked(struct hp_wire *wire, const struct hp_tok_lim
 /* ---------------------------------------------------------------------------------------- text */
 
 /* Bytes of the valid UTF-8 character at `at`, of which `left` >= 1 are there; 0: not valid. */
-static uint32_t character_size(const uint8_t *at, uint32_t left) {
+static uint32_t character_size(const uint8_t *at, uint32_t left)
+{
     uint8_t first = at[0];
     uint8_t low = 0x80;
     uint8_t high = 0xbf;
@@ -209,7 +213,8 @@ static uint32_t character_size(const uint8_t *at, uint32_t left) {
     return size;
 }
 
-bool hp_wire_str_ok(struct hp_str text) {
+bool hp_wire_str_ok(struct hp_str text)
+{
     const uint8_t *data = (const uint8_t *)text.data;
     uint32_t at = 0;
 
@@ -224,7 +229,8 @@ bool hp_wire_str_ok(struct hp_str text) {
     return true;
 }
 
-uint32_t hp_wire_str_clean(struct hp_str text, char *out, uint32_t out_size) {
+uint32_t hp_wire_str_clean(struct hp_str text, char *out, uint32_t out_size)
+{
     const uint8_t *data = (const uint8_t *)text.data;
     uint32_t at = 0;
     uint32_t used = 0;
@@ -255,7 +261,8 @@ struct sink {
     enum hp_err err;
 };
 
-static int sink_write(void *data, const char *bytes, size_t size) {
+static int sink_write(void *data, const char *bytes, size_t size)
+{
     struct sink *sink = data;
 
     sink->err = hp_buf_append(sink->buf, bytes, size);
@@ -270,49 +277,59 @@ static int sink_write(void *data, const char *bytes, size_t size) {
         return sink.err;                                                                           \
     } while (0)
 
-enum hp_err hp_wire_put_nil(struct hp_buf *buf) {
+enum hp_err hp_wire_put_nil(struct hp_buf *buf)
+{
     PUT(buf, msgpack_pack_nil(&packer));
 }
 
-enum hp_err hp_wire_put_bool(struct hp_buf *buf, bool value) {
+enum hp_err hp_wire_put_bool(struct hp_buf *buf, bool value)
+{
     PUT(buf, value ? msgpack_pack_true(&packer) : msgpack_pack_false(&packer));
 }
 
-enum hp_err hp_wire_put_u64(struct hp_buf *buf, uint64_t value) {
+enum hp_err hp_wire_put_u64(struct hp_buf *buf, uint64_t value)
+{
     PUT(buf, msgpack_pack_uint64(&packer, value));
 }
 
-enum hp_err hp_wire_put_i64(struct hp_buf *buf, int64_t value) {
+enum hp_err hp_wire_put_i64(struct hp_buf *buf, int64_t value)
+{
     PUT(buf, msgpack_pack_int64(&packer, value));
 }
 
-enum hp_err hp_wire_put_str(struct hp_buf *buf, struct hp_str value) {
+enum hp_err hp_wire_put_str(struct hp_buf *buf, struct hp_str value)
+{
     if (value.size == 0) {
         PUT(buf, msgpack_pack_str(&packer, 0));
     }
     PUT(buf, msgpack_pack_str_with_body(&packer, value.data, value.size));
 }
 
-enum hp_err hp_wire_put_cstr(struct hp_buf *buf, const char *value) {
+enum hp_err hp_wire_put_cstr(struct hp_buf *buf, const char *value)
+{
     return hp_wire_put_str(buf, hp_str_of(value));
 }
 
-enum hp_err hp_wire_put_bin(struct hp_buf *buf, struct hp_bin value) {
+enum hp_err hp_wire_put_bin(struct hp_buf *buf, struct hp_bin value)
+{
     if (value.size == 0) {
         PUT(buf, msgpack_pack_bin(&packer, 0));
     }
     PUT(buf, msgpack_pack_bin_with_body(&packer, value.data, value.size));
 }
 
-enum hp_err hp_wire_put_array(struct hp_buf *buf, uint32_t count) {
+enum hp_err hp_wire_put_array(struct hp_buf *buf, uint32_t count)
+{
     PUT(buf, msgpack_pack_array(&packer, count));
 }
 
-enum hp_err hp_wire_put_map(struct hp_buf *buf, uint32_t pairs) {
+enum hp_err hp_wire_put_map(struct hp_buf *buf, uint32_t pairs)
+{
     PUT(buf, msgpack_pack_map(&packer, pairs));
 }
 
-enum hp_err hp_wire_put_raw(struct hp_buf *buf, struct hp_bin encoded) {
+enum hp_err hp_wire_put_raw(struct hp_buf *buf, struct hp_bin encoded)
+{
     return hp_buf_append(buf, encoded.data, encoded.size);
 }
 
@@ -320,14 +337,16 @@ enum hp_err hp_wire_put_raw(struct hp_buf *buf, struct hp_bin encoded) {
 #define ARRAY32 0xddu
 #define ARRAY32_HEAD_BYTES 5u
 
-enum hp_err hp_wire_array_open(struct hp_buf *buf, size_t *ret_mark) {
+enum hp_err hp_wire_array_open(struct hp_buf *buf, size_t *ret_mark)
+{
     static const uint8_t head[ARRAY32_HEAD_BYTES] = {ARRAY32};
 
     *ret_mark = buf->size;
     return hp_buf_append(buf, head, sizeof(head));
 }
 
-void hp_wire_array_close(struct hp_buf *buf, size_t mark, uint32_t count) {
+void hp_wire_array_close(struct hp_buf *buf, size_t mark, uint32_t count)
+{
     HP_ASSERT(mark + ARRAY32_HEAD_BYTES <= buf->size && buf->data[mark] == ARRAY32);
     for (uint32_t i = 0; i < 4; i++) {
         buf->data[mark + 1 + i] = (uint8_t)(count >> (24 - 8 * i));

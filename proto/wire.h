@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * MessagePack values: reading a scanned frame, and writing to a buffer. wire.c is the only file that
- * sees msgpack.h, so that the codec library can be replaced in one place.
+ * MessagePack values: reading a scanned frame, and writing to a buffer. wire.c is the only file
+ * that sees msgpack.h, so that the codec library can be replaced in one place.
  *
  * Reading borrows: str and bin values point into the frame, which must outlive the objects. A frame
- * from a peer must have passed hp_tok_scan() before hp_wire_unpack() sees it; bytes from elsewhere go
- * through hp_wire_unpack_checked().
+ * from a peer must have passed hp_tok_scan() before hp_wire_unpack() sees it; bytes from elsewhere
+ * go through hp_wire_unpack_checked().
  *
  * Pure. A struct hp_wire belongs to one thread.
  */
@@ -38,8 +38,8 @@ enum hp_wire_type {
 };
 
 /*
- * One value. It has the layout of msgpack_object so that the readers below can be inline; treat it as
- * opaque and use them. may_alias, because msgpack-c wrote it under another type.
+ * One value. It has the layout of msgpack_object so that the readers below can be inline; treat it
+ * as opaque and use them. may_alias, because msgpack-c wrote it under another type.
  */
 struct __attribute__((may_alias)) hp_wire_obj {
     enum hp_wire_type type_;
@@ -55,63 +55,73 @@ struct __attribute__((may_alias)) hp_wire_obj {
     } via_;
 };
 
-static inline enum hp_wire_type hp_wire_type(const struct hp_wire_obj *obj) {
+static inline enum hp_wire_type hp_wire_type(const struct hp_wire_obj *obj)
+{
     return obj->type_;
 }
 
 /* Readers assert the type (integers: the exact one), so check hp_wire_type() first. */
-static inline bool hp_wire_bool(const struct hp_wire_obj *obj) {
+static inline bool hp_wire_bool(const struct hp_wire_obj *obj)
+{
     HP_ASSERT(obj->type_ == HP_WIRE_BOOL);
     return obj->via_.boolean;
 }
 
-static inline uint64_t hp_wire_u64(const struct hp_wire_obj *obj) {
+static inline uint64_t hp_wire_u64(const struct hp_wire_obj *obj)
+{
     HP_ASSERT(obj->type_ == HP_WIRE_U64);
     return obj->via_.u64;
 }
 
-static inline int64_t hp_wire_i64(const struct hp_wire_obj *obj) {
+static inline int64_t hp_wire_i64(const struct hp_wire_obj *obj)
+{
     HP_ASSERT(obj->type_ == HP_WIRE_I64);
     return obj->via_.i64;
 }
 
-static inline double hp_wire_f64(const struct hp_wire_obj *obj) {
+static inline double hp_wire_f64(const struct hp_wire_obj *obj)
+{
     HP_ASSERT(obj->type_ == HP_WIRE_F64 || obj->type_ == HP_WIRE_F32);
     return obj->via_.f64;
 }
 
 /* Text as it came: not yet known to be UTF-8 (hp_wire_str_ok). */
-static inline struct hp_str hp_wire_str(const struct hp_wire_obj *obj) {
+static inline struct hp_str hp_wire_str(const struct hp_wire_obj *obj)
+{
     HP_ASSERT(obj->type_ == HP_WIRE_STR);
     return (struct hp_str){.data = (const char *)obj->via_.range.ptr, .size = obj->via_.range.size};
 }
 
 /* Bytes of a bin, or of a str: many clients can only send the latter. */
-static inline struct hp_bin hp_wire_bin(const struct hp_wire_obj *obj) {
+static inline struct hp_bin hp_wire_bin(const struct hp_wire_obj *obj)
+{
     HP_ASSERT(obj->type_ == HP_WIRE_BIN || obj->type_ == HP_WIRE_STR);
     return (struct hp_bin){.data = (const uint8_t *)obj->via_.range.ptr,
                            .size = obj->via_.range.size};
 }
 
 /* Elements of an array, or pairs of a map. */
-static inline uint32_t hp_wire_count(const struct hp_wire_obj *obj) {
+static inline uint32_t hp_wire_count(const struct hp_wire_obj *obj)
+{
     HP_ASSERT(obj->type_ == HP_WIRE_ARRAY || obj->type_ == HP_WIRE_MAP);
     return obj->via_.range.size;
 }
 
 static inline const struct hp_wire_obj *hp_wire_item(const struct hp_wire_obj *array,
-                                                     uint32_t index) {
+                                                     uint32_t index)
+{
     HP_ASSERT(array->type_ == HP_WIRE_ARRAY && index < array->via_.range.size);
     return (const struct hp_wire_obj *)array->via_.range.ptr + index;
 }
 
-static inline const struct hp_wire_obj *hp_wire_key(const struct hp_wire_obj *map, uint32_t index) {
+static inline const struct hp_wire_obj *hp_wire_key(const struct hp_wire_obj *map, uint32_t index)
+{
     HP_ASSERT(map->type_ == HP_WIRE_MAP && index < map->via_.range.size);
     return (const struct hp_wire_obj *)map->via_.range.ptr + 2 * (size_t)index;
 }
 
-static inline const struct hp_wire_obj *hp_wire_value(const struct hp_wire_obj *map,
-                                                      uint32_t index) {
+static inline const struct hp_wire_obj *hp_wire_value(const struct hp_wire_obj *map, uint32_t index)
+{
     return hp_wire_key(map, index) + 1;
 }
 
@@ -148,16 +158,17 @@ enum hp_err hp_wire_unpack_checked(struct hp_wire *wire, const struct hp_tok_lim
 bool hp_wire_str_ok(struct hp_str text);
 
 /*
- * Copy free text (an error from a user's code, say) so that it may travel: bytes which are not UTF-8,
- * and NULs, become '?'; cut at a character to at most `out_size` bytes. Returns the bytes written.
+ * Copy free text (an error from a user's code, say) so that it may travel: bytes which are not
+ * UTF-8, and NULs, become '?'; cut at a character to at most `out_size` bytes. Returns the bytes
+ * written.
  */
 uint32_t hp_wire_str_clean(struct hp_str text, char *out, uint32_t out_size);
 
 /* ------------------------------------------------------------------------------------- writing */
 
 /*
- * Each appends one value (array, map: only the header). HP_ERR_FULL or HP_ERR_NOMEM from the buffer;
- * the buffer may then hold a part of the value: truncate it to where the message began.
+ * Each appends one value (array, map: only the header). HP_ERR_FULL or HP_ERR_NOMEM from the
+ * buffer; the buffer may then hold a part of the value: truncate it to where the message began.
  */
 enum hp_err hp_wire_put_nil(struct hp_buf *buf) HP_MUST_CHECK;
 enum hp_err hp_wire_put_bool(struct hp_buf *buf, bool value) HP_MUST_CHECK;

@@ -334,6 +334,11 @@ def source_group(group):
         f"    .is_struct = {'true' if group.is_struct else 'false'},\n}};\n"
         f"HP_STATIC_ASSERT(offsetof(struct {name}, has) == 0, \"begins like hp_codec_head\");\n"
     )
+    if group.is_struct:
+        out.append(
+            f"HP_STATIC_ASSERT(offsetof(struct {name}, raw) == offsetof(struct hp_codec_head, raw),\n"
+            f"    \"begins like hp_codec_head\");\n"
+        )
     out.append(
         f"\nvoid {name}_init(struct {name} *ret) {{\n"
         f"    hp_codec_defaults(&{group.desc()}, ret);\n}}\n\n"
