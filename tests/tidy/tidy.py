@@ -308,6 +308,9 @@ RULES = {
 
 def find_files(root):
     for folder, folders, files in os.walk(root):
+        if "build.ninja" in files:
+            folders[:] = []  # a build folder, whatever its name
+            continue
         folders[:] = sorted(f for f in folders if not SKIPPED_FOLDERS.match(f))
         for name in sorted(files):
             path = os.path.relpath(os.path.join(folder, name), root)
