@@ -40,9 +40,9 @@ PURE = ["common/base", "proto", "server/core", "worker/core"]
 
 # <signal.h> only for the numbers and <xxhash.h> only for arithmetic: calls are seen by nm.
 PURE_SYSTEM_HEADERS = {
-    "assert.h", "ctype.h", "errno.h", "float.h", "inttypes.h", "limits.h", "math.h", "msgpack.h",
-    "signal.h", "stdarg.h", "stdatomic.h", "stdbool.h", "stddef.h", "stdint.h", "stdio.h", "stdlib.h",
-    "string.h", "strings.h", "xxhash.h",
+    "assert.h", "ctype.h", "errno.h", "float.h", "inttypes.h", "limits.h", "math.h",
+    "msgpack.h", "signal.h", "stdarg.h", "stdatomic.h", "stdbool.h", "stddef.h", "stdint.h",
+    "stdio.h", "stdlib.h", "string.h", "strings.h", "xxhash.h",
 }
 
 # Headers of libraries and their only homes (a file or a folder).
