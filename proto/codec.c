@@ -419,7 +419,8 @@ static enum hp_err decode_map(struct codec *codec, const struct hp_codec_desc *d
         const struct hp_wire_obj *value = hp_wire_value(map, i);
 
         if (hp_wire_type(key) != HP_WIRE_STR) {
-            return fail_type(codec->reterr, path, "a map whose keys are strings; a key", key);
+            return fail(codec->reterr, HP_ERR_PROTOCOL, path,
+                        "must be a map whose keys are strings");
         }
         uint32_t index = find_field(desc, hp_wire_str(key), expect);
 
