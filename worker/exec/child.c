@@ -290,6 +290,9 @@ static void run_function(struct child *child, const struct hp_call_record *recor
     child->text_bytes = 0;
     child->result = child->scratch;
     drop_result(child);
+    if (record->function == HP_CALL_VOID) {
+        return;
+    }
     if (record->function >= modules->function_count) {
         child->status = HP_EXEC_CALL_NO_FUNCTION;
         return;

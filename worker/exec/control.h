@@ -20,7 +20,8 @@
 
 enum hp_control_type {
     /* daemon to helper */
-    HP_CONTROL_SPAWN = 1, /* fds: stdin, stdout, stderr, then the spec if it is not the text */
+    HP_CONTROL_SPAWN = 1, /* fds: stdin if any, stdout, stderr, the spec if it is not the text; slot:
+                             how many descriptors (the kernel drops those it has no room for) */
     HP_CONTROL_FORK,      /* fds: socket, stdout, stderr; slot */
     HP_CONTROL_KILL,      /* id, value: the signal */
     HP_CONTROL_WAKE,      /* look at the deadline again */

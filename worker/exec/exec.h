@@ -253,7 +253,8 @@ uint32_t hp_exec_command_count(const struct hp_exec *exec);
 struct hp_exec_call {
     uint64_t key;            /* handed back by call_done or recalled */
     struct hp_str function;  /* name, at most 255 bytes */
-    struct hp_bin payload;   /* at most HP_EXEC_INLINE_BYTES_MAX */
+    struct hp_bin payload;   /* over HP_EXEC_INLINE_BYTES_MAX it is passed on in a memfd, at the price
+                                of a copy */
     int payload_fd;          /* instead: a regular file or memfd with the payload from offset 0
                                 (duplicated; stays the caller's); -1: none. Zeroing is NOT -1 */
     uint64_t payload_bytes;  /* size of the payload in payload_fd */
@@ -285,9 +286,10 @@ void hp_exec_flush(struct hp_exec *exec);
  */
 uint32_t hp_exec_recall(struct hp_exec *exec, uint32_t child, uint32_t count_max);
 
-/* Takes one call back, if it has not begun: those queued behind it are put back in order.
- * HP_ERR_NOT_FOUND: not in this child; HP_ERR_BUSY: it runs (or has ended, unread). `recalled` is NOT
- * called. */
+/*
+ * Takes one call back, if it has not begun; `recalled` is NOT called. HP_ERR_NOT_FOUND: not in this
+ * child (it has ended); HP_ERR_BUSY: it runs, or has ended unread.
+ */
 enum hp_err hp_exec_recall_one(struct hp_exec *exec, uint32_t child, uint64_t key);
 
 /* Calls the child holds: running one and queued ones. */
@@ -301,10 +303,15 @@ bool hp_exec_child_running(const struct hp_exec *exec, uint32_t child, uint64_t 
                            uint64_t *ret_start_us);
 
 /*
- * Kills a child and all of its group (signal SIGKILL as a rule: hard timeout, forced cancel). The call
- * it runs ends with SIGNALED and killed; the others are handed back; a new child is forked.
- * With another signal the child may survive it.
+ * Ends one call by a signal to its child and all of the child's group (SIGKILL as a rule: hard timeout,
+ * forced cancel), without harm to the calls around it: with SIGKILL the child claims no other one from
+ * here on. The call ends with SIGNALED and killed (or, if it was quicker, as it ended); those behind it
+ * are handed back; a new child is forked. A child may survive another signal than SIGKILL.
+ * HP_ERR_BUSY: the call has not begun (hp_exec_recall_one). HP_ERR_NOT_FOUND: not in this child.
  */
+enum hp_err hp_exec_call_kill(struct hp_exec *exec, uint32_t child, uint64_t key, int signal);
+
+/* The same for whatever the child runs now, if anything. HP_ERR_NOT_FOUND: no child there now. */
 enum hp_err hp_exec_child_kill(struct hp_exec *exec, uint32_t child, int signal);
 
 /* Orderly restart of a child once it has ended the calls it holds. */

@@ -71,8 +71,9 @@ static void on_spawn(struct hp_helper *helper, struct hp_control_in *in)
     const char *spec = in->text;
     size_t bytes = in->msg.text_bytes;
     char text[512];
-    if (count < 2 || count > 3 || helper->proc_count > helper->config->slots) {
-        tell_failed(helper, in->msg.id, count < 2 ? EMFILE : EAGAIN, "spawner: no descriptors or slots");
+    if (count < 2 || count > 3 || in->fd_count != in->msg.slot ||
+        helper->proc_count > helper->config->slots) {
+        tell_failed(helper, in->msg.id, EMFILE, "spawner: no descriptors or slots left");
         return;
     }
     memcpy(fds + (3 - count), in->fds, sizeof(int) * count);
@@ -318,8 +319,10 @@ static void load_modules(struct hp_helper *helper)
     struct hp_control_msg msg = {.type = HP_CONTROL_READY};
     struct hp_buf names;
     hp_buf_init(&names, NAMES_BYTES_MAX);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* a load hook may never return */
     enum hp_err err = hp_modules_load(&helper->modules, helper->config->modules,
                                       helper->config->module_count, &error);
+    (void)prctl(PR_SET_PDEATHSIG, 0);
     HP_CLEANUP(hp_fd_close) int fd = memfd_create("hp-names", MFD_CLOEXEC);
     if (err == HP_OK && (fd < 0 || hp_modules_pack(&helper->modules, &names) != HP_OK ||
                          hp_fd_write_all(fd, names.data, names.size) != HP_OK)) {

@@ -27,6 +27,8 @@
 #define HP_RING_ALIGN 16u
 #define HP_RING_PAD 0u
 #define HP_RING_ITEM 1u
+#define HP_CALL_UNKNOWN UINT32_MAX     /* nobody exports the function */
+#define HP_CALL_VOID (UINT32_MAX - 1u) /* taken back from the middle of the queue: runs nothing */
 #define HP_CHILD_TEXT_BYTES_MAX 4096u
 
 /* Each group is written by one side only and has a cache line of its own. */
@@ -46,7 +48,7 @@ struct hp_child_page {
 struct hp_call_record {
     uint32_t kind;
     uint32_t record_bytes; /* with this head, rounded up */
-    uint32_t function;     /* index of the name; UINT32_MAX: nobody exports it */
+    uint32_t function;     /* index of the name, or HP_CALL_X */
     uint32_t payload_bytes;
     uint64_t fd_id;    /* not 0: the payload is in the descriptor sent with this id */
     uint64_t fd_bytes; /* its size */

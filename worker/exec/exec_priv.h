@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the parts of the daemon's side share: exec.c (life, dispatch), command.c and function.c. */
+#ifndef HP_EXEC_PRIV_H
+#define HP_EXEC_PRIV_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "common/base/idmap.h"
+#include "common/base/list.h"
+#include "worker/exec/control.h"
+#include "worker/exec/exec.h"
+#include "worker/exec/helper.h"
+#include "worker/exec/oom.h"
+#include "worker/exec/output.h"
+#include "worker/exec/ring.h"
+
+#define HP_EXEC_READ_BYTES 65536u
+#define HP_EXEC_NEVER UINT64_MAX
+
+/* What an epoll event is about: kind << 56 | index << 32 | generation. */
+enum hp_exec_source {
+    HP_SOURCE_SPAWNER,
+    HP_SOURCE_ZYGOTE,
+    HP_SOURCE_TIMER,
+    HP_SOURCE_WAKE,
+    HP_SOURCE_COMMAND_OUT,
+    HP_SOURCE_COMMAND_ERR,
+    HP_SOURCE_KID_SOCKET,
+    HP_SOURCE_KID_OUT,
+    HP_SOURCE_KID_ERR
+};
+
+/* The daemon's end of a helper. */
+struct hp_link {
+    struct hp_control control;
+    pid_t pid;       /* 0: there is none */
+    bool is_writing; /* epoll waits for room */
+    bool is_dead;    /* it has been seen to be gone */
+};
+
+/* One stream of a command. */
+struct hp_exec_pipe {
+    int fd;
+    struct hp_tail tail;
+    uint64_t sent; /* stream offset up to which a follower has it */
+};
+
+enum hp_command_state { HP_COMMAND_FREE, HP_COMMAND_STARTING, HP_COMMAND_RUNNING, HP_COMMAND_ENDED };
+
+struct hp_exec_cmd {
+    enum hp_command_state state;
+    uint32_t index;
+    uint32_t generation;
+    uint64_t key;
+    uint64_t id; /* towards the spawner; never reused */
+    struct hp_exec_pipe pipes[2];
+    bool follow;
+    bool wants_replay;
+    uint64_t drain_until_us;
+    struct hp_exec_end end; /* filled at the end of the process */
+    char text[512];
+};
+
+/* A call that a child holds. */
+struct hp_kid_call {
+    uint64_t key;
+    uint64_t at;    /* where the call ring's head was before its record */
+    uint64_t place; /* where its record is */
+    bool is_fenced; /* kill_on_partition */
+    bool has_fd;
+    bool is_void; /* taken back from the middle */
+};
+
+enum hp_kid_state { HP_KID_NONE, HP_KID_STARTING, HP_KID_RUNNING, HP_KID_QUITTING, HP_KID_ENDED };
+
+struct hp_kid_fd {
+    uint64_t id;
+    int fd;
+};
+
+#define HP_KID_FDS_MAX 16u
+
+/* A function child, as the daemon sees it. */
+struct hp_kid {
+    enum hp_kid_state state;
+    uint32_t index;
+    uint32_t generation;
+    uint64_t id; /* towards the zygote; never reused */
+    pid_t pid;
+    int socket_fd;
+    int pipe_fds[2];
+    struct hp_tail errors;
+    struct hp_child_shared *shared;
+    uint64_t call_head;     /* own position in the call ring */
+    uint64_t result_tail;   /* own position in the result ring */
+    uint32_t done;          /* results taken, as counted by the claim word */
+    uint32_t unpublished;   /* calls at the end of the queue that the child may not claim yet */
+    struct hp_kid_call *calls; /* ring of call_capacity; oldest at call_first */
+    uint32_t call_capacity;
+    uint32_t call_first;
+    uint32_t call_count;
+    uint32_t fence_count;
+    uint32_t fd_count;   /* calls with a descriptor */
+    uint32_t void_count;
+    uint64_t next_fd_id;
+    struct hp_kid_fd results[HP_KID_FDS_MAX]; /* descriptors received, not yet asked for */
+    uint32_t result_fd_count;
+    uint64_t assigned_count; /* calls ever given to this child */
+    uint64_t ended_count;
+    bool wants_recycle;
+    bool is_doomed;   /* SIGKILL was sent: it claims nothing any more */
+    bool needs_ready; /* HP_ERR_AGAIN was given: child_ready is owed */
+    bool is_polled;   /* results come so fast that bells are off and a timer looks */
+    bool is_pending;  /* results were left in the ring for fairness */
+    uint32_t quick_deaths;
+    uint64_t restart_at_us; /* HP_EXEC_NEVER: not waiting */
+    struct hp_list dirty;   /* in exec->dirty: calls to publish */
+};
+
+struct hp_exec {
+    struct hp_exec_config config; /* strings owned */
+    int epoll_fd;
+    int timer_fd;
+    int wake_fd;
+    uint64_t timer_at_us; /* HP_EXEC_NEVER: off */
+    uint64_t next_id;
+    uint64_t instance;
+    struct hp_link spawner;
+    struct hp_link zygote;
+    struct hp_exec_shared *shared;
+    struct hp_child_shared *children; /* mapping of kid_count parts, or NULL */
+    struct hp_oom oom;
+    /* commands */
+    struct hp_exec_cmd *cmds; /* config.slots + 1: one is being ended while its slot is used again */
+    uint32_t cmd_count;       /* in use, those being ended not counted */
+    struct hp_idmap cmd_by_key;
+    struct hp_idmap cmd_by_id;
+    /* functions */
+    struct hp_kid *kids;
+    uint32_t kid_count;
+    char *name_bytes;
+    const char **names; /* sorted */
+    uint32_t name_count;
+    uint32_t last_function; /* cache: index of the last name asked for */
+    bool was_ready;
+    struct hp_list dirty;
+    uint8_t buffer[HP_EXEC_READ_BYTES];
+};
+
+/* exec.c */
+enum hp_err hp_exec_watch(struct hp_exec *exec, int fd, enum hp_exec_source source, uint32_t index,
+                          uint32_t generation) HP_MUST_CHECK;
+enum hp_err hp_exec_link_send(struct hp_exec *exec, struct hp_link *link,
+                              const struct hp_control_msg *msg, const void *text, const int *fds,
+                              uint32_t fd_count);
+void hp_exec_timer_by(struct hp_exec *exec, uint64_t at_us); /* fires then, or earlier */
+void hp_exec_wake(struct hp_exec *exec);                     /* process is called again at once */
+/* A pipe whose read end is the caller's and does not block; both close-on-exec. */
+enum hp_err hp_exec_pipe_open(int ret_fds[2]) HP_MUST_CHECK;
+/* A memfd which holds these bytes, at offset 0; -1 if there is no memory or descriptor. */
+int hp_exec_memfd(const char *name, const void *data, size_t size);
+
+/* command.c */
+enum hp_err hp_commands_init(struct hp_exec *exec) HP_MUST_CHECK;
+void hp_commands_deinit(struct hp_exec *exec);
+void hp_commands_on_message(struct hp_exec *exec, const struct hp_control_in *in);
+void hp_commands_on_readable(struct hp_exec *exec, int stream, uint32_t index, uint32_t generation);
+void hp_commands_on_wake(struct hp_exec *exec);
+void hp_commands_on_timer(struct hp_exec *exec, uint64_t now_us);
+void hp_commands_on_lost(struct hp_exec *exec);
+
+/* function.c */
+bool hp_kid_is_accepting(const struct hp_exec *exec, const struct hp_kid *kid);
+void hp_kid_signal(struct hp_exec *exec, const struct hp_kid *kid, int number);
+
+/* kid.c */
+enum hp_err hp_kids_init(struct hp_exec *exec) HP_MUST_CHECK;
+void hp_kids_deinit(struct hp_exec *exec);
+void hp_kids_on_message(struct hp_exec *exec, struct hp_control_in *in);
+void hp_kids_on_socket(struct hp_exec *exec, uint32_t index, uint32_t generation);
+void hp_kids_on_pipe(struct hp_exec *exec, int stream, uint32_t index, uint32_t generation);
+void hp_kids_on_wake(struct hp_exec *exec);
+void hp_kids_on_timer(struct hp_exec *exec, uint64_t now_us);
+void hp_kids_on_lost(struct hp_exec *exec, const char *text);
+
+/* results.c: the daemon's end of a child's rings */
+struct hp_kid_call *hp_kid_call_at(struct hp_kid *kid, uint32_t offset);
+struct hp_kid_call hp_kid_pop_front(struct hp_kid *kid);
+struct hp_kid_call hp_kid_pop_back(struct hp_kid *kid);
+enum hp_err hp_kid_grow(struct hp_kid *kid) HP_MUST_CHECK;
+/* Calls claimed and not yet reported: 0 or more; what shared memory says is checked. */
+uint32_t hp_kid_claimed(const struct hp_kid *kid);
+/* Lowers the limit so that the child may claim at most `keep` of the calls it has not claimed;
+ * the rest counts as unpublished. */
+void hp_kid_freeze(struct hp_kid *kid, uint32_t keep);
+/* Reads results, at most `budget`, and calls call_done. Sets is_pending if some are left. Returns how
+ * many; UINT32_MAX: shared memory is damaged. */
+uint32_t hp_kid_take_results(struct hp_exec *exec, struct hp_kid *kid, uint32_t budget);
+/* Receives what is on the socket. False: the child is gone. */
+bool hp_kid_take_bells(struct hp_kid *kid);
+/* Wakes the child if it sleeps for `reason` (0: any). */
+void hp_kid_wake(struct hp_kid *kid, uint32_t reason);
+
+#endif

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The daemon's end of a child's rings: the queue of calls the child holds, the claim word, and reading
+ * results. Nothing read from shared memory is used before it is checked (I4 of ring.h).
+ */
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/assert.h"
+#include "common/base/mem.h"
+#include "worker/exec/exec_priv.h"
+
+#define CALLS_FIRST 64u
+#define TAIL_EVERY 64u /* results between two updates of the position that the child sees */
+
+/* ---------------------------------------------------------------- the queue */
+
+struct hp_kid_call *hp_kid_call_at(struct hp_kid *kid, uint32_t offset)
+{
+    HP_ASSERT(offset < kid->call_count);
+    return &kid->calls[(kid->call_first + offset) & (kid->call_capacity - 1)];
+}
+
+enum hp_err hp_kid_grow(struct hp_kid *kid)
+{
+    if (kid->call_count < kid->call_capacity) {
+        return HP_OK;
+    }
+    if (kid->call_capacity >= HP_EXEC_CHILD_CALLS_MAX) {
+        return HP_ERR_AGAIN;
+    }
+    uint32_t capacity = kid->call_capacity == 0 ? CALLS_FIRST : kid->call_capacity * 2;
+    struct hp_kid_call *calls = hp_alloc_array(capacity, sizeof *calls);
+    if (calls == NULL) {
+        return HP_ERR_NOMEM;
+    }
+    for (uint32_t i = 0; i < kid->call_count; i++) {
+        calls[i] = *hp_kid_call_at(kid, i);
+    }
+    hp_free(kid->calls);
+    kid->calls = calls;
+    kid->call_capacity = capacity;
+    kid->call_first = 0;
+    return HP_OK;
+}
+
+/* Takes a call that left the queue out of the sums. */
+static void forget(struct hp_kid *kid, const struct hp_kid_call *call)
+{
+    kid->fd_count -= call->has_fd;
+    kid->void_count -= call->is_void;
+    kid->fence_count -= call->is_fenced;
+    if (call->is_fenced && kid->fence_count == 0) {
+        atomic_store_explicit(&kid->shared->page.kill_on_partition, 0, memory_order_relaxed);
+    }
+}
+
+struct hp_kid_call hp_kid_pop_front(struct hp_kid *kid)
+{
+    struct hp_kid_call call = *hp_kid_call_at(kid, 0);
+    kid->call_first = (kid->call_first + 1) & (kid->call_capacity - 1);
+    kid->call_count--;
+    kid->done++;
+    forget(kid, &call);
+    return call;
+}
+
+struct hp_kid_call hp_kid_pop_back(struct hp_kid *kid)
+{
+    HP_ASSERT(kid->unpublished > 0);
+    struct hp_kid_call call = *hp_kid_call_at(kid, kid->call_count - 1);
+    kid->call_count--;
+    kid->unpublished--;
+    kid->call_head = call.at;
+    forget(kid, &call);
+    return call;
+}
+
+/* ---------------------------------------------------------------- the claim word */
+
+uint32_t hp_kid_claimed(const struct hp_kid *kid)
+{
+    uint64_t word = atomic_load(&kid->shared->page.claim);
+    uint32_t claimed = hp_claim_claimed(word) - kid->done;
+    uint32_t published = kid->call_count - kid->unpublished;
+    return claimed <= published ? claimed : published;
+}
+
+void hp_kid_freeze(struct hp_kid *kid, uint32_t keep)
+{
+    _Atomic uint64_t *claim = &kid->shared->page.claim;
+    uint64_t word = atomic_load(claim);
+    uint32_t taken;
+    do {
+        uint32_t left = hp_claim_limit(word) - hp_claim_claimed(word);
+        taken = left > keep ? left - keep : 0;
+        if (taken > kid->call_count - kid->unpublished) {
+            return; /* damaged: leave it; the child's end is near */
+        }
+    } while (taken > 0 &&
+             !atomic_compare_exchange_weak(
+                 claim, &word, hp_claim_make(hp_claim_claimed(word), hp_claim_limit(word) - taken)));
+    kid->unpublished += taken;
+}
+
+/* ---------------------------------------------------------------- results */
+
+static int take_result_fd(struct hp_kid *kid, uint64_t id)
+{
+    for (uint32_t i = 0; i < kid->result_fd_count; i++) {
+        if (kid->results[i].id == id) {
+            int fd = kid->results[i].fd;
+            kid->results[i] = kid->results[--kid->result_fd_count];
+            return fd;
+        }
+    }
+    return -1;
+}
+
+bool hp_kid_take_bells(struct hp_kid *kid)
+{
+    for (;;) {
+        struct hp_bell bell;
+        int fd = -1;
+        if (kid->result_fd_count == HP_KID_FDS_MAX) {
+            return true; /* results must be read first */
+        }
+        int got = hp_bell_receive(kid->socket_fd, &bell, &fd, false);
+        if (got <= 0) {
+            return got == 0;
+        }
+        if (bell.type == HP_BELL_FD && fd >= 0) {
+            kid->results[kid->result_fd_count++] = (struct hp_kid_fd){.id = bell.fd_id, .fd = fd};
+        } else if (fd >= 0) {
+            (void)close(fd);
+        }
+    }
+}
+
+void hp_kid_wake(struct hp_kid *kid, uint32_t reason)
+{
+    _Atomic uint32_t *sleeps = &kid->shared->page.child_sleeps;
+    if (reason != 0 && atomic_load(sleeps) != reason) {
+        return;
+    }
+    if (atomic_exchange(sleeps, 0) != 0) {
+        struct hp_bell bell = {.type = HP_BELL_RING};
+        /* A full socket holds other messages, which wake it as well. */
+        (void)hp_bell_send(kid->socket_fd, &bell, -1, false);
+    }
+}
+
+/* Skips the pad and checks the record at the tail. False: damaged. */
+static bool next_record(struct hp_kid *kid, uint64_t head, struct hp_result_record *ret)
+{
+    const uint8_t *ring = kid->shared->results;
+    for (int i = 0; i < 2; i++) {
+        uint64_t index = kid->result_tail % HP_RING_BYTES;
+        uint64_t room = HP_MIN(head - kid->result_tail, HP_RING_BYTES - index);
+        uint32_t start[2];
+        if (room < HP_RING_ALIGN) {
+            return false;
+        }
+        memcpy(start, ring + index, sizeof start);
+        if (start[0] == HP_RING_PAD) {
+            if (start[1] != HP_RING_BYTES - index) {
+                return false;
+            }
+            kid->result_tail += start[1];
+            continue;
+        }
+        if (start[0] != HP_RING_ITEM || room < sizeof *ret) {
+            return false;
+        }
+        memcpy(ret, ring + index, sizeof *ret);
+        bool is_error = ret->status != HP_EXEC_CALL_OK;
+        uint32_t data_max = is_error ? HP_CHILD_TEXT_BYTES_MAX : HP_EXEC_INLINE_BYTES_MAX;
+        return ret->status < HP_EXEC_CALL_STATUS_COUNT && ret->data_bytes <= data_max &&
+               ret->record_bytes == hp_ring_round(sizeof *ret + ret->data_bytes) &&
+               ret->record_bytes <= room;
+    }
+    return false;
+}
+
+/* Reports one result. False: its descriptor is missing. */
+static bool report(struct hp_exec *exec, struct hp_kid *kid, const struct hp_result_record *record,
+                   const uint8_t *data)
+{
+    struct hp_exec_call_end end = {.status = (enum hp_exec_call_status)record->status,
+                                   .result_fd = -1,
+                                   .retry_ms = record->retry_ms,
+                                   .start_us = record->start_us,
+                                   .usage = {.run_us = record->run_us}};
+    if (record->status != HP_EXEC_CALL_OK) {
+        end.text = hp_str_make((const char *)data, record->data_bytes);
+    } else if (record->fd_id != 0) {
+        end.result_fd = take_result_fd(kid, record->fd_id);
+        if (end.result_fd < 0 && hp_kid_take_bells(kid)) {
+            end.result_fd = take_result_fd(kid, record->fd_id);
+        }
+        end.result_bytes = record->result_bytes;
+        if (end.result_fd < 0) {
+            return false;
+        }
+    } else {
+        end.result = hp_bin_make(data, record->data_bytes);
+        end.result_bytes = record->data_bytes;
+    }
+    struct hp_kid_call call = hp_kid_pop_front(kid);
+    kid->ended_count++;
+    if (!call.is_void && exec->config.callbacks.call_done != NULL) {
+        exec->config.callbacks.call_done(exec->config.context, kid->index, call.key, &end);
+    }
+    if (end.result_fd >= 0) {
+        (void)close(end.result_fd);
+    }
+    return true;
+}
+
+uint32_t hp_kid_take_results(struct hp_exec *exec, struct hp_kid *kid, uint32_t budget)
+{
+    struct hp_child_page *page = &kid->shared->page;
+    uint32_t count = 0;
+    bool is_damaged = false;
+    kid->is_pending = false;
+    for (;;) {
+        uint64_t head = atomic_load(&page->result_head);
+        uint64_t left = head - kid->result_tail;
+        if (left == 0) {
+            break;
+        }
+        if (count == budget) {
+            kid->is_pending = true;
+            hp_exec_wake(exec);
+            break;
+        }
+        struct hp_result_record record;
+        is_damaged = left > HP_RING_BYTES || hp_kid_claimed(kid) == 0 ||
+                     !next_record(kid, head, &record);
+        if (is_damaged) {
+            break;
+        }
+        const uint8_t *at = kid->shared->results + kid->result_tail % HP_RING_BYTES;
+        kid->result_tail += record.record_bytes;
+        is_damaged = !report(exec, kid, &record, at + sizeof record);
+        if (is_damaged) {
+            break;
+        }
+        count++;
+        if (count % TAIL_EVERY == 0) {
+            atomic_store(&page->result_tail, kid->result_tail);
+        }
+    }
+    atomic_store(&page->result_tail, kid->result_tail);
+    hp_kid_wake(kid, 2); /* it may wait for room */
+    return is_damaged ? UINT32_MAX : count;
+}
