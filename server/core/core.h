@@ -6,8 +6,8 @@
  *           hp_core_step(core, event)           any number of times
  *           hp_core_end(core)                   dispatches, coalesces, fills batch and effects
  * then the shell hands the batch (if it has ops) to the store and carries out the effects.
- * Batches are numbered by hp_core_begin: batch->number is set there. A SEND with after_commit = K is
- * released when every non-empty batch up to K is durable.
+ * Batches are numbered by hp_core_begin: batch->number is set there. A SEND with after_commit = K
+ * is released when every non-empty batch up to K is durable.
  *
  * Start: hp_core_new, hp_core_recover for each record of the store, then turns.
  * Not thread-safe: one thread owns a core.
@@ -23,18 +23,18 @@
 struct hp_core;
 
 struct hp_core_config {
-    const char *server;     /* "hostpool 0.1.0", copied */
-    const char *token;      /* NULL: none asked; copied */
-    const char *warning;    /* shown in hello and broker.status, or NULL; copied */
-    uint64_t seed;          /* for jitter and hash seeds */
-    uint64_t lease_ms;      /* default 30000 */
-    uint64_t heartbeat_ms;  /* default 5000 */
-    uint64_t age_step_ms;   /* default 60000: one priority level */
-    uint64_t prehello_ms;   /* default 5000 */
-    uint32_t window_runs;   /* runs kept in memory per lane, default 1024 */
-    uint64_t window_bytes;  /* payload bytes kept in memory over all lanes, default 32 MiB */
+    const char *server;       /* "hostpool 0.1.0", copied */
+    const char *token;        /* NULL: none asked; copied */
+    const char *warning;      /* shown in hello and broker.status, or NULL; copied */
+    uint64_t seed;            /* for jitter and hash seeds */
+    uint64_t lease_ms;        /* default 30000 */
+    uint64_t heartbeat_ms;    /* default 5000 */
+    uint64_t age_step_ms;     /* default 60000: one priority level */
+    uint64_t prehello_ms;     /* default 5000 */
+    uint32_t window_runs;     /* runs kept in memory per lane, default 1024 */
+    uint64_t window_bytes;    /* payload bytes kept in memory over all lanes, default 32 MiB */
     uint32_t backlog_ops_max; /* uncommitted ops above which nothing is read or dispatched, 8000 */
-    bool eager;             /* functions' first attempts may go out before their commit */
+    bool eager;               /* functions' first attempts may go out before their commit */
 };
 
 /* Sets the defaults. */
@@ -56,7 +56,8 @@ void hp_core_end(struct hp_core *core);
 
 /* When the core wants a turn even if nothing happens; UINT64_MAX: never. */
 uint64_t hp_core_next_deadline_ms(const struct hp_core *core);
-/* False: keep this connection's bytes for later (its session is loading, or the store is behind). */
+/* False: keep this connection's bytes for later (its session is loading, or the store is behind).
+ */
 bool hp_core_wants_input(const struct hp_core *core, uint64_t conn);
 /* False until hello was accepted: the tokenizer's pre-hello limits apply. */
 bool hp_core_is_greeted(const struct hp_core *core, uint64_t conn);

@@ -19,8 +19,8 @@ enum hp_event_kind {
     HP_EVENT_BLOB_OPENED, /* answers of the blob thread, see effect.h */
     HP_EVENT_BLOB_PUT,
     HP_EVENT_BLOB_GOT,
-    HP_EVENT_PRESSURE,    /* the disk is nearly full (submits are refused), or no more */
-    HP_EVENT_DRAIN,       /* the broker is to stop: refuse new work, announce a longer lease */
+    HP_EVENT_PRESSURE, /* the disk is nearly full (submits are refused), or no more */
+    HP_EVENT_DRAIN,    /* the broker is to stop: refuse new work, announce a longer lease */
 };
 
 struct hp_event {

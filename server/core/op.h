@@ -51,9 +51,9 @@ struct hp_side {
     uint32_t failures;
     uint32_t losses;
     uint32_t releases;
-    uint32_t reason;  /* enum hp_reason of the latest end */
-    uint32_t mode;    /* CANCELLING: cancel mode */
-    uint64_t grace_ms;/* CANCELLING */
+    uint32_t reason;   /* enum hp_reason of the latest end */
+    uint32_t mode;     /* CANCELLING: cancel mode */
+    uint64_t grace_ms; /* CANCELLING */
 };
 
 /* One live lease. All leases of a batch become one row, keyed by the batch's number. */
@@ -86,23 +86,23 @@ struct hp_result {
 };
 
 enum hp_op_kind {
-    HP_OP_GROUP = 1,   /* insert */
-    HP_OP_LANE,        /* upsert: key, head segment, ready count; deletes segments before head */
-    HP_OP_LANE_DEL,    /* delete lane and its segments */
-    HP_OP_SEGMENT,     /* append runs to a lane */
-    HP_OP_LEASE,       /* append to this batch's lease row */
-    HP_OP_LEASE_DEL,   /* delete the lease row of an earlier batch: all its leases ended */
-    HP_OP_RESULT,      /* insert; the store coalesces neighbours */
-    HP_OP_SIDE,        /* upsert */
-    HP_OP_SIDE_DEL,    /* delete by (expiry?, first) */
-    HP_OP_UKEY,        /* upsert (queue,key) -> id */
-    HP_OP_UKEY_DEL,    /* delete (queue,key) */
-    HP_OP_SESSION,     /* upsert session row */
-    HP_OP_QUEUE,       /* upsert queue row */
-    HP_OP_NODE,        /* upsert node row */
-    HP_OP_BLOB,        /* a durable blob file is now referenced by a task */
-    HP_OP_META,        /* next ids reserved; planned-stop grace */
-    HP_OP_REAP,        /* retention: what expired before wall_ms may go, in small slices */
+    HP_OP_GROUP = 1, /* insert */
+    HP_OP_LANE,      /* upsert: key, head segment, ready count; deletes segments before head */
+    HP_OP_LANE_DEL,  /* delete lane and its segments */
+    HP_OP_SEGMENT,   /* append runs to a lane */
+    HP_OP_LEASE,     /* append to this batch's lease row */
+    HP_OP_LEASE_DEL, /* delete the lease row of an earlier batch: all its leases ended */
+    HP_OP_RESULT,    /* insert; the store coalesces neighbours */
+    HP_OP_SIDE,      /* upsert */
+    HP_OP_SIDE_DEL,  /* delete by (expiry?, first) */
+    HP_OP_UKEY,      /* upsert (queue,key) -> id */
+    HP_OP_UKEY_DEL,  /* delete (queue,key) */
+    HP_OP_SESSION,   /* upsert session row */
+    HP_OP_QUEUE,     /* upsert queue row */
+    HP_OP_NODE,      /* upsert node row */
+    HP_OP_BLOB,      /* a durable blob file is now referenced by a task */
+    HP_OP_META,      /* next ids reserved; planned-stop grace */
+    HP_OP_REAP,      /* retention: what expired before wall_ms may go, in small slices */
 };
 
 struct hp_op {
@@ -164,9 +164,9 @@ struct hp_op {
             uint64_t owner; /* task id; goes when the task's rows go */
         } blob;
         struct {
-            uint64_t next_id;   /* ids below are reserved; never go back */
+            uint64_t next_id; /* ids below are reserved; never go back */
             uint64_t next_blob;
-            uint64_t grace_ms;  /* planned stop: leases are given this long at the next start */
+            uint64_t grace_ms; /* planned stop: leases are given this long at the next start */
         } meta;
         struct {
             int64_t wall_ms;
@@ -216,17 +216,17 @@ struct hp_id_span {
  */
 struct hp_load {
     enum hp_load_kind kind;
-    uint64_t cookie;      /* the core's; comes back */
-    uint32_t lane;        /* LANE */
-    uint64_t segment;     /* LANE: from this segment on */
-    uint32_t limit;       /* LANE: runs; LIST: tasks; SIDES: rows */
-    uint64_t before;      /* LIST: ids below this one; 0: from the newest */
-    bool live_only;       /* LIST: leave out ended tasks */
-    bool with_end;        /* TASKS, LIST: results come with end records */
-    int64_t since_ms;     /* LIST: stop at groups created before; 0: none */
-    int64_t after_run_at_ms; /* SIDES cursor */
-    uint64_t after_first;    /* SIDES cursor */
-    struct hp_bin text;      /* SESSION: id; BACKUP: path; owned (hp_load_set_text) */
+    uint64_t cookie;          /* the core's; comes back */
+    uint32_t lane;            /* LANE */
+    uint64_t segment;         /* LANE: from this segment on */
+    uint32_t limit;           /* LANE: runs; LIST: tasks; SIDES: rows */
+    uint64_t before;          /* LIST: ids below this one; 0: from the newest */
+    bool live_only;           /* LIST: leave out ended tasks */
+    bool with_end;            /* TASKS, LIST: results come with end records */
+    int64_t since_ms;         /* LIST: stop at groups created before; 0: none */
+    int64_t after_run_at_ms;  /* SIDES cursor */
+    uint64_t after_first;     /* SIDES cursor */
+    struct hp_bin text;       /* SESSION: id; BACKUP: path; owned (hp_load_set_text) */
     struct hp_id_span *spans; /* GROUPS, TASKS; owned by the load (heap) */
     uint32_t span_count;
     uint32_t bytes_max; /* about this much in the answer */
@@ -251,8 +251,8 @@ struct hp_loaded_task {
     bool gone;    /* no group, but a tombstone; result.state says how it ended */
     bool damaged; /* its stored bytes failed their digest */
     bool ended;
-    bool has_side;   /* a DELAYED, RETURNED, BURIED or CANCELLING row */
-    uint32_t group;  /* index into groups, if exists */
+    bool has_side;           /* a DELAYED, RETURNED, BURIED or CANCELLING row */
+    uint32_t group;          /* index into groups, if exists */
     struct hp_result result; /* if ended (count is 1), or gone */
     struct hp_side side;     /* if has_side */
 };
@@ -262,21 +262,22 @@ struct hp_loaded {
     struct hp_load *load; /* the request, owned by the answer now */
     enum hp_err err;      /* HP_OK, or HP_ERR_CORRUPT / HP_ERR_IO / ... for checks and backups */
     struct hp_bin text;   /* error text, or CHECK lines separated by \n */
-    struct hp_id_run *runs; /* LANE: waiting runs: no result, no side row (leases: the core knows) */
+    struct hp_id_run
+        *runs; /* LANE: waiting runs: no result, no side row (leases: the core knows) */
     uint64_t *run_segments; /* LANE: segment of each run */
     uint32_t run_count;
-    uint64_t next_segment;  /* LANE: go on from here */
+    uint64_t next_segment; /* LANE: go on from here */
     struct hp_loaded_group *groups;
     uint32_t group_count;
     struct hp_loaded_task *tasks;
     uint32_t task_count;
     struct hp_side *sides;
     uint32_t side_count;
-    bool found;         /* SESSION */
-    struct hp_bin state;/* SESSION */
-    bool more;          /* cut: LANE go on at next_segment; TASKS: ids from `next` on are missing; */
-    uint64_t next;      /* TASKS, GROUPS: first id that was not answered; LIST: pass as before */
-    uint64_t figures[4];/* BACKUP: tasks, bytes; CHECK: rows checked, problems */
+    bool found;          /* SESSION */
+    struct hp_bin state; /* SESSION */
+    bool more;     /* cut: LANE go on at next_segment; TASKS: ids from `next` on are missing; */
+    uint64_t next; /* TASKS, GROUPS: first id that was not answered; LIST: pass as before */
+    uint64_t figures[4]; /* BACKUP: tasks, bytes; CHECK: rows checked, problems */
     struct hp_arena arena;
     struct hp_loaded *next_loaded;
 };
@@ -307,9 +308,9 @@ struct hp_record {
             uint64_t next_id;
             uint64_t next_blob;
             uint64_t grace_ms;
-            uint64_t side_count; /* DELAYED, RETURNED and EXPIRY rows */
+            uint64_t side_count;    /* DELAYED, RETURNED and EXPIRY rows */
             uint64_t delayed_count; /* tasks in DELAYED and RETURNED rows */
-            uint64_t last_batch; /* batch numbers go on above it */
+            uint64_t last_batch;    /* batch numbers go on above it */
         } meta;
         struct {
             struct hp_bin name, state;

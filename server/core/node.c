@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Workers: their session, lease and attempts. */
+#include "server/core/state.h"
+
+bool hp_node_is_up(const struct hp_node *node)
+{
+    return node->state == HP_SM_NODE_ONLINE && node->conn != NULL;
+}
+
+static struct hp_node *node_new(struct hp_core *core, struct hp_str name, uint32_t number)
+{
+    struct hp_node *node = hp_must_calloc(sizeof(*node));
+    node->number = number != 0 ? number : core->next_node;
+    core->next_node = node->number >= core->next_node ? node->number + 1 : core->next_node;
+    hp_arena_init(&node->arena, 4096, 8U << 20);
+    hp_strmap_init(&node->fn_set, core->hash_seed);
+    hp_idmap_init(&node->fits, core->hash_seed);
+    hp_list_init(&node->attempts);
+    hp_list_init(&node->link);
+    hp_list_push_back(&core->node_list, &node->link);
+    hp_must(hp_strmap_put(&core->nodes_by_name, name, (uint64_t)(uintptr_t)node, &node->name));
+    hp_must(hp_idmap_put_ptr(&core->nodes, node->number, node));
+    return node;
+}
+
+struct hp_node *hp_node_get(struct hp_core *core, struct hp_str name)
+{
+    struct hp_node *node = hp_strmap_find_ptr(&core->nodes_by_name, name);
+    return node != NULL ? node : node_new(core, name, 0);
+}
+
+void hp_node_free(struct hp_core *core, struct hp_node *node)
+{
+    hp_heap_remove(&core->node_heap, &node->heap_node);
+    hp_list_remove(&node->link);
+    hp_arena_deinit(&node->arena);
+    hp_strmap_deinit(&node->fn_set);
+    hp_idmap_deinit(&node->fits);
+    hp_free(node);
+}
+
+/* State: 1 byte draining, 1 byte length of host, host, the reason. */
+void hp_node_store(struct hp_core *core, struct hp_node *node)
+{
+    uint8_t state[2 + sizeof(node->host) + sizeof(node->reason)];
+    size_t host = strlen(node->host);
+    size_t reason = strlen(node->reason);
+    state[0] = node->draining;
+    state[1] = (uint8_t)host;
+    memcpy(state + 2, node->host, host);
+    memcpy(state + 2 + host, node->reason, reason);
+    struct hp_op *op = hp_batch_add(core->batch, HP_OP_NODE);
+    op->node.number = node->number;
+    op->node.name = hp_batch_copy(core->batch, node->name.data, node->name.size);
+    op->node.boot = hp_batch_copy(core->batch, node->boot, sizeof(node->boot));
+    op->node.state = hp_batch_copy(core->batch, state, 2 + host + reason);
+}
+
+static void copy_into(char *out, size_t out_size, const uint8_t *data, size_t size)
+{
+    size = size < out_size - 1 ? size : out_size - 1;
+    memcpy(out, data, size);
+    out[size] = '\0';
+}
+
+void hp_node_recover(struct hp_core *core, const struct hp_record *record)
+{
+    struct hp_node *node = node_new(core, hp_bin_as_str(record->node.name), record->node.number);
+    if (record->node.boot.size == sizeof(node->boot)) {
+        memcpy(node->boot, record->node.boot.data, sizeof(node->boot));
+    }
+    struct hp_bin state = record->node.state;
+    if (state.size >= 2 && state.size >= 2U + state.data[1]) {
+        node->draining = state.data[0] != 0;
+        copy_into(node->host, sizeof(node->host), state.data + 2, state.data[1]);
+        copy_into(node->reason, sizeof(node->reason), state.data + 2 + state.data[1],
+                  state.size - 2U - state.data[1]);
+    }
+    node->state = HP_SM_NODE_OFFLINE;
+}
+
+/* The lease runs from now on. */
+void hp_node_renew(struct hp_core *core, struct hp_node *node, uint64_t lease_ms)
+{
+    node->lease_end_ms = core->now_ms + lease_ms;
+    if (hp_heap_contains(&node->heap_node)) {
+        hp_heap_update(&core->node_heap, &node->heap_node);
+    } else {
+        hp_must(hp_heap_push(&core->node_heap, &node->heap_node));
+    }
+}
+
+void hp_node_conn_closed(struct hp_core *core, struct hp_node *node)
+{
+    node->conn = NULL;
+    if (node->state == HP_SM_NODE_ONLINE) {
+        node->state = HP_SM_NODE_AWAY;
+        hp_trace(core, HP_TRACE_WARN, "worker_away", "node=%.*s attempts=%u",
+                 HP_STR_ARG(node->name), node->attempt_count);
+    }
+}
+
+static void lose_all(struct hp_core *core, struct hp_node *node, enum hp_reason reason)
+{
+    HP_LIST_FOR_EACH_SAFE (link, &node->attempts) {
+        hp_attempt_lost(core, HP_CONTAINER_OF(link, struct hp_attempt, node_link), reason);
+    }
+}
+
+/* Workers whose lease ran out lose what they held. */
+void hp_node_expire(struct hp_core *core)
+{
+    for (;;) {
+        struct hp_heap_node *top = hp_heap_peek(&core->node_heap);
+        if (top == NULL) {
+            return;
+        }
+        struct hp_node *node = HP_CONTAINER_OF(top, struct hp_node, heap_node);
+        if (node->lease_end_ms > core->now_ms) {
+            return;
+        }
+        hp_heap_remove(&core->node_heap, &node->heap_node);
+        hp_trace(core, HP_TRACE_WARN, "worker_offline", "node=%.*s attempts=%u",
+                 HP_STR_ARG(node->name), node->attempt_count);
+        node->state = HP_SM_NODE_OFFLINE;
+        if (node->conn != NULL) {
+            struct hp_conn *conn = node->conn;
+            node->conn = NULL;
+            conn->node = NULL;
+            hp_out_close(core, conn, "its lease ran out without a heartbeat");
+        }
+        lose_all(core, node, HP_REASON_NODE_LOST);
+    }
+}
+
+void hp_node_control(struct hp_core *core, struct hp_node *node,
+                     const struct hp_msg_worker_control *control)
+{
+    if (node->conn == NULL) {
+        return; /* heartbeats repeat what matters */
+    }
+    hp_out_flush_assigns(core, node->conn);
+    struct hp_buf *out = hp_out_reply(core, node->conn, true);
+    hp_must(hp_rpc_put_notify(out, HP_METHOD_WORKER_CONTROL));
+    hp_must(hp_msg_worker_control_encode(out, control));
+}

@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Messages of worker daemons: register, heartbeat, started, done, release. */
+#include "server/core/state.h"
+
+struct ref_list {
+    struct hp_list_run_ref list;
+    uint32_t capacity;
+};
+
+static void ref_add(struct hp_core *core, struct ref_list *refs, uint64_t id, uint32_t attempt,
+                    uint64_t epoch)
+{
+    if (refs->list.count == refs->capacity) {
+        uint32_t capacity = refs->capacity == 0 ? 64 : refs->capacity * 2;
+        struct hp_st_run_ref *items =
+            HP_ARENA_NEW_ARRAY(&core->arena, struct hp_st_run_ref, capacity);
+        HP_ASSERT(items != NULL);
+        if (refs->list.count > 0) {
+            memcpy(items, refs->list.items, refs->list.count * sizeof(*items));
+        }
+        refs->list.items = items;
+        refs->capacity = capacity;
+    }
+    refs->list.items[refs->list.count++] =
+        (struct hp_st_run_ref){.id = id, .attempt = attempt, .epoch = epoch};
+}
+
+/* The live attempt that the token names, if it is the node's. */
+static struct hp_attempt *current(struct hp_core *core, const struct hp_node *node, uint64_t id,
+                                  uint32_t number, uint64_t epoch)
+{
+    struct hp_attempt *attempt = hp_attempt_find(core, id);
+    if (attempt == NULL || attempt->attempt != number || attempt->epoch != epoch ||
+        attempt->node != node) {
+        return NULL;
+    }
+    return attempt;
+}
+
+static void seen(struct hp_core *core, struct hp_node *node)
+{
+    node->seen_ms = core->now_ms;
+    if (node->registered) {
+        hp_node_renew(core, node, core->config.lease_ms);
+    }
+}
+
+/* Marks what the worker listed; fills `kill` with what is not its own. */
+static void mark_runs(struct hp_core *core, struct hp_node *node,
+                      const struct hp_list_run_ref *runs, struct ref_list *kill)
+{
+    HP_LIST_FOR_EACH (link, &node->attempts) {
+        HP_CONTAINER_OF(link, struct hp_attempt, node_link)->seen = false;
+    }
+    for (uint32_t i = 0; i < runs->count; i++) {
+        const struct hp_st_run_ref *ref = &runs->items[i];
+        struct hp_attempt *attempt = current(core, node, ref->id, ref->attempt, ref->epoch);
+        if (attempt == NULL) {
+            core->figures.stale++;
+            ref_add(core, kill, ref->id, ref->attempt, ref->epoch);
+            continue;
+        }
+        attempt->seen = true;
+        if (ref->started && attempt->state == HP_TASK_STATE_LEASED) {
+            hp_attempt_move(core, attempt, HP_TASK_STATE_RUNNING);
+        }
+    }
+}
+
+/* ------------------------------------------------ register */
+static void copy_names(struct hp_node *node, const struct hp_msg_worker_register *msg)
+{
+    hp_arena_reset(&node->arena);
+    hp_strmap_deinit(&node->fn_set);
+    hp_idmap_deinit(&node->fits);
+    const struct hp_list_str *from[2] = {&msg->tags, &msg->functions};
+    struct hp_list_str *to[2] = {&node->tags, &node->functions};
+    for (int k = 0; k < 2; k++) {
+        to[k]->count = from[k]->count;
+        to[k]->items = HP_ARENA_NEW_ARRAY(&node->arena, struct hp_str, from[k]->count + 1U);
+        HP_ASSERT(to[k]->items != NULL);
+        for (uint32_t i = 0; i < from[k]->count; i++) {
+            hp_must(hp_arena_copy_str(&node->arena, from[k]->items[i], &to[k]->items[i]));
+        }
+    }
+    for (uint32_t i = 0; i < node->functions.count; i++) {
+        hp_must(hp_strmap_put(&node->fn_set, node->functions.items[i], 1, NULL));
+    }
+}
+
+static void copy_offer(struct hp_node *node, const struct hp_msg_worker_register *msg)
+{
+    copy_names(node, msg);
+    size_t size = msg->host.size < sizeof(node->host) - 1 ? msg->host.size : sizeof(node->host) - 1;
+    memcpy(node->host, msg->host.data, size);
+    node->host[size] = '\0';
+    node->pid = msg->pid;
+    node->slots = msg->slots;
+    node->mem_bytes = msg->mem_bytes;
+    node->commands = msg->commands;
+    node->prefetch_max = msg->prefetch_max;
+}
+
+/* Attempts the returning worker does not name: of an old boot they are lost, of the same boot their
+ * assignment never arrived. */
+static void settle_missing(struct hp_core *core, struct hp_node *node, bool same_boot)
+{
+    HP_LIST_FOR_EACH_SAFE (link, &node->attempts) {
+        struct hp_attempt *attempt = HP_CONTAINER_OF(link, struct hp_attempt, node_link);
+        if (same_boot && attempt->seen) {
+            continue;
+        }
+        if (same_boot) {
+            hp_attempt_released(core, attempt);
+        } else {
+            hp_attempt_lost(core, attempt, HP_REASON_NODE_RESTART);
+        }
+    }
+}
+
+void hp_on_worker_register(struct hp_request *request)
+{
+    struct hp_core *core = request->core;
+    struct hp_node *node = request->conn->node;
+    struct hp_msg_worker_register msg;
+    struct hp_error error;
+    if (hp_msg_worker_register_decode(request->rpc->params, &core->arena, &msg, &error) != HP_OK) {
+        hp_request_bad(request, &error);
+        return;
+    }
+    bool same_boot = memcmp(node->boot, node->hello_boot, sizeof(node->boot)) == 0;
+    bool stored = same_boot && strlen(node->host) == msg.host.size &&
+                  memcmp(node->host, msg.host.data, msg.host.size) == 0;
+    copy_offer(node, &msg);
+    struct ref_list kill = {0};
+    mark_runs(core, node, &msg.runs, &kill);
+    settle_missing(core, node, same_boot);
+    memcpy(node->boot, node->hello_boot, sizeof(node->boot));
+    node->registered = true;
+    node->state = HP_SM_NODE_ONLINE;
+    seen(core, node);
+    if (!stored) {
+        hp_node_store(core, node);
+    }
+    core->dispatch_wanted = true;
+    hp_trace(core, HP_TRACE_INFO, "worker_online",
+             "node=%.*s host=%s slots=%u functions=%u attempts=%u killed=%u new_boot=%d",
+             HP_STR_ARG(node->name), node->host, node->slots, node->functions.count,
+             node->attempt_count, kill.list.count, !same_boot);
+    struct hp_msg_worker_register_reply reply = {.has = HP_HAS_WORKER_REGISTER_REPLY_KILL |
+                                                        HP_HAS_WORKER_REGISTER_REPLY_DRAINING,
+                                                 .lease_ms = core->config.lease_ms,
+                                                 .heartbeat_ms = core->config.heartbeat_ms,
+                                                 .kill = kill.list,
+                                                 .draining = node->draining};
+    /* Held: a worker is taken on only with its boot durable, else a restart would lose its runs. */
+    struct hp_buf *out = hp_out_reply(core, request->conn, true);
+    hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
+    hp_must(hp_msg_worker_register_reply_encode(out, &reply));
+}
+
+/* ------------------------------------------------ heartbeat */
+static void list_cancels(struct hp_core *core, struct hp_node *node,
+                         struct hp_list_cancel_item *ret)
+{
+    ret->items =
+        HP_ARENA_NEW_ARRAY(&core->arena, struct hp_st_cancel_item, node->attempt_count + 1U);
+    HP_ASSERT(ret->items != NULL);
+    HP_LIST_FOR_EACH (link, &node->attempts) {
+        struct hp_attempt *attempt = HP_CONTAINER_OF(link, struct hp_attempt, node_link);
+        if (attempt->state == HP_TASK_STATE_CANCELLING) {
+            ret->items[ret->count++] = (struct hp_st_cancel_item){
+                .has = HP_HAS_ST_CANCEL_ITEM_MODE | HP_HAS_ST_CANCEL_ITEM_GRACE_MS,
+                .id = attempt->id,
+                .attempt = attempt->attempt,
+                .epoch = attempt->epoch,
+                .mode = (enum hp_cancel_mode)attempt->cancel_mode,
+                .grace_ms = attempt->cancel_grace_ms};
+        }
+    }
+}
+
+void hp_on_worker_heartbeat(struct hp_request *request)
+{
+    struct hp_core *core = request->core;
+    struct hp_node *node = request->conn->node;
+    struct hp_msg_worker_heartbeat msg;
+    struct hp_error error;
+    if (hp_msg_worker_heartbeat_decode(request->rpc->params, &core->arena, &msg, &error) != HP_OK) {
+        hp_request_bad(request, &error);
+        return;
+    }
+    if (!node->registered) {
+        hp_out_error(core, request->conn, request->rpc->msgid, false, HP_RPC_ERROR_ILLEGAL_STATE,
+                     "worker.register comes before worker.heartbeat");
+        return;
+    }
+    seen(core, node);
+    struct ref_list kill = {0};
+    struct ref_list missing = {0};
+    mark_runs(core, node, &msg.runs, &kill);
+    HP_LIST_FOR_EACH (link, &node->attempts) {
+        struct hp_attempt *attempt = HP_CONTAINER_OF(link, struct hp_attempt, node_link);
+        if (!attempt->seen && attempt->assigned_ms + 2 * core->config.heartbeat_ms < core->now_ms) {
+            ref_add(core, &missing, attempt->id, attempt->attempt, attempt->epoch);
+        }
+    }
+    struct hp_msg_worker_heartbeat_reply reply = {
+        .has = HP_HAS_WORKER_HEARTBEAT_REPLY_KILL | HP_HAS_WORKER_HEARTBEAT_REPLY_CANCEL |
+               HP_HAS_WORKER_HEARTBEAT_REPLY_MISSING | HP_HAS_WORKER_HEARTBEAT_REPLY_DRAINING,
+        .lease_ms = core->config.lease_ms,
+        .kill = kill.list,
+        .missing = missing.list,
+        .draining = node->draining};
+    list_cancels(core, node, &reply.cancel);
+    /* Not held: a slow disk must not cost leases. Cancels named here may precede their commit by a
+     * moment; the task could not end otherwise than cancelled or done in any case. */
+    struct hp_buf *out = hp_out_reply(core, request->conn, false);
+    hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
+    hp_must(hp_msg_worker_heartbeat_reply_encode(out, &reply));
+}
+
+void hp_on_worker_started(struct hp_request *request)
+{
+    struct hp_core *core = request->core;
+    struct hp_msg_worker_started msg;
+    struct hp_error error;
+    if (hp_msg_worker_started_decode(request->rpc->params, &core->arena, &msg, &error) != HP_OK) {
+        hp_request_bad(request, &error);
+        return;
+    }
+    for (uint32_t i = 0; i < msg.runs.count; i++) {
+        const struct hp_st_run_ref *ref = &msg.runs.items[i];
+        struct hp_attempt *attempt =
+            current(core, request->conn->node, ref->id, ref->attempt, ref->epoch);
+        if (attempt != NULL && attempt->state == HP_TASK_STATE_LEASED) {
+            hp_attempt_move(core, attempt, HP_TASK_STATE_RUNNING);
+        }
+    }
+}
+
+/* ------------------------------------------------ done */
+/* Keeps the moving average of run times that prefetching goes by; one sample a message. */
+static void sample_run(struct hp_core *core, struct hp_attempt *attempt, struct hp_bin end)
+{
+    const struct hp_wire_obj *map = NULL;
+    struct hp_st_task_end decoded;
+    struct hp_error error;
+    struct hp_class *class_ = attempt->spec->lane->class_;
+    if (hp_wire_unpack_checked(core->spec_wire, &hp_tok_limits_open, end, &map, &error) != HP_OK ||
+        hp_st_task_end_decode(map, &core->arena, &decoded, &error) != HP_OK ||
+        (decoded.has & HP_HAS_ST_TASK_END_RUN_US) == 0) {
+        return;
+    }
+    uint64_t run_us = decoded.run_us > 0 ? decoded.run_us : 1;
+    if (class_->run_us == 0 || run_us > 4 * class_->run_us) {
+        class_->run_us = run_us; /* first sample, or suddenly slow: believe it at once */
+    } else {
+        class_->run_us = (7 * class_->run_us + run_us + 7) / 8;
+    }
+}
+
+static void put_end_blobs(struct hp_core *core, const struct hp_st_done_item *item)
+{
+    const struct hp_wire_obj *map = NULL;
+    struct hp_st_task_end end;
+    struct hp_error error;
+    if (hp_wire_unpack_checked(core->spec_wire, &hp_tok_limits_open, item->end, &map, &error) !=
+            HP_OK ||
+        hp_st_task_end_decode(map, &core->arena, &end, &error) != HP_OK) {
+        return;
+    }
+    uint64_t blobs[3] = {end.result_blob, end.out_blob, end.err_blob};
+    for (int i = 0; i < 3; i++) {
+        if (blobs[i] != 0) {
+            struct hp_op *op = hp_batch_add(core->batch, HP_OP_BLOB);
+            op->blob.blob = blobs[i];
+            op->blob.owner = item->id;
+        }
+    }
+}
+
+/* True if the end record is one well-formed map within limits: it will be passed on as it is. */
+static bool end_is_sound(const struct hp_st_done_item *item)
+{
+    struct hp_tok tok;
+    struct hp_tok_limits limits = hp_tok_limits_open;
+    limits.depth_max = 4;
+    limits.elements_max = 128;
+    size_t size = 0;
+    const char *why = NULL;
+    hp_tok_init(&tok, &limits);
+    uint8_t head = item->end.size > 0 ? item->end.data[0] : 0;
+    bool is_map = (head & 0xf0) == 0x80 || head == 0xde || head == 0xdf;
+    return is_map &&
+           hp_tok_scan(&tok, item->end.data, item->end.size, &size, &why) == HP_TOK_DONE &&
+           size == item->end.size;
+}
+
+static bool has_blob_field(struct hp_bin end)
+{
+    return end.size > 8 && memmem(end.data, end.size, "_blob", 5) != NULL;
+}
+
+static void take_done(struct hp_core *core, struct hp_node *node,
+                      const struct hp_st_done_item *item, bool sample, struct ref_list *stale)
+{
+    struct hp_attempt *attempt = current(core, node, item->id, item->attempt, item->epoch);
+    if (attempt == NULL || !end_is_sound(item)) {
+        core->figures.stale++;
+        ref_add(core, stale, item->id, item->attempt, item->epoch);
+        return;
+    }
+    if (sample && item->reason == HP_REASON_NONE) {
+        sample_run(core, attempt, item->end);
+    }
+    if (has_blob_field(item->end)) {
+        put_end_blobs(core, item);
+    }
+    hp_attempt_ended(core, attempt, item->reason, item->retry_ms,
+                     (item->has & HP_HAS_ST_DONE_ITEM_RETRY_MS) != 0, item->end);
+}
+
+static void reply_stale(struct hp_request *request, const struct hp_list_run_ref *stale)
+{
+    /* worker.done and worker.release have the same reply. */
+    struct hp_msg_worker_done_reply reply = {
+        .has = stale->count > 0 ? HP_HAS_WORKER_DONE_REPLY_STALE : 0, .stale = *stale};
+    struct hp_buf *out = hp_out_reply(request->core, request->conn, true);
+    hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
+    hp_must(hp_msg_worker_done_reply_encode(out, &reply));
+}
+
+void hp_on_worker_done(struct hp_request *request)
+{
+    struct hp_core *core = request->core;
+    struct hp_node *node = request->conn->node;
+    struct hp_msg_worker_done msg;
+    struct hp_error error;
+    if (hp_msg_worker_done_decode(request->rpc->params, &core->arena, &msg, &error) != HP_OK) {
+        hp_request_bad(request, &error);
+        return;
+    }
+    struct ref_list stale = {0};
+    for (uint32_t i = 0; i < msg.items.count; i++) {
+        take_done(core, node, &msg.items.items[i], i == msg.items.count / 2, &stale);
+    }
+    reply_stale(request, &stale.list);
+}
+
+void hp_on_worker_release(struct hp_request *request)
+{
+    struct hp_core *core = request->core;
+    struct hp_msg_worker_release msg;
+    struct hp_error error;
+    if (hp_msg_worker_release_decode(request->rpc->params, &core->arena, &msg, &error) != HP_OK) {
+        hp_request_bad(request, &error);
+        return;
+    }
+    struct ref_list stale = {0};
+    for (uint32_t i = 0; i < msg.runs.count; i++) {
+        const struct hp_st_run_ref *ref = &msg.runs.items[i];
+        struct hp_attempt *attempt =
+            current(core, request->conn->node, ref->id, ref->attempt, ref->epoch);
+        if (attempt == NULL) {
+            ref_add(core, &stale, ref->id, ref->attempt, ref->epoch);
+        } else {
+            hp_attempt_released(core, attempt);
+        }
+    }
+    reply_stale(request, &stale.list);
+}

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Dispatch: which waiting task goes to which worker.
+ *
+ * Lanes are homogeneous, so only their heads compete: per class of needs a heap of open lanes, best
+ * rank first (priority with ageing, then age, then id). A round gives each worker with room tasks
+ * of the best lane it can serve; rounds repeat until nobody takes anything. First idle slots are
+ * filled, on all workers, then function tasks are prefetched, as many as a few milliseconds of
+ * measured run time hold.
+ */
+#include "server/core/state.h"
+
+enum { PREFETCH_TARGET_US = 10000, ROUND_MAX = 128 };
+
+static struct hp_lane *top_lane(const struct hp_class *class_)
+{
+    struct hp_heap_node *node = hp_heap_peek(&class_->lanes);
+    return node != NULL ? HP_CONTAINER_OF(node, struct hp_lane, heap_node) : NULL;
+}
+
+static bool is_light(const struct hp_class *class_)
+{
+    return class_->kind == HP_TASK_KIND_FUNCTION && class_->cpus == 1;
+}
+
+/* How many function tasks per slot the node may hold. */
+static uint32_t depth_of(const struct hp_class *class_, const struct hp_node *node, bool prefetch)
+{
+    if (!prefetch || class_->run_us == 0) {
+        return 1;
+    }
+    uint64_t depth = PREFETCH_TARGET_US / class_->run_us;
+    uint64_t most = 1 + node->prefetch_max / (node->slots > 0 ? node->slots : 1);
+    depth = depth < 1 ? 1 : depth;
+    return (uint32_t)(depth > most ? most : depth);
+}
+
+/* Tasks of the class that the node may take now. */
+static uint32_t room_for(const struct hp_class *class_, const struct hp_node *node, bool prefetch)
+{
+    if (class_->mem_bytes > 0 && node->used_mem + class_->mem_bytes > node->mem_bytes) {
+        return 0;
+    }
+    uint32_t open = node->slots > node->used_cpus ? node->slots - node->used_cpus : 0;
+    if (is_light(class_)) {
+        uint64_t most = (uint64_t)open * depth_of(class_, node, prefetch);
+        return most > node->fn_count ? (uint32_t)(most - node->fn_count) : 0;
+    }
+    uint32_t held = node->fn_count < open ? node->fn_count : open;
+    return open - held >= class_->cpus ? 1 : 0;
+}
+
+static bool ranks_before(const struct hp_lane *a, const struct hp_lane *b)
+{
+    if (b == NULL || a->rank != b->rank) {
+        return b == NULL || a->rank > b->rank;
+    }
+    return a->rank_id < b->rank_id;
+}
+
+/* May this node stay free for the lane's big task? One node at a time does that for a lane. */
+static bool reserve(struct hp_core *core, struct hp_lane *lane, struct hp_node *node)
+{
+    struct hp_node *holder = hp_idmap_find_ptr(&core->nodes, lane->reserved_node);
+    if (holder == NULL || !hp_node_is_up(holder) || holder->draining ||
+        !hp_class_fits(lane->class_, holder)) {
+        lane->reserved_node = node->number;
+        holder = node;
+    }
+    return holder == node;
+}
+
+/* The lane the node should be served from, or NULL. */
+static struct hp_lane *best_lane(struct hp_core *core, struct hp_node *node, bool prefetch,
+                                 uint32_t *ret_room)
+{
+    struct hp_lane *best = NULL;
+    struct hp_lane *blocked = NULL;
+    uint32_t best_room = 0;
+    HP_LIST_FOR_EACH (link, &core->class_list) {
+        struct hp_class *class_ = HP_CONTAINER_OF(link, struct hp_class, link);
+        struct hp_lane *lane = top_lane(class_);
+        if (lane == NULL || !hp_class_fits(class_, node)) {
+            continue;
+        }
+        uint32_t room = room_for(class_, node, prefetch);
+        if (room == 0) {
+            if (!is_light(class_) && ranks_before(lane, blocked) && reserve(core, lane, node)) {
+                blocked = lane;
+            }
+            continue;
+        }
+        if (ranks_before(lane, best)) {
+            best = lane;
+            best_room = room;
+        }
+    }
+    if (blocked != NULL && (best == NULL || ranks_before(blocked, best))) {
+        return NULL; /* what runs ends first, then the big one gets its slots */
+    }
+    *ret_room = best_room;
+    return best;
+}
+
+/* ------------------------------------------------ handing out */
+static struct hp_lease_batch *open_lease(struct hp_core *core)
+{
+    if (core->open_lease == NULL) {
+        core->open_lease = hp_must_calloc(sizeof(*core->open_lease));
+        core->open_lease->number = core->batch_number;
+        hp_must(hp_idmap_put_ptr(&core->lease_batches, core->batch_number, core->open_lease));
+    }
+    return core->open_lease;
+}
+
+static void put_lease(struct hp_core *core, struct hp_attempt *attempt)
+{
+    attempt->lease = open_lease(core);
+    attempt->lease->live++;
+    struct hp_op *op = hp_batch_add(core->batch, HP_OP_LEASE);
+    op->lease = (struct hp_lease){.id = attempt->id,
+                                  .epoch = attempt->epoch,
+                                  .group = attempt->group_first,
+                                  .attempt = attempt->attempt,
+                                  .node = attempt->node->number,
+                                  .lane = attempt->spec->lane->id,
+                                  .failures = attempt->failures,
+                                  .losses = attempt->losses,
+                                  .releases = attempt->releases,
+                                  .started_at_ms = attempt->started_at_ms};
+}
+
+static void follow_started(struct hp_core *core, struct hp_attempt *attempt)
+{
+    bool asked = hp_follow_any(core, attempt->id);
+    if (attempt->spec->options.follow && attempt->session != NULL &&
+        attempt->session->conn != NULL) {
+        hp_follow_add(core, attempt->id, attempt->session->conn->id);
+    } else if (asked) {
+        struct hp_st_run_ref ref = {
+            .id = attempt->id, .attempt = attempt->attempt, .epoch = attempt->epoch};
+        struct hp_msg_worker_control control = {.has = HP_HAS_WORKER_CONTROL_FOLLOW,
+                                                .follow = {.items = &ref, .count = 1}};
+        hp_out_flush_assigns(core, attempt->node->conn);
+        hp_node_control(core, attempt->node, &control);
+    }
+}
+
+static void send_assign(struct hp_core *core, struct hp_node *node, const struct hp_group *group,
+                        const struct hp_attempt *first, uint32_t count, bool eager)
+{
+    struct hp_st_assign_run run = {.has = HP_HAS_ST_ASSIGN_RUN_COUNT,
+                                   .first = first->id,
+                                   .count = count,
+                                   .attempt = first->attempt,
+                                   .epoch = first->epoch,
+                                   .group = first->group_first};
+    run.options.raw = group->spec->raw;
+    if (group->pack.size > 0) {
+        run.has |= HP_HAS_ST_ASSIGN_RUN_PAYLOADS;
+        run.payloads.count = count;
+        run.payloads.items = hp_arena_alloc(&core->arena, count * sizeof(struct hp_bin));
+        HP_ASSERT(run.payloads.items != NULL);
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t index = (uint32_t)(first->id - group->first) + i;
+            run.payloads.items[i] = hp_pack_payload(group->pack, index);
+        }
+        if (hp_pack_has_blobs(group->pack)) {
+            run.has |= HP_HAS_ST_ASSIGN_RUN_BLOBS;
+            run.blobs.count = count;
+            run.blobs.items = hp_arena_alloc(&core->arena, count * sizeof(uint64_t));
+            HP_ASSERT(run.blobs.items != NULL);
+            for (uint32_t i = 0; i < count; i++) {
+                uint32_t index = (uint32_t)(first->id - group->first) + i;
+                run.blobs.items[i] = hp_pack_blob(group->pack, index);
+            }
+        }
+    }
+    hp_out_assign(core, node->conn, &run, eager);
+}
+
+static bool is_eager(const struct hp_core *core, const struct hp_group *group, uint64_t last_id)
+{
+    const struct hp_st_task_options *options = &group->spec->options;
+    return core->config.eager && options->kind == HP_TASK_KIND_FUNCTION && !options->at_most_once &&
+           group->batch == core->batch_number && last_id < core->durable_reserved_id;
+}
+
+/* Gives `count` tasks of the lane's front run to the node. */
+static void give_run(struct hp_core *core, struct hp_lane *lane, struct hp_node *node,
+                     uint32_t count)
+{
+    struct hp_run *run = hp_lane_front(lane);
+    struct hp_group *group = run->group;
+    group->refs++; /* the run may end below */
+    uint64_t id = run->first;
+    bool eager = is_eager(core, group, id + count - 1);
+    struct hp_attempt *first = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        struct hp_attempt *attempt =
+            hp_attempt_new(core, id + i, node, group->spec, group->session);
+        attempt->attempt = 1;
+        attempt->group_first = group->first;
+        attempt->group_count = group->count;
+        attempt->created_at_ms = group->created_at_ms;
+        attempt->eager = eager;
+        put_lease(core, attempt);
+        first = first == NULL ? attempt : first;
+    }
+    core->turn_eager += eager ? count : 0;
+    hp_lane_take(core, lane, count);
+    send_assign(core, node, group, first, count, eager);
+    for (uint32_t i = 0;
+         i < count && (group->spec->options.follow || !hp_list_is_empty(&core->follows)); i++) {
+        follow_started(core, hp_attempt_find(core, id + i));
+    }
+    hp_group_unref(core, group);
+}
+
+/* A task that was dispatched before: its side row goes, its lease comes. */
+static void give_parked(struct hp_core *core, struct hp_lane *lane, struct hp_node *node)
+{
+    struct hp_parked *parked =
+        HP_CONTAINER_OF(hp_list_first(&lane->parked), struct hp_parked, link);
+    struct hp_group *group = parked->group;
+    struct hp_attempt *attempt =
+        hp_attempt_new(core, parked->id, node, group->spec, group->session);
+    attempt->attempt = parked->attempt + 1;
+    attempt->failures = parked->failures;
+    attempt->losses = parked->losses;
+    attempt->releases = parked->releases;
+    attempt->group_first = parked->group_first;
+    attempt->group_count = parked->group_count;
+    attempt->created_at_ms = group->created_at_ms;
+    put_lease(core, attempt);
+    hp_batch_add(core->batch, HP_OP_SIDE_DEL)->side_del.first = parked->id;
+    struct hp_queue *queue = lane->queue;
+    queue->delayed -= queue->delayed > 0;
+    hp_queue_dirty(core, queue);
+    send_assign(core, node, group, attempt, 1, false);
+    follow_started(core, attempt);
+    hp_parked_free(core, parked);
+}
+
+static uint32_t give(struct hp_core *core, struct hp_lane *lane, struct hp_node *node,
+                     uint32_t room)
+{
+    lane->reserved_node = 0;
+    if (lane->parked_count > 0) {
+        give_parked(core, lane, node);
+        core->figures.started++;
+        return 1;
+    }
+    uint32_t count = hp_lane_front(lane)->count;
+    count = count < room ? count : room;
+    count = count < ROUND_MAX ? count : ROUND_MAX;
+    if (lane->ckey != NULL) {
+        uint32_t left = lane->ckey->max - lane->ckey->running;
+        count = count < left ? count : left;
+    }
+    give_run(core, lane, node, count);
+    core->figures.started += count;
+    if (lane->ckey != NULL && lane->ckey->running >= lane->ckey->max) {
+        HP_LIST_FOR_EACH (link, &lane->ckey->lanes) {
+            hp_lane_update(core, HP_CONTAINER_OF(link, struct hp_lane, ckey_link));
+        }
+    }
+    return count;
+}
+
+/* One round over all workers. */
+static bool round_once(struct hp_core *core, bool prefetch)
+{
+    bool any = false;
+    HP_LIST_FOR_EACH (link, &core->node_list) {
+        struct hp_node *node = HP_CONTAINER_OF(link, struct hp_node, link);
+        if (node->conn == NULL || !node->registered || node->draining ||
+            node->state != HP_SM_NODE_ONLINE || node->conn->blocked) {
+            continue;
+        }
+        uint32_t room = 0;
+        struct hp_lane *lane = best_lane(core, node, prefetch, &room);
+        if (lane == NULL) {
+            continue;
+        }
+        (void)give(core, lane, node, room);
+        any = true;
+        if (core->backlog_ops + core->batch->op_count > core->config.backlog_ops_max) {
+            return false;
+        }
+    }
+    /* The next round begins behind the first node: with equal room all get their turn. */
+    if (any && core->node_list.next != core->node_list.prev) {
+        struct hp_list *first = hp_list_pop_front(&core->node_list);
+        hp_list_push_back(&core->node_list, first);
+    }
+    return any;
+}
+
+void hp_sched_run(struct hp_core *core)
+{
+    if (!core->dispatch_wanted || core->draining) {
+        return;
+    }
+    if (core->backlog_ops + core->batch->op_count > core->config.backlog_ops_max) {
+        return; /* wanted again when a commit ends */
+    }
+    core->dispatch_wanted = false;
+    while (round_once(core, false)) {
+    }
+    while (round_once(core, true)) {
+    }
+    hp_arena_reset(&core->arena);
+}
