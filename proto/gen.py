@@ -3,9 +3,9 @@
 """Makes C, Python, documentation and the fuzz dictionary from the definition of the protocol.
 
 Usage (from anywhere):
-  gen.py --c DIR       write hp_msg.h, hp_msg.c, hp_states.h, hp_states.c to DIR (the build does this)
-  gen.py --write       rewrite the committed outputs: python/hostpool/_messages.py, docs/protocol.md,
-                       tests/fuzz/hostpool.dict
+  gen.py --c DIR       write hp_msg.h, hp_msg.c, hp_states.h, hp_states.c to DIR (for the build)
+  gen.py --write       rewrite the committed outputs: python/hostpool/_messages.py,
+                       docs/protocol.md, tests/fuzz/hostpool.dict
   gen.py --check       exit 1 if a committed output is not what --write would make
   gen.py --all DIR     write every output to DIR (the golden tests do this)
   --definition FILE, --states FILE   other inputs than proto/hostpool.toml, proto/states.toml
@@ -28,18 +28,18 @@ THE LANGUAGE OF hostpool.toml
 A field is a table:
   name       key on the wire            type       see below          text       meaning, for people
   required   must be there (false)      default    value if absent: bool, integers, enum, str
-  since      protocol version (1)       unit       "ms", "bytes"...   open       enum: other values pass
+  since      protocol version (1)       unit       "ms", "bytes"...   open       enum: others pass
   min, max   of integers                max_len    bytes of str, bin (and of each one in a list);
                                                    it must be given
   max_items  of a list; must be given   c_name     name in C where `name` is a reserved word there
 Types: bool u32 u64 i64 str bin enum:NAME struct:NAME, and list:T of u64 i64 str bin struct:NAME.
 Fields are append-only: their order is the order on the wire and the numbering of the has bits
-(HP_HAS_<METHOD>_<FIELD>, HP_HAS_<METHOD>_REPLY_<FIELD>, HP_HAS_ST_<STRUCT>_<FIELD>). Names are lower
-case with '_' between words. text is required everywhere. A struct can not contain itself.
+(HP_HAS_<METHOD>_<FIELD>, HP_HAS_<METHOD>_REPLY_<FIELD>, HP_HAS_ST_<STRUCT>_<FIELD>). Names are
+lower case with '_' between words. text is required everywhere. A struct can not contain itself.
 
 THE LANGUAGE OF states.toml
 
-[[machine]]  name, text, state = [{name, text, terminal (false)}, ...], the first is the initial one,
+[[machine]]  name, text, state = [{name, text, terminal (false)}, ...], the first is initial,
              move = [{from, to = [...], on}, ...]; all states must be reachable, terminal ones have
              no moves, all others have
              C: enum hp_sm_<machine>, HP_SM_<MACHINE>_<STATE>, hp_sm_<machine>_name(),
@@ -108,7 +108,7 @@ def check(files):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Makes code and pages from the protocol definition.")
+    parser = argparse.ArgumentParser(description="Makes code and pages from the definition.")
     parser.add_argument("--definition", default=HERE / "hostpool.toml")
     parser.add_argument("--states", default=HERE / "states.toml")
     what = parser.add_mutually_exclusive_group(required=True)

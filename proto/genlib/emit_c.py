@@ -90,7 +90,8 @@ class Group:
 
 def struct_group(struct):
     upper = struct.name.upper()
-    return Group(f"hp_st_{struct.name}", f"ST_{upper}", struct.name, struct.text, struct.fields, True)
+    name = struct.name
+    return Group(f"hp_st_{name}", f"ST_{upper}", name, struct.text, struct.fields, True)
 
 
 def message_groups(message):
@@ -101,9 +102,8 @@ def message_groups(message):
     if message.kind == "call":
         title = f"{message.method} reply"
         text = f"The reply to {message.method}."
-        groups.append(
-            Group(f"hp_msg_{name}_reply", f"{name.upper()}_REPLY", title, text, message.reply, False)
-        )
+        has_name = f"{name.upper()}_REPLY"
+        groups.append(Group(f"hp_msg_{name}_reply", has_name, title, text, message.reply, False))
     return groups
 
 
@@ -157,7 +157,7 @@ def header_group(group):
         out.append(f"#define {group.has(field)} (UINT64_C(1) << {index})\n")
     out.append(f"struct {group.c_name} {{\n    uint64_t has;\n")
     if group.is_struct:
-        out.append("    struct hp_bin raw; /* if its data is set: encoded already, see codec.h */\n")
+        out.append("    struct hp_bin raw; /* if its data is set: encoded, see codec.h */\n")
     for field in group.fields:
         limits = limits_text(field)
         out.append(comment(field.text + (f" ({limits})" if limits else ""), "    "))
@@ -188,7 +188,7 @@ HEADER_INTRO = """\
  * hp_msg_<method>_reply):
  *
  *   G_init    zeroes it and fills in the defaults.
- *   G_decode  see hp_codec_decode(): strict; bytes are borrowed from the frame, lists are in the arena.
+ *   G_decode  see hp_codec_decode(): strict; bytes are of the frame, lists of the arena.
  *   G_encode  see hp_codec_encode(): appends the map of the fields whose has bit is set.
  *   hp_desc_  the table behind both, for generic code (hp_codec_encode with an hp_error).
  */
@@ -336,8 +336,8 @@ def source_group(group):
     )
     if group.is_struct:
         out.append(
-            f"HP_STATIC_ASSERT(offsetof(struct {name}, raw) == offsetof(struct hp_codec_head, raw),\n"
-            f"    \"begins like hp_codec_head\");\n"
+            f"HP_STATIC_ASSERT(offsetof(struct {name}, raw) ==\n"
+            f"    offsetof(struct hp_codec_head, raw), \"begins like hp_codec_head\");\n"
         )
     out.append(
         f"\nvoid {name}_init(struct {name} *ret) {{\n"
@@ -412,7 +412,8 @@ def message_source(protocol, source):
     out.append(
         f"static const char *const error_names[] = {{{names}}};\n\n"
         "const char *hp_rpc_error_name(enum hp_rpc_error_code code) {\n"
-        "    return error_names[(size_t)code < HP_RPC_ERROR_COUNT ? code : HP_RPC_ERROR_NONE];\n}\n\n"
+        "    return error_names[(size_t)code < HP_RPC_ERROR_COUNT ? code : HP_RPC_ERROR_NONE];\n"
+        "}\n\n"
         "enum hp_rpc_error_code hp_rpc_error_find(struct hp_str name) {\n"
         f"    int index = find_name(error_names, {count}, name);\n\n"
         "    return index < 0 ? HP_RPC_ERROR_NONE : (enum hp_rpc_error_code)index;\n}\n\n"
@@ -454,12 +455,8 @@ def states_source(machines, source):
     for machine in machines:
         tag, upper = f"enum hp_sm_{machine.name}", f"HP_SM_{machine.name.upper()}"
         names = {s.name: f"{upper}_{s.name.upper()}" for s in machine.states}
-        out.append(
-            source_names(
-                f"hp_sm_{machine.name}_name", tag, [(names[s.name], s.name) for s in machine.states],
-                "unknown",
-            )
-        )
+        entries = [(names[s.name], s.name) for s in machine.states]
+        out.append(source_names(f"hp_sm_{machine.name}_name", tag, entries, "unknown"))
         out.append(f"static const uint32_t {machine.name}_moves[{upper}_COUNT] = {{\n")
         for state in machine.states:
             bits = [names[t] for m in machine.moves if m.source == state.name for t in m.to]
@@ -468,7 +465,8 @@ def states_source(machines, source):
         out.append("};\n\n")
         out.append(
             f"bool hp_sm_{machine.name}_is_terminal({tag} state) {{\n"
-            f"    return (unsigned)state < {upper}_COUNT && {machine.name}_moves[state] == 0;\n}}\n\n"
+            f"    return (unsigned)state < {upper}_COUNT && {machine.name}_moves[state] == 0;\n"
+            "}\n\n"
             f"bool hp_{machine.name}_may_move({tag} from, {tag} to) {{\n"
             f"    return (unsigned)from < {upper}_COUNT && (unsigned)to < {upper}_COUNT &&\n"
             f"           ({machine.name}_moves[from] >> (unsigned)to & 1u) != 0;\n}}\n\n"

@@ -10,8 +10,8 @@ INTRO = """\
 
 {text}
 
-Any [MessagePack-RPC](https://github.com/msgpack-rpc/msgpack-rpc/blob/master/spec.md) client can speak
-to the broker.
+Any client of [MessagePack-RPC](https://github.com/msgpack-rpc/msgpack-rpc/blob/master/spec.md)
+can speak to the broker.
 
 ## Frames
 
@@ -23,18 +23,19 @@ A frame is one MessagePack value; frames follow each other without anything in b
 | response | `[1, id, error, result]` |
 | notification | `[2, method, [params]]` |
 
-- `id` is an unsigned integer of at most 32 bits, chosen by the sender of the request. Responses come
-  in any order.
-- `params` and `result` are one map each. `params` travels in an array of exactly one element; where a
-  client can not send an empty map, `[]`, `[nil]` and `[[]]` stand for `[{{}}]`.
+- `id` is an unsigned integer of at most 32 bits, chosen by the sender of the request. Responses
+  come in any order.
+- `params` and `result` are one map each. `params` travels in an array of exactly one element; where
+  a client can not send an empty map, `[]`, `[nil]` and `[[]]` stand for `[{{}}]`.
 - Keys are strings. Unknown keys are skipped. A key that is given twice is an error. A value of nil
   counts as an absent key.
-- A str is accepted where bin is meant, not the other way round. Text (str) is UTF-8 without NUL bytes.
+- A str is accepted where bin is meant, not the other way round. Text (str) is UTF-8 without NUL
+  bytes.
 - Integers may have any MessagePack encoding that holds the value. Floats are not integers.
 - Extension types, NaN and the byte `0xc1` are refused wherever they stand.
 - `error` is nil, or the string `"code: text"`: a stable word from the table of errors, a colon, a
-  sentence for people. A peer whose hello had `error_maps` gets the map `{{code, text,
-  retry_after_ms}}` instead.
+  sentence for people, and sometimes ` (retry after N ms)`. A peer whose hello had `error_maps`
+  gets the map `{{code, text, retry_after_ms}}` instead.
 - A frame that breaks a limit below closes the connection. A request that is well formed but not
   allowed is answered with an error, and the connection stays.
 
@@ -164,7 +165,8 @@ def page(protocol, machines, source):
     out += [f"| {x.name} | {x.value} | {x.unit} | {cell(x.text)} |\n" for x in protocol.limits]
     out.append("\n## Errors\n\n| code | meaning |\n|---|---|\n")
     out += [f"| `{e.name}` | {cell(e.text)} |\n" for e in protocol.errors]
-    out.append("\n" + TYPES + "\n## Messages\n\n| method | kind | from | what for |\n|---|---|---|---|\n")
+    out.append("\n" + TYPES + "\n## Messages\n\n")
+    out.append("| method | kind | from | what for |\n|---|---|---|---|\n")
     for m in protocol.messages:
         link = "#" + m.method.replace(".", "")
         out.append(f"| [{m.method}]({link}) | {m.kind} | {m.sender} | {cell(m.text)} |\n")
@@ -176,7 +178,8 @@ def page(protocol, machines, source):
         out.append(field_rows(protocol, struct.fields) + "\n")
     out.append("## Enums\n\n")
     for enum in protocol.enums:
-        out.append(f"### enum {enum.name}\n\n{enum.text}\n\n| value | name | meaning |\n|---|---|---|\n")
+        out.append(f"### enum {enum.name}\n\n{enum.text}\n\n")
+        out.append("| value | name | meaning |\n|---|---|---|\n")
         out += [f"| {v.value} | {v.name} | {cell(v.text)} |\n" for v in enum.values]
         out.append("\n")
     if machines:
@@ -203,6 +206,6 @@ def fuzz_dictionary(protocol, source):
         out.append(fuzz_word(head + data) + "\n")
     for head in range(0xC0, 0xE0):
         out.append(fuzz_word(bytes([head])) + "\n")
-    for head in ("94000000", "9402", "93020000", "dd20000000", "df7fffffff", "c6ffffffff", "cb7ff8"):
+    for head in ("94000000", "9402", "93020000", "dd20000000", "df7fffffff", "c6ffffffff"):
         out.append(fuzz_word(bytes.fromhex(head)) + "\n")
     return "".join(out)

@@ -20,14 +20,14 @@ SENDERS = ("client", "worker", "broker", "any")
 
 # What may not be the name of a C field: keywords of C and macros of the standard headers.
 RESERVED = set(
-    """auto break case char const continue default do double else enum extern float for goto if inline
-    int long register restrict return short signed sizeof static struct switch typedef typeof union
-    unsigned void volatile while alignas alignof asm bool true false nullptr constexpr thread_local
+    """auto break case char const continue default do double else enum extern float for goto if
+    inline int long register restrict return short signed sizeof static struct switch typedef
+    typeof union unsigned void volatile while alignas alignof asm bool true false nullptr constexpr thread_local
     errno assert stdin stdout stderr linux unix major minor offsetof""".split()
 )
 
 # C tags and prefixes that hand-written code has already.
-TAKEN_ENUMS = {"err", "method", "rpc_type", "rpc_error_code", "wire_type", "tok_status", "codec_type"}
+TAKEN_ENUMS = set("err method rpc_type rpc_error_code wire_type tok_status codec_type".split())
 
 
 class SchemaError(Exception):
@@ -516,7 +516,10 @@ class Reader:
         seen = set()
         for message in messages:
             where = f"message {message.method}"
-            for name in [message.c_name()] + [message.c_name() + "_reply"] * (message.kind == "call"):
+            names = [message.c_name()]
+            if message.kind == "call":
+                names.append(message.c_name() + "_reply")
+            for name in names:
                 if name in seen:
                     fail(where, f"its C name '{name}' is taken by another message")
                 seen.add(name)
@@ -537,9 +540,8 @@ def read_protocol(path):
 
 def read_state(where, table):
     check_keys(where, table, ("name", "text", "terminal"))
-    return State(
-        take_name(where, table), take_text(where, table), take(where, table, "terminal", bool, False)
-    )
+    terminal = take(where, table, "terminal", bool, False)
+    return State(take_name(where, table), take_text(where, table), terminal)
 
 
 def read_moves(where, table, states):

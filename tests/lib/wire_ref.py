@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A second MessagePack and MessagePack-RPC, written by hand from the specification.
 
-It shares nothing with the C code or with gen.py, so a mistake that errs in both directions there (an
-encoder and a decoder that agree with each other only) shows up against it. Standard library only.
+It shares nothing with the C code or with gen.py, so a mistake that errs in both directions there
+(an encoder and a decoder that agree with each other only) shows up against it. Standard
+library only.
 
-pack() writes the shortest form of everything. unpack() takes any form, refuses what hostpool refuses
-(extension types, NaN, 0xc1, bytes left over) and keeps str and bin apart as str and bytes.
+pack() writes the shortest form of everything. unpack() takes any form, refuses what hostpool
+refuses (extension types, NaN, 0xc1, bytes left over) and keeps str and bin apart as str and bytes.
 """
 
 import math
@@ -205,7 +206,7 @@ def error_of(value):
 
 
 class Client:
-    """A blocking client of ten methods' worth of tests: call(), notify(), events()."""
+    """A blocking client for tests: call(), notify(), events()."""
 
     def __init__(self, address, timeout_s=30):
         self.socket = socket.create_connection(address, timeout=timeout_s)

@@ -89,8 +89,8 @@ const struct hp_codec_desc hp_desc_st_inner = {
     .is_struct = true,
 };
 HP_STATIC_ASSERT(offsetof(struct hp_st_inner, has) == 0, "begins like hp_codec_head");
-HP_STATIC_ASSERT(offsetof(struct hp_st_inner, raw) == offsetof(struct hp_codec_head, raw),
-    "begins like hp_codec_head");
+HP_STATIC_ASSERT(offsetof(struct hp_st_inner, raw) ==
+    offsetof(struct hp_codec_head, raw), "begins like hp_codec_head");
 
 void hp_st_inner_init(struct hp_st_inner *ret) {
     hp_codec_defaults(&hp_desc_st_inner, ret);
@@ -134,8 +134,8 @@ const struct hp_codec_desc hp_desc_st_outer = {
     .is_struct = true,
 };
 HP_STATIC_ASSERT(offsetof(struct hp_st_outer, has) == 0, "begins like hp_codec_head");
-HP_STATIC_ASSERT(offsetof(struct hp_st_outer, raw) == offsetof(struct hp_codec_head, raw),
-    "begins like hp_codec_head");
+HP_STATIC_ASSERT(offsetof(struct hp_st_outer, raw) ==
+    offsetof(struct hp_codec_head, raw), "begins like hp_codec_head");
 
 void hp_st_outer_init(struct hp_st_outer *ret) {
     hp_codec_defaults(&hp_desc_st_outer, ret);

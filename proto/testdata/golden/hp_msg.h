@@ -5,7 +5,7 @@
  * hp_msg_<method>_reply):
  *
  *   G_init    zeroes it and fills in the defaults.
- *   G_decode  see hp_codec_decode(): strict; bytes are borrowed from the frame, lists are in the arena.
+ *   G_decode  see hp_codec_decode(): strict; bytes are of the frame, lists of the arena.
  *   G_encode  see hp_codec_encode(): appends the map of the fields whose has bit is set.
  *   hp_desc_  the table behind both, for generic code (hp_codec_encode with an hp_error).
  */
@@ -62,7 +62,7 @@ bool hp_color_find(struct hp_str name, enum hp_color *ret);
 #define HP_HAS_ST_INNER_ERRNO (UINT64_C(1) << 1)
 struct hp_st_inner {
     uint64_t has;
-    struct hp_bin raw; /* if its data is set: encoded already, see codec.h */
+    struct hp_bin raw; /* if its data is set: encoded, see codec.h */
     /* id (required) */
     uint64_t id;
     /* a C word (0..4095, default 7) */
@@ -85,7 +85,7 @@ struct hp_list_inner {
 #define HP_HAS_ST_OUTER_MANY (UINT64_C(1) << 1)
 struct hp_st_outer {
     uint64_t has;
-    struct hp_bin raw; /* if its data is set: encoded already, see codec.h */
+    struct hp_bin raw; /* if its data is set: encoded, see codec.h */
     /* one (required) */
     struct hp_st_inner one;
     /* many (<= 3 items) */
