@@ -23,7 +23,8 @@ RESERVED = set(
     """auto break case char const continue default do double else enum extern float for goto if
     inline int long register restrict return short signed sizeof static struct switch typedef
     typeof union unsigned void volatile while alignas alignof asm bool true false nullptr
-    constexpr thread_local errno assert stdin stdout stderr linux unix major minor offsetof""".split()
+    constexpr thread_local errno assert stdin stdout stderr linux unix major minor
+    offsetof""".split()
 )
 
 # C tags and prefixes that hand-written code has already.
