@@ -99,6 +99,7 @@ struct hp_engine_submit {
     const struct hp_bytes *payloads; /* NULL: `count` tasks without payload */
     uint32_t count;
     bool untracked;       /* no HP_EVENT_ENDED */
+    bool array;           /* the tasks know their index; payloads must be NULL */
     bool borrow_payloads; /* payloads over the inline limit live until acknowledged or forgotten */
     struct hp_sink *sink; /* or NULL: events are queued */
     void *user;
@@ -114,6 +115,8 @@ bool hp_engine_has_room(const struct hp_engine *engine);
  * it happens any more.
  */
 void hp_engine_forget(struct hp_engine *engine, uint64_t request, bool *ret_dropped);
+/* The same for all that goes to a sink, which may be freed then. */
+void hp_engine_forget_sink(struct hp_engine *engine, const struct hp_sink *sink);
 enum hp_status hp_engine_track(struct hp_engine *engine, struct hp_ids ids, void *user,
                                uint64_t *ret_request);
 

@@ -12,6 +12,7 @@
 #ifndef HP_CLIENT_ENGINE_STATE_H
 #define HP_CLIENT_ENGINE_STATE_H
 
+#include "client/call.h"
 #include "client/engine.h"
 #include "client/track.h"
 #include "common/base/arena.h"
@@ -71,27 +72,17 @@ struct hp_message {
 /* A payload on its way to become a blob, and then a task. */
 struct hp_stage {
     struct hp_list link;
+    struct hp_engine *engine;
     struct hp_piece piece;
-    struct hp_bin options; /* encoded; owned */
+    struct hp_buf options; /* encoded */
     const uint8_t *data;
     uint8_t *owned; /* NULL: data is borrowed */
     size_t size;
-    uint64_t blob; /* 0: not open yet */
-    size_t sent;   /* bytes given to blob.put calls */
-    uint32_t put_count; /* blob.put calls not answered */
+    uint64_t blob;          /* 0: not open yet */
+    size_t sent;            /* bytes given to blob.put */
+    uint64_t request;       /* the call that waits for its answer; 0: none */
+    uint64_t hold_until_ms; /* the broker was busy */
 };
-
-/* The answer to a call. */
-struct hp_reply {
-    enum hp_status status;
-    const char *text; /* NUL-terminated */
-    uint64_t retry_after_ms;
-    const struct hp_wire_obj *result; /* with HP_STATUS_OK */
-    struct hp_bin frame;              /* whole, for keeping */
-};
-
-/* Takes the answer of a call, from inside feed. Never called after hp_call_abandon. */
-typedef void (*hp_call_done)(void *context, const struct hp_reply *reply);
 
 struct hp_call {
     struct hp_pending_reply pending;
@@ -117,7 +108,8 @@ struct hp_item {
     /* SUBMITTED */
     struct hp_piece *pieces; /* in the arena */
     uint32_t piece_count;
-    uint32_t index; /* next task of pieces, or next entry of tasks */
+    uint32_t index; /* next of pieces, or of tasks */
+    uint32_t call_index; /* next call of the piece */
     /* TASKS: a frame with task_status entries */
     struct hp_buf frame;
     struct hp_wire *wire;
@@ -143,6 +135,7 @@ struct hp_engine {
     char server[HP_LIMIT_NAME_BYTES + 1];
     uint64_t received_at_ms;
     bool ping_sent;
+    bool expecting; /* at the last step something was expected from the broker */
 
     struct hp_buf in;
     struct hp_buf out;
@@ -180,6 +173,7 @@ struct hp_engine {
 
     struct hp_track track;
     bool check_active;
+    bool check_waits; /* for the answer to its task.get */
     bool check_full; /* ask for tasks that have not ended too: the broker may have forgotten them */
     uint64_t check_from;
     uint64_t check_until;
@@ -188,7 +182,6 @@ struct hp_engine {
     struct hp_list items;
     size_t item_bytes;
     struct hp_item *spare; /* a TASKS item to use again */
-    struct hp_item *current; /* the one whose event was handed out */
     struct hp_arena scratch; /* of the event handed out */
     struct hp_task task;
     struct hp_end end;
@@ -218,19 +211,21 @@ void hp_submit_fail_piece(struct hp_engine *engine, const struct hp_piece *piece
 void hp_submit_message_free(struct hp_engine *engine, struct hp_message *message);
 enum hp_err hp_submit_put_payload(struct hp_message *message, struct hp_bin payload);
 
+/* Takes events and does nothing. */
+extern struct hp_sink hp_sink_none;
+
 /* stage.c */
 enum hp_status hp_stage_add(struct hp_engine *engine, const struct hp_engine_submit *submit,
                             const struct hp_bytes *payload, const struct hp_piece *piece);
 void hp_stage_step(struct hp_engine *engine);
+/* When hp_stage_step has something to do, or HP_ENGINE_NEVER. */
+uint64_t hp_stage_deadline_ms(const struct hp_engine *engine);
 void hp_stage_lost(struct hp_engine *engine);
 void hp_stage_clear(struct hp_engine *engine);
-bool hp_stage_forget(struct hp_engine *engine, uint64_t request);
+/* Drops stages of a request, or of a sink; true: none of them was on its way to be a task. */
+bool hp_stage_forget(struct hp_engine *engine, uint64_t request, const struct hp_sink *sink);
 
-/* call.c. params must be one encoded map; its memory is taken over, also on an error. */
-enum hp_status hp_call_begin(struct hp_engine *engine, enum hp_method method, struct hp_buf *params,
-                             hp_call_done done, void *context, bool internal,
-                             uint64_t *ret_request);
-void hp_call_abandon(struct hp_engine *engine, uint64_t request);
+/* call.c, besides call.h */
 void hp_call_reply(struct hp_engine *engine, struct hp_call *call, const struct hp_reply *reply);
 bool hp_call_compose(struct hp_engine *engine);
 void hp_call_lost(struct hp_engine *engine);

@@ -222,6 +222,7 @@ enum hp_err hp_track_add(struct hp_track *track, struct hp_ids ids, const struct
     track->left += ids.count;
     track->sink_left += run.has_sink ? ids.count : 0;
     track->recent = at;
+    track->check_wanted = track->check_wanted || check == HP_CHECK_WANTED;
     for (uint32_t i = 0; i < piece_count; i++) {
         for (uint32_t j = 0; pieces[i].untracked && j < pieces[i].count; j++) {
             mark_ended(track, &track->runs[at], pieces[i].offset + j);
@@ -253,18 +254,24 @@ bool hp_track_end(struct hp_track *track, uint64_t id, struct hp_owner *ret_owne
     return true;
 }
 
-static bool piece_has_request(const struct hp_piece *piece, uint64_t request) {
+static bool piece_matches(const struct hp_piece *piece, uint64_t request,
+                          const struct hp_sink *sink) {
+    if (sink != NULL) {
+        return piece->sink == sink;
+    }
     return piece->single ? request >= piece->request && request - piece->request < piece->count
                          : request == piece->request;
 }
 
-static void run_forget(struct hp_track *track, struct hp_run *run, uint64_t request) {
+static void run_forget(struct hp_track *track, struct hp_run *run, uint64_t request,
+                       const struct hp_sink *sink) {
     for (uint32_t i = 0; run->left > 0 && i < run->piece_count; i++) {
         struct hp_piece piece = run_pieces(run)[i]; /* a copy: the run may die below */
-        uint32_t from = piece.single ? (uint32_t)(request - piece.request) : 0;
-        uint32_t until = piece.single ? from + 1 : piece.count;
+        bool part = piece.single && sink == NULL;
+        uint32_t from = part ? (uint32_t)(request - piece.request) : 0;
+        uint32_t until = part ? from + 1 : piece.count;
 
-        if (!piece_has_request(&piece, request)) {
+        if (!piece_matches(&piece, request, sink)) {
             continue;
         }
         for (uint32_t j = from; run->left > 0 && j < until; j++) {
@@ -275,16 +282,17 @@ static void run_forget(struct hp_track *track, struct hp_run *run, uint64_t requ
     }
 }
 
-void hp_track_forget(struct hp_track *track, uint64_t request) {
+void hp_track_forget(struct hp_track *track, uint64_t request, const struct hp_sink *sink) {
     for (size_t i = 0; i < track->count; i++) {
         if (track->runs[i].left > 0) {
-            run_forget(track, &track->runs[i], request);
+            run_forget(track, &track->runs[i], request, sink);
         }
     }
     compact_if_worth(track);
 }
 
 void hp_track_want_check(struct hp_track *track) {
+    track->check_wanted = track->left > 0;
     for (size_t i = 0; i < track->count; i++) {
         if (track->runs[i].left > 0) {
             track->runs[i].check = HP_CHECK_WANTED;
@@ -293,12 +301,7 @@ void hp_track_want_check(struct hp_track *track) {
 }
 
 bool hp_track_check_wanted(const struct hp_track *track) {
-    for (size_t i = 0; i < track->count; i++) {
-        if (track->runs[i].check == HP_CHECK_WANTED) {
-            return true;
-        }
-    }
-    return false;
+    return track->check_wanted;
 }
 
 void hp_track_check_begin(struct hp_track *track) {
@@ -307,6 +310,7 @@ void hp_track_check_begin(struct hp_track *track) {
             track->runs[i].check = HP_CHECK_RUNNING;
         }
     }
+    track->check_wanted = false;
 }
 
 void hp_track_check_end(struct hp_track *track) {
@@ -339,6 +343,7 @@ static bool run_next(const struct hp_run *run, uint32_t index, uint32_t count_ma
 bool hp_track_check_next(const struct hp_track *track, uint64_t from, uint32_t count_max,
                          struct hp_ids *ret_ids) {
     size_t i = find_floor(track, from);
+    bool found = false;
 
     /* Runs that begin before `from` may reach beyond it; with overlap any of those may. */
     while (track->overlap && i < track->count && i > 0 &&
@@ -348,10 +353,36 @@ bool hp_track_check_next(const struct hp_track *track, uint64_t from, uint32_t c
     for (i = i == track->count ? 0 : i; i < track->count; i++) {
         const struct hp_run *run = &track->runs[i];
         uint64_t skip = from > run->first ? from - run->first : 0;
+        struct hp_ids ids;
 
+        if (found && (!track->overlap || run->first > ret_ids->first)) {
+            break;
+        }
         if (run->left > 0 && run->check == HP_CHECK_RUNNING && skip < run->count &&
-            run_next(run, (uint32_t)skip, count_max, ret_ids)) {
-            return true;
+            run_next(run, (uint32_t)skip, count_max, &ids) &&
+            (!found || ids.first < ret_ids->first)) {
+            *ret_ids = ids;
+            found = true;
+        }
+    }
+    return found;
+}
+
+bool hp_track_sink_next(const struct hp_track *track, const struct hp_sink *sink, uint64_t from,
+                        struct hp_ids *ret_ids) {
+    for (size_t i = 0; i < track->count; i++) {
+        const struct hp_run *run = &track->runs[i];
+        uint64_t skip = from > run->first ? from - run->first : 0;
+
+        for (uint32_t j = 0; run->left > 0 && skip < run->count && j < run->piece_count; j++) {
+            const struct hp_piece *piece = &run_pieces(run)[j];
+            uint32_t index = piece->offset > skip ? piece->offset : (uint32_t)skip;
+
+            if (piece->sink == sink && index < piece->offset + piece->count &&
+                run_next(run, index, piece->offset + piece->count - index, ret_ids) &&
+                ret_ids->first - run->first < piece->offset + piece->count) {
+                return true;
+            }
         }
     }
     return false;

@@ -56,6 +56,7 @@ struct hp_track {
     size_t recent;      /* index of the run found last */
     uint32_t count_max; /* longest run, ever */
     bool overlap;
+    bool check_wanted; /* some run may be WANTED */
     uint64_t left;      /* ids that have not ended, all runs */
     uint64_t sink_left; /* those whose piece has a sink; counts whole runs with any sink piece */
 };
@@ -77,14 +78,17 @@ enum hp_err hp_track_add(struct hp_track *track, struct hp_ids ids, const struct
 bool hp_track_find(struct hp_track *track, uint64_t id, struct hp_owner *ret_owner);
 /* The same, and it has ended now. With overlapping runs, call until it gives false. */
 bool hp_track_end(struct hp_track *track, uint64_t id, struct hp_owner *ret_owner);
-/* Drops all tasks of a request. */
-void hp_track_forget(struct hp_track *track, uint64_t request);
+/* Drops all tasks of a request, or, if sink is not NULL, of that sink. */
+void hp_track_forget(struct hp_track *track, uint64_t request, const struct hp_sink *sink);
 /* Mark all runs WANTED. */
 void hp_track_want_check(struct hp_track *track);
 bool hp_track_check_wanted(const struct hp_track *track);
 /* WANTED becomes RUNNING; RUNNING becomes NONE. */
 void hp_track_check_begin(struct hp_track *track);
 void hp_track_check_end(struct hp_track *track);
+/* The first outstanding id that goes to this sink, and those behind it; false: none. */
+bool hp_track_sink_next(const struct hp_track *track, const struct hp_sink *sink, uint64_t from,
+                        struct hp_ids *ret_ids);
 /* Next ids in RUNNING runs, from `from` on, at most count_max of them; false: no more. */
 bool hp_track_check_next(const struct hp_track *track, uint64_t from, uint32_t count_max,
                          struct hp_ids *ret_ids);
