@@ -262,9 +262,7 @@ static void on_output(struct hp_agent *agent, const struct hp_agent_run *run,
 static void on_child(struct hp_agent *agent, const struct hp_agent_event *event)
 {
     HP_ASSERT(event->child < agent->child_count);
-    struct hp_agent_child *child = &agent->children[event->child];
-    child->up = event->kind == HP_AGENT_EXEC_CHILD_UP;
-    HP_ASSERT(child->up || child->count == 0);
+    agent->children[event->child].up = event->kind == HP_AGENT_EXEC_CHILD_UP;
 }
 
 static void on_run_event(struct hp_agent *agent, struct hp_agent_run *run,

@@ -156,7 +156,7 @@ enum hp_agent_event_kind {
     HP_AGENT_EXEC_RESULT,      /* a call ended: outcome */
     HP_AGENT_EXEC_HANDED_BACK, /* a call came back unclaimed: it never ran */
     HP_AGENT_EXEC_CHILD_UP,    /* a function child takes calls from now on (all are down at start) */
-    HP_AGENT_EXEC_CHILD_DOWN,  /* it takes none; all its calls were ended or handed back before */
+    HP_AGENT_EXEC_CHILD_DOWN,  /* it takes no more; calls that it still has end as any other */
 };
 
 /* What a function's return means. */
@@ -186,7 +186,7 @@ struct hp_agent_event {
     uint32_t signal;
     int32_t exit_code;
     bool oom;       /* killed for memory */
-    bool fenced;    /* killed by the dead-man's switch */
+    bool fenced;    /* killed by the dead-man's switch, or lost with the executor itself */
     bool out_truncated;
     bool err_truncated;
     struct hp_bin out; /* ENDED: kept stdout; OUTPUT: the bytes; RESULT: the result */

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The worker daemon's shell around the pure agent, private to worker/: it owns the loop, the
+ * connection, the executor and the spool, feeds the agent and carries out its effects.
+ *
+ * A turn: wait for events; callbacks gather (bytes and signals go to the agent at once, the executor's
+ * reports into `feed`); then settle: feed the agent, carry out its effects until there are none, and
+ * write what it has for the broker.
+ */
+#ifndef HP_WORKER_DAEMON_H
+#define HP_WORKER_DAEMON_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/arena.h"
+#include "common/net/conn.h"
+#include "common/net/loop.h"
+#include "worker/config.h"
+#include "worker/core/agent.h"
+#include "worker/exec/exec.h"
+#include "worker/spool.h"
+
+/* Large results that are mapped until the agent has seen them. */
+struct hp_worker_map {
+    void *data;
+    size_t size;
+};
+
+struct hp_worker {
+    const struct hp_worker_config *config;
+    struct hp_exec *exec;
+    struct hp_loop *loop;
+    struct hp_watch *exec_watch;
+    struct hp_signal *signals[2];
+    struct hp_conn *conn;
+    struct hp_agent *agent;
+    struct hp_spool *spool;
+    int lock_fd;
+    uint8_t boot[HP_AGENT_BOOT_BYTES];
+
+    /* what the modules offer; views into memory of the arena */
+    struct hp_arena arena;
+    struct hp_str *functions;
+    uint32_t function_count;
+    bool functions_known;
+    struct hp_error functions_error;
+
+    /* events for the agent, and the memory of their bytes */
+    struct hp_agent_event *feed;
+    size_t feed_count;
+    size_t feed_capacity;
+    struct hp_arena feed_arena;
+    struct hp_worker_map *maps;
+    size_t map_count;
+    size_t map_capacity;
+
+    uint32_t term_count; /* signals that asked to end */
+    uint32_t term_done;  /* of those acted on */
+    bool exec_ready;
+    bool helper_died;
+    bool exiting;
+    int exit_code;
+};
+
+/* feed.c: the executor's callbacks, gathered as events. */
+extern const struct hp_exec_callbacks hp_worker_exec_callbacks;
+struct hp_agent_event *hp_worker_feed_add(struct hp_worker *worker, enum hp_agent_event_kind kind);
+/* Gives the gathered events to the agent. False: there were none. */
+bool hp_worker_feed_flush(struct hp_worker *worker);
+void hp_worker_feed_deinit(struct hp_worker *worker);
+
+/* carry.c: carries out all effects, and sends. */
+void hp_worker_settle(struct hp_worker *worker);
+
+/* daemon.c */
+enum hp_err hp_worker_start(struct hp_worker *worker, const struct hp_worker_config *config,
+                            struct hp_error *reterr) HP_MUST_CHECK;
+/* Runs until the agent is done; the exit code of the process. */
+int hp_worker_run(struct hp_worker *worker);
+void hp_worker_deinit(struct hp_worker *worker);
+enum hp_err hp_worker_connect(struct hp_worker *worker, struct hp_error *reterr) HP_MUST_CHECK;
+
+#endif
