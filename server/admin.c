@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Text admin: what a person with netcat can ask on the broker's port. Read-only, and words for eyes,
- * not for programs: those use the protocol.
+ * Text admin: what a person with netcat can ask on the broker's port. Read-only, and words for
+ * eyes, not for programs: those use the protocol.
  */
 #include "common/base/str.h"
 #include "common/sys/clock.h"

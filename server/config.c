@@ -53,7 +53,8 @@ static const struct hp_conf_option options[OPT_COUNT] = {
     [OPT_EXAMPLE_CONFIG] = {"example_config", HP_CONF_BOOL, "no", 0, 0, NULL,
                             "Print a configuration file with all options, and end.", true},
     [OPT_HELP] = {"help", HP_CONF_BOOL, "no", 0, 0, NULL, "Print this, and end.", true},
-    [OPT_VERSION] = {"version", HP_CONF_BOOL, "no", 0, 0, NULL, "Print the version, and end.", true},
+    [OPT_VERSION] = {"version", HP_CONF_BOOL, "no", 0, 0, NULL, "Print the version, and end.",
+                     true},
     [OPT_DATA_DIR] = {"data_dir", HP_CONF_STR, NULL, 1, 3800, "DIR",
                       "Folder of the database. Default: /var/lib/hostpool for root, else "
                       "$XDG_STATE_HOME/hostpool or ~/.local/state/hostpool. A folder that is "
@@ -200,7 +201,8 @@ bool hp_config_eager(const struct hp_config *config)
     return hp_conf_bool(&config->conf, OPT_EAGER);
 }
 
-/* ---------------------------------------------------------------------------------------- checks */
+/* ---------------------------------------------------------------------------------------- checks
+ */
 
 static enum hp_err choose_data_dir(struct hp_config *config, struct hp_error *reterr)
 {
@@ -299,11 +301,12 @@ static enum hp_err check_access(struct hp_config *config, struct hp_error *reter
         return hp_token_read(path, config->token, reterr);
     }
     if (config->listens_beyond_loopback) {
-        return hp_error_set(reterr, HP_ERR_DENIED,
-                            "refusing to listen on %s without a token: whoever reaches it could run "
-                            "programs on the workers. Set token_file (a secret in a file of mode "
-                            "0600), or listen on 127.0.0.1",
-                            hp_conf_str(&config->conf, OPT_LISTEN));
+        return hp_error_set(
+            reterr, HP_ERR_DENIED,
+            "refusing to listen on %s without a token: whoever reaches it could run "
+            "programs on the workers. Set token_file (a secret in a file of mode "
+            "0600), or listen on 127.0.0.1",
+            hp_conf_str(&config->conf, OPT_LISTEN));
     }
     return HP_OK;
 }
@@ -331,7 +334,8 @@ static enum hp_err check_all(struct hp_config *config, struct hp_error *reterr)
     return err;
 }
 
-/* --------------------------------------------------------------------------------------- reading */
+/* --------------------------------------------------------------------------------------- reading
+ */
 
 /* Takes the verb off the front, if there is one. */
 static enum hp_err read_verb(int argc, const char *const *argv, struct hp_config *config,
@@ -354,9 +358,10 @@ static enum hp_err read_verb(int argc, const char *const *argv, struct hp_config
         config->verb = HP_VERB_VERSION;
     } else {
         const char *near = hp_suggest(hp_str_of(argv[1]), verbs, HP_COUNT_OF(verbs));
-        return hp_error_set(reterr, HP_ERR_INVALID, "no command \"%.60s\".%s%s%s (hostpoold --help)",
-                            argv[1], near != NULL ? " Did you mean \"" : "",
-                            near != NULL ? near : "", near != NULL ? "\"?" : "");
+        return hp_error_set(reterr, HP_ERR_INVALID,
+                            "no command \"%.60s\".%s%s%s (hostpoold --help)", argv[1],
+                            near != NULL ? " Did you mean \"" : "", near != NULL ? near : "",
+                            near != NULL ? "\"?" : "");
     }
     return HP_OK;
 }
@@ -375,8 +380,8 @@ static enum hp_err read_flags(int argc, const char *const *argv, struct hp_confi
         return err;
     }
     if (rest < argc - skip) {
-        return hp_error_set(reterr, HP_ERR_INVALID, "unexpected argument \"%.60s\" (hostpoold --help)",
-                            argv[skip + rest]);
+        return hp_error_set(reterr, HP_ERR_INVALID,
+                            "unexpected argument \"%.60s\" (hostpoold --help)", argv[skip + rest]);
     }
     if (hp_conf_bool(&config->conf, OPT_HELP)) {
         config->verb = HP_VERB_HELP;
@@ -445,8 +450,8 @@ void hp_config_diff(const struct hp_config *now, const struct hp_config *next, c
         if (i == OPT_TOKEN_FILE || i == OPT_LOG_LEVEL || same_value(now, next, i)) {
             continue;
         }
-        int size = snprintf(out + used, out_size - used, "%s%s", used > 0 ? " " : "",
-                            options[i].name);
+        int size =
+            snprintf(out + used, out_size - used, "%s%s", used > 0 ? " " : "", options[i].name);
         if (size < 0 || (size_t)size >= out_size - used) {
             out[used] = '\0'; /* a cut list still says that a restart is needed */
             return;
@@ -458,10 +463,11 @@ void hp_config_diff(const struct hp_config *now, const struct hp_config *next, c
 enum hp_err hp_config_help(struct hp_buf *out)
 {
     enum hp_err err = hp_buf_append_text(
-        out, "Usage: hostpoold [run] [FLAG...]     serve, in the foreground\n"
-             "       hostpoold init [FLAG...]      make the data folder and end\n\n"
-             "The broker of hostpool. It logs to stderr, one line per event; SIGTERM stops it in\n"
-             "order, SIGHUP reads the configuration again (token and log level change at once).\n\n");
+        out,
+        "Usage: hostpoold [run] [FLAG...]     serve, in the foreground\n"
+        "       hostpoold init [FLAG...]      make the data folder and end\n\n"
+        "The broker of hostpool. It logs to stderr, one line per event; SIGTERM stops it in\n"
+        "order, SIGHUP reads the configuration again (token and log level change at once).\n\n");
     return err != HP_OK ? err : hp_conf_help(options, OPT_COUNT, out);
 }
 

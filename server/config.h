@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The broker's configuration: one table gives the file's options, the flags, --help and the example
- * file. Reading checks all of it: a configuration that loads is one the broker can start with, as far
- * as that can be known without touching the network and the data directory.
+ * file. Reading checks all of it: a configuration that loads is one the broker can start with, as
+ * far as that can be known without touching the network and the data directory.
  */
 #ifndef HP_SERVER_CONFIG_H
 #define HP_SERVER_CONFIG_H
@@ -34,14 +34,14 @@ struct hp_config {
     char *data_dir; /* owned; absolute if HOME or the flag was */
     struct hp_endpoint listen[HP_LISTEN_COUNT_MAX];
     uint32_t listen_count;
-    bool listens_beyond_loopback; /* needs a token */
+    bool listens_beyond_loopback;       /* needs a token */
     char token[HP_TOKEN_BYTES_MAX + 1]; /* "" if none is asked */
     enum hp_log_level log_level;
 };
 
 /*
- * Reads the command line and the file it names. On an error reterr has the sentence for the user and
- * *ret_config holds nothing. For the verbs HELP, VERSION and EXAMPLE_CONFIG only `verb` is set.
+ * Reads the command line and the file it names. On an error reterr has the sentence for the user
+ * and *ret_config holds nothing. For the verbs HELP, VERSION and EXAMPLE_CONFIG only `verb` is set.
  */
 enum hp_err hp_config_read(int argc, const char *const *argv, struct hp_config *ret_config,
                            struct hp_error *reterr) HP_MUST_CHECK;

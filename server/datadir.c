@@ -3,8 +3,8 @@
  * Looking at a data folder before anything is opened in it.
  *
  * The mark is written once the database is there, durably and before the first task is accepted. So
- * without a mark an empty database file is what an interrupted first start left, and nothing is lost
- * by making it anew; with a mark it is a loss that only a person may decide about.
+ * without a mark an empty database file is what an interrupted first start left, and nothing is
+ * lost by making it anew; with a mark it is a loss that only a person may decide about.
  *
  * SQLite removes its log when it closes in order. Missing after a crash it would take the latest
  * commits with it, silently: so a second file says that the log must be there.
@@ -25,7 +25,7 @@
 #define FOUND_BYTES 160
 
 struct look {
-    bool has_db;         /* and it is not empty */
+    bool has_db; /* and it is not empty */
     bool has_empty_db;
     bool has_mark;
     bool has_wal;
@@ -60,9 +60,9 @@ static bool is_any(const char *name, const char *const *names, size_t count)
 static void look_at(struct look *look, const char *path, const char *name)
 {
     static const char *const ignored[] = {".", "..", HP_DATADIR_LOCK, "lost+found"};
-    static const char *const ours[] = {HP_DATADIR_DB "-wal", HP_DATADIR_DB "-shm",
-                                       HP_DATADIR_DB "-journal", "blobs", "ballast",
-                                       HP_DATADIR_PORT, HP_DATADIR_RUNNING};
+    static const char *const ours[] = {
+        HP_DATADIR_DB "-wal", HP_DATADIR_DB "-shm", HP_DATADIR_DB "-journal", "blobs", "ballast",
+        HP_DATADIR_PORT,      HP_DATADIR_RUNNING};
     if (is_any(name, ignored, HP_COUNT_OF(ignored))) {
         return;
     }

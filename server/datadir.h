@@ -28,8 +28,8 @@ struct hp_datadir {
  * Makes the folder if it is missing (mode 0700), locks it and looks at it.
  *  HP_ERR_BUSY: another broker has it; the text names its process.
  *  HP_ERR_CORRUPT: the database is missing or empty, but other files say that there was one; or its
- *    log is missing after a stop without order; or the folder holds files that are not hostpool's. The text says what is missing and what to do.
- * Success must be paired with hp_datadir_close.
+ *    log is missing after a stop without order; or the folder holds files that are not hostpool's.
+ * The text says what is missing and what to do. Success must be paired with hp_datadir_close.
  */
 enum hp_err hp_datadir_open(const char *path, struct hp_datadir *ret_dir,
                             struct hp_error *reterr) HP_MUST_CHECK;

@@ -23,13 +23,13 @@
 
 #define PREHELLO_INPUT_BYTES 8192u /* a hello of 4 KiB, and what was sent right behind it */
 #define OPEN_INPUT_BYTES ((1u << 20) + (256u << 10))
-#define FRAMES_PER_TURN 256u   /* of one peer; then the others have their turn */
-#define SLOW_OUTPUT_FACTOR 4u  /* a reader slower than this many levels is not listened to */
-#define TEXT_LINE_BYTES 640u   /* "auth " and the longest token */
-#define TEXT_IDLE_MS 300000u   /* a person at a terminal may think */
+#define FRAMES_PER_TURN 256u  /* of one peer; then the others have their turn */
+#define SLOW_OUTPUT_FACTOR 4u /* a reader slower than this many levels is not listened to */
+#define TEXT_LINE_BYTES 640u  /* "auth " and the longest token */
+#define TEXT_IDLE_MS 300000u  /* a person at a terminal may think */
 
 enum peer_mode {
-    PEER_NEW,  /* nothing has come */
+    PEER_NEW, /* nothing has come */
     PEER_RPC,
     PEER_TEXT, /* the core has forgotten it */
 };
@@ -367,7 +367,8 @@ static bool choose_mode(struct hp_peer *peer, uint8_t first)
 static void note_greeting(struct hp_peer *peer)
 {
     if (!peer->is_greeted && hp_core_is_greeted(peer->peers->options.core, peer->id)) {
-        peer->is_greeted = true; /* always between two frames: the core wants none before it decided */
+        peer->is_greeted =
+            true; /* always between two frames: the core wants none before it decided */
         hp_tok_init(&peer->tok, &hp_tok_limits_open);
         hp_conn_set_input_max(peer->conn, OPEN_INPUT_BYTES);
     }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The connections of the broker, between common/net and the core: what arrived becomes events of the
- * core, one whole frame each, and what the core sends finds its socket. The loop's callbacks only
- * note what happened; hp_peers_feed() turns it into events inside a turn.
+ * The connections of the broker, between common/net and the core: what arrived becomes events of
+ * the core, one whole frame each, and what the core sends finds its socket. The loop's callbacks
+ * only note what happened; hp_peers_feed() turns it into events inside a turn.
  *
  * Nothing of a peer reaches the core or the codec before the bounded scanner has passed it. A peer
  * that breaks a rule is closed with one logged reason.

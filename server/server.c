@@ -102,8 +102,8 @@ static void log_started(const struct hp_server *server)
     char addr[HP_ADDR_TEXT_BYTES];
     for (uint32_t i = 0; hp_listener_addr(server->listener, i) != NULL; i++) {
         hp_log(HP_LOG_INFO, "listening",
-               HP_KV_STR("addr", hp_addr_text(hp_listener_addr(server->listener, i), addr,
-                                              sizeof(addr))));
+               HP_KV_STR("addr",
+                         hp_addr_text(hp_listener_addr(server->listener, i), addr, sizeof(addr))));
     }
     const char *warning = hp_server_warning_(&server->config);
     if (warning != NULL) {
@@ -144,8 +144,8 @@ static bool has_no_peers(const struct hp_server *server)
 }
 
 /*
- * Stops in order: no new peers and no new work, a longer lease announced and stored, everything that
- * was promised durable and sent, then the end.
+ * Stops in order: no new peers and no new work, a longer lease announced and stored, everything
+ * that was promised durable and sent, then the end.
  */
 static enum hp_err stop(struct hp_server *server, struct hp_error *reterr)
 {
@@ -232,7 +232,8 @@ enum hp_err hp_server_init(const struct hp_config *config, struct hp_error *rete
         options.ballast_bytes = hp_config_ballast_bytes(config);
         err = hp_store_sqlite_open(&options, &store, reterr);
         if (err == HP_OK) {
-            err = hp_store_recover(store, ignore_record, NULL, reterr); /* proves that it can be read */
+            err = hp_store_recover(store, ignore_record, NULL,
+                                   reterr); /* proves that it can be read */
         }
         if (err == HP_OK) {
             err = hp_datadir_mark(&dir, false, reterr);

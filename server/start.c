@@ -68,8 +68,8 @@ static enum hp_err start_listener(struct hp_server *server, struct hp_error *ret
     options.conn.output_bytes_max =
         HP_MAX(options.conn.output_bytes_max, 16 * options.conn.output_high_bytes);
     uint64_t files = 0;
-    enum hp_err err = hp_proc_raise_nofile(
-        (uint64_t)options.conn_count_max + FILES_BESIDE_CONNECTIONS, &files);
+    enum hp_err err =
+        hp_proc_raise_nofile((uint64_t)options.conn_count_max + FILES_BESIDE_CONNECTIONS, &files);
     if (err == HP_OK && files < (uint64_t)options.conn_count_max + FILES_BESIDE_CONNECTIONS) {
         hp_log(HP_LOG_WARN, "few_files", HP_KV_U64("open_files", files),
                HP_KV_U64("connections", options.conn_count_max));
@@ -235,7 +235,8 @@ void hp_server_deinit_(struct hp_server *server)
     hp_listener_free(server->listener);
     hp_blobs_free(server->blobs);
     if (server->is_marked) {
-        /* If it fails the next start finds the mark, and the log closed in order: it asks a person. */
+        /* If it fails the next start finds the mark, and the log closed in order: it asks a person.
+         */
         (void)!hp_datadir_mark(&server->dir, false, NULL);
     }
     if (server->thread != NULL) {

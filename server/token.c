@@ -56,9 +56,9 @@ enum hp_err hp_token_read(const char *path, char *ret_token, struct hp_error *re
     }
     if (size < HP_TOKEN_BYTES_MIN || size > HP_TOKEN_BYTES_MAX || strlen(text) != size ||
         strpbrk(text, "\r\n") != NULL) {
-        err = hp_error_set(reterr, HP_ERR_RANGE,
-                           "token_file %s must hold one line of %d to %d bytes", path,
-                           HP_TOKEN_BYTES_MIN, HP_TOKEN_BYTES_MAX);
+        err =
+            hp_error_set(reterr, HP_ERR_RANGE, "token_file %s must hold one line of %d to %d bytes",
+                         path, HP_TOKEN_BYTES_MIN, HP_TOKEN_BYTES_MAX);
     } else {
         memcpy(ret_token, text, size + 1);
     }

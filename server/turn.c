@@ -20,7 +20,8 @@
 #include "server/trace.h"
 
 #define SPARE_BATCHES_MAX 16u
-#define PENDING_BYTES_MAX (32u << 20) /* handed over and not durable: above it no frames are taken */
+#define PENDING_BYTES_MAX                                                                          \
+    (32u << 20) /* handed over and not durable: above it no frames are taken */
 
 /* A send that waits for a commit. */
 struct waiting_send {
@@ -39,17 +40,17 @@ struct hp_turn {
     struct hp_wake *blob_wake;
     struct hp_alarm *hold_alarm;
     struct hp_effects effects;
-    struct hp_batch *batch;      /* of the turn that runs */
-    struct hp_batch *spare;      /* to be used again, linked by next */
+    struct hp_batch *batch; /* of the turn that runs */
+    struct hp_batch *spare; /* to be used again, linked by next */
     uint32_t spare_count;
     struct hp_batch *held_first; /* not yet handed over, in order */
     struct hp_batch *held_last;
-    uint64_t hold_end_us;    /* when the hold ends at the latest; 0: nothing is held */
-    uint64_t last_number;    /* of the last batch with ops */
-    uint64_t last_put;       /* of the last one handed over */
-    uint64_t durable;        /* every batch up to it is durable */
-    uint64_t pending_bytes;  /* of what was handed over and is not durable */
-    struct hp_list waiting;  /* struct waiting_send, by `after` */
+    uint64_t hold_end_us;   /* when the hold ends at the latest; 0: nothing is held */
+    uint64_t last_number;   /* of the last batch with ops */
+    uint64_t last_put;      /* of the last one handed over */
+    uint64_t durable;       /* every batch up to it is durable */
+    uint64_t pending_bytes; /* of what was handed over and is not durable */
+    struct hp_list waiting; /* struct waiting_send, by `after` */
     uint64_t now_ms;
     bool has_store_news;
     bool has_blob_news;
@@ -204,9 +205,9 @@ static bool is_store_idle(const struct hp_turn *turn)
 }
 
 /*
- * Takes the turn's batch off it: handed over at once, or held for a moment while all that is held is
- * out at idle workers, because the results may then share the commit. While the store is busy a hold
- * gains nothing: it gathers what comes meanwhile.
+ * Takes the turn's batch off it: handed over at once, or held for a moment while all that is held
+ * is out at idle workers, because the results may then share the commit. While the store is busy a
+ * hold gains nothing: it gathers what comes meanwhile.
  */
 static void finish_batch(struct hp_turn *turn, bool may_hold)
 {
@@ -458,8 +459,7 @@ enum hp_err hp_turn_run(struct hp_turn *turn, uint64_t wait_ms_max)
     do_effects(turn);
     hp_loop_flush(turn->options.loop);
     turn->figures.turns++;
-    turn->figures.turn_us_max =
-        HP_MAX(turn->figures.turn_us_max, hp_clock_mono_us() - begin_us);
+    turn->figures.turn_us_max = HP_MAX(turn->figures.turn_us_max, hp_clock_mono_us() - begin_us);
     return HP_OK;
 }
 

@@ -25,10 +25,10 @@
 struct hp_turn;
 
 struct hp_turn_options {
-    struct hp_loop *loop;   /* borrowed, as all below */
-    struct hp_core *core;   /* recovered */
-    uint32_t hold_us;       /* longest hold of a commit; 0: none */
-    uint64_t last_batch;    /* number of the last batch of earlier runs */
+    struct hp_loop *loop; /* borrowed, as all below */
+    struct hp_core *core; /* recovered */
+    uint32_t hold_us;     /* longest hold of a commit; 0: none */
+    uint64_t last_batch;  /* number of the last batch of earlier runs */
 };
 
 /* NULL: out of memory or descriptors. */

@@ -33,7 +33,8 @@
 #define KEEPALIVE_INTERVAL_S 5
 #define KEEPALIVE_PROBES 3
 
-/* ----------------------------------------------------------------------------- life of an object */
+/* ----------------------------------------------------------------------------- life of an object
+ */
 
 void hp_conn_options_init(struct hp_conn_options *options)
 {
@@ -268,7 +269,8 @@ static void update_watch(struct hp_conn *conn)
     case CONN_CLOSED:
         return;
     }
-    if (hp_watch_set(conn->watch, read, write) != HP_OK) {
+    /* Between two addresses of a connect there is no socket. */
+    if (conn->watch != NULL && hp_watch_set(conn->watch, read, write) != HP_OK) {
         set_fatal(conn, "out of memory");
     }
 }
@@ -349,7 +351,8 @@ static void discard_input(struct hp_conn *conn)
     enum hp_transport_want want = HP_TRANSPORT_WANT_READ;
     size_t total = 0;
     while (total < DISCARD_BYTES_MAX) {
-        ssize_t n = conn->transport->read(conn->transport_state, conn->fd, sink, sizeof(sink), &want);
+        ssize_t n =
+            conn->transport->read(conn->transport_state, conn->fd, sink, sizeof(sink), &want);
         if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
             return;
         }
@@ -486,7 +489,8 @@ struct hp_buf *hp_conn_output(struct hp_conn *conn)
     return &conn->output;
 }
 
-/* Ends the connection at the next flush, because callbacks must not run inside the owner's calls. */
+/* Ends the connection at the next flush, because callbacks must not run inside the owner's calls.
+ */
 static void set_fatal(struct hp_conn *conn, const char *reason)
 {
     if (!conn->fatal && conn->state != CONN_CLOSED) {

@@ -3,13 +3,13 @@
  * A nonblocking byte stream over TCP with an input and an output buffer of its own.
  *
  *  - TCP_NODELAY, keepalive and TCP_USER_TIMEOUT are always set.
- *  - Input: bytes are read into hp_conn_input() up to a limit; what the owner does not consume stays
- *    and, at the limit, stops the reading, so a peer can never make us hold more.
+ *  - Input: bytes are read into hp_conn_input() up to a limit; what the owner does not consume
+ * stays and, at the limit, stops the reading, so a peer can never make us hold more.
  *  - Output: appended during a turn, written at its end with one write() by hp_conn_flush() (or
  *    hp_loop_flush() for all). What the kernel does not take is written when it can.
  *  - Ends once: on_closed with a reason, after which only hp_conn_free() and the plain getters may
- *    be called. Callbacks run only inside hp_loop_turn(), hp_loop_flush() and hp_conn_flush(), never
- *    inside another call of the owner; hp_conn_free() may be called in any callback.
+ *    be called. Callbacks run only inside hp_loop_turn(), hp_loop_flush() and hp_conn_flush(),
+ * never inside another call of the owner; hp_conn_free() may be called in any callback.
  *
  * One thread: that of the loop.
  */
@@ -35,8 +35,9 @@ struct hp_conn_handlers {
     /* New bytes are in hp_conn_input(). Required. */
     void (*on_bytes)(struct hp_conn *conn, void *context);
     /*
-     * The peer has shut its end: no more input comes, what is queued can still be written. The owner
-     * then calls hp_conn_shutdown(). NULL: the connection ends by itself, "closed by the peer".
+     * The peer has shut its end: no more input comes, what is queued can still be written. The
+     * owner then calls hp_conn_shutdown(). NULL: the connection ends by itself, "closed by the
+     * peer".
      */
     void (*on_eof)(struct hp_conn *conn, void *context);
     /* The output went over output_high_bytes, or back to half of it. May be NULL. */
@@ -46,13 +47,13 @@ struct hp_conn_handlers {
 };
 
 struct hp_conn_options {
-    size_t input_bytes_max;    /* input is not read beyond this */
-    size_t read_turn_bytes;    /* at most this is read from one connection in a turn */
-    size_t output_high_bytes;  /* level for on_level */
-    size_t output_bytes_max;   /* over this the connection is closed */
-    uint32_t connect_ms;       /* for each address of a connect, handshake included */
-    uint32_t user_timeout_ms;  /* unacknowledged data or silence of the peer's kernel: closed */
-    uint32_t linger_ms;        /* longest wait for the peer after hp_conn_shutdown */
+    size_t input_bytes_max;   /* input is not read beyond this */
+    size_t read_turn_bytes;   /* at most this is read from one connection in a turn */
+    size_t output_high_bytes; /* level for on_level */
+    size_t output_bytes_max;  /* over this the connection is closed */
+    uint32_t connect_ms;      /* for each address of a connect, handshake included */
+    uint32_t user_timeout_ms; /* unacknowledged data or silence of the peer's kernel: closed */
+    uint32_t linger_ms;       /* longest wait for the peer after hp_conn_shutdown */
 };
 
 /* Sets the defaults: 1 MiB + 64 KiB, 256 KiB, 4 MiB, 64 MiB, 5 s, 20 s, 2 s. */
@@ -85,7 +86,8 @@ void hp_conn_set_handlers(struct hp_conn *conn, const struct hp_conn_handlers *h
 /* What has arrived and was not consumed. Use hp_buf_consume() on it, then hp_conn_input_done(). */
 struct hp_buf *hp_conn_input(struct hp_conn *conn);
 
-/* Call after consuming: gives idle memory back and reads on if the limit had stopped the reading. */
+/* Call after consuming: gives idle memory back and reads on if the limit had stopped the reading.
+ */
 void hp_conn_input_done(struct hp_conn *conn);
 
 /* Changes options.input_bytes_max. */
@@ -118,13 +120,14 @@ void hp_conn_flush(struct hp_conn *conn);
 size_t hp_conn_output_size(const struct hp_conn *conn);
 
 /*
- * Ends the connection in an orderly way: reads no more, writes what is queued, waits up to linger_ms
- * for the peer to close (so that the last reply is not lost to a reset), then on_closed(reason).
- * A second call changes nothing. `reason` is copied (255 bytes).
+ * Ends the connection in an orderly way: reads no more, writes what is queued, waits up to
+ * linger_ms for the peer to close (so that the last reply is not lost to a reset), then
+ * on_closed(reason). A second call changes nothing. `reason` is copied (255 bytes).
  */
 void hp_conn_shutdown(struct hp_conn *conn, const char *reason);
 
-/* ------------------------------------------------------------------------------------ properties */
+/* ------------------------------------------------------------------------------------ properties
+ */
 
 /* Peer address text, "127.0.0.1:51234"; before a connect succeeded the endpoint as written. */
 const char *hp_conn_peer(const struct hp_conn *conn);

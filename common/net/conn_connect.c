@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Connecting: resolve the name anew, try all its addresses in turn. getaddrinfo() blocks for as long
- * as DNS likes, so names are resolved in a short-lived thread, which shares nothing with the
+ * Connecting: resolve the name anew, try all its addresses in turn. getaddrinfo() blocks for as
+ * long as DNS likes, so names are resolved in a short-lived thread, which shares nothing with the
  * connection but a counted job.
  *
  * I1: the job's eventfd lives as long as the job, so the thread never writes to a stranger's fd.
@@ -67,7 +67,7 @@ static struct conn_resolve *resolve_start(const struct hp_endpoint *endpoint)
     }
     sigset_t all;
     sigset_t before;
-    (void)sigfillset(&all); /* cannot fail */
+    (void)sigfillset(&all);                            /* cannot fail */
     (void)pthread_sigmask(SIG_SETMASK, &all, &before); /* signals belong to the main thread */
     pthread_t thread;
     int rc = pthread_create(&thread, NULL, resolve_thread, job);
@@ -161,8 +161,8 @@ static void addr_failed(struct hp_conn *conn, const char *text)
 }
 
 /*
- * A connect to a free port of this host can meet itself, when the kernel picks that very port as the
- * local one. It would then talk to itself and hold the port that the broker wants.
+ * A connect to a free port of this host can meet itself, when the kernel picks that very port as
+ * the local one. It would then talk to itself and hold the port that the broker wants.
  */
 static bool is_self_connect(int fd)
 {

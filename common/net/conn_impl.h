@@ -48,11 +48,11 @@ struct hp_conn {
     uint64_t bytes_in;
     uint64_t bytes_out;
     struct hp_addr peer_addr;
-    struct conn_connect *connect; /* owned; NULL unless connecting */
+    struct conn_connect *connect;                         /* owned; NULL unless connecting */
     void (*on_gone)(struct hp_conn *conn, void *context); /* the listener's: the socket closed */
     void *gone_context;
-    uint32_t depth;        /* callbacks of this connection on the stack */
-    bool freed;            /* free the memory when depth is 0 again */
+    uint32_t depth; /* callbacks of this connection on the stack */
+    bool freed;     /* free the memory when depth is 0 again */
     bool paused;
     bool eof;              /* the peer has shut its end; on_eof was told */
     bool blocked;          /* the kernel's send buffer is full: wait for writable */

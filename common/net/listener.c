@@ -213,7 +213,8 @@ static void ignore_closed(struct hp_conn *conn, const char *reason, void *contex
 
 static void take_peer(struct hp_listener *listener, int fd, const struct hp_addr *addr)
 {
-    static const struct hp_conn_handlers none = {.on_bytes = ignore_bytes, .on_closed = ignore_closed};
+    static const struct hp_conn_handlers none = {.on_bytes = ignore_bytes,
+                                                 .on_closed = ignore_closed};
     char peer[HP_ADDR_TEXT_BYTES];
     char host[HP_ADDR_TEXT_BYTES];
     (void)hp_addr_text(addr, peer, sizeof(peer));

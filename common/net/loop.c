@@ -3,7 +3,8 @@
  * The loop on libevent. libevent 2.1 has no hook before and after a turn, so a turn is one
  * event_base_loop(EVLOOP_ONCE) and the caller does what comes after it.
  *
- * I1: an object may be freed inside its own callback: nothing is touched after the callback returns.
+ * I1: an object may be freed inside its own callback: nothing is touched after the callback
+ * returns.
  */
 #include "common/net/loop.h"
 

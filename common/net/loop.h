@@ -41,7 +41,8 @@ void hp_loop_free(struct hp_loop *loop);
  */
 enum hp_err hp_loop_turn(struct hp_loop *loop, uint64_t wait_ms_max) HP_MUST_CHECK;
 
-/* Writes out every connection that got output since the last flush: call it at the end of a turn. */
+/* Writes out every connection that got output since the last flush: call it at the end of a turn.
+ */
 void hp_loop_flush(struct hp_loop *loop);
 
 /* -------------------------------------------------------------------------------- timers, in ms */
@@ -76,7 +77,8 @@ void hp_watch_free(struct hp_watch *watch);
 /* Which of the two are wanted from now on. Cheap when nothing changes. HP_ERR_NOMEM. */
 enum hp_err hp_watch_set(struct hp_watch *watch, bool read, bool write) HP_MUST_CHECK;
 
-/* -------------------------------------------------------------------------- signals and wake-ups */
+/* -------------------------------------------------------------------------- signals and wake-ups
+ */
 
 /* Runs the callback in the loop for each delivery of signal `number`. NULL: out of memory. */
 struct hp_signal *hp_signal_new(struct hp_loop *loop, int number,
