@@ -354,11 +354,11 @@ static void run_claimed(struct child *child, uint64_t start_us)
     child->now_us = hp_clock_mono_us();
     child->call_tail += record.record_bytes;
     atomic_store_explicit(&child->page->call_tail, child->call_tail, memory_order_release);
-    publish_outcome(child, start_us);
-    drop_result(child);
     if (child->now_us - child->rss_at_us >= RSS_LOOK_US) {
         look_at_memory(child);
     }
+    publish_outcome(child, start_us);
+    drop_result(child);
 }
 
 /* Claims the next call (I1 of ring.h): false if there is none. */

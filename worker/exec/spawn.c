@@ -39,9 +39,13 @@ void hp_spawn_block_signals(void)
     for (int number = 1; number < NSIG; number++) {
         (void)sigaction(number, &action, NULL); /* KILL, STOP and libc's own two refuse: fine */
     }
-    sigset_t all;
-    (void)sigfillset(&all);
-    (void)sigprocmask(SIG_SETMASK, &all, NULL);
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+    sigset_t blocked;
+    (void)sigfillset(&blocked);
+    for (size_t i = 0; i < HP_COUNT_OF(faults); i++) {
+        (void)sigdelset(&blocked, faults[i]); /* a module that crashes while it is loaded shall die */
+    }
+    (void)sigprocmask(SIG_SETMASK, &blocked, NULL);
 }
 
 void hp_spawn_clean_process(void)
@@ -175,7 +179,7 @@ static bool point_at(const char **at, const char *end, uint32_t count, char **re
 static void run(struct job *job, pid_t *ret_pid)
 {
     static _Alignas(16) char stack[STACK_BYTES]; /* one child at a time: CLONE_VFORK */
-    /* All signals are blocked in the spawner, so no handler can run in the child on shared memory. */
+    /* The spawner has no signal handlers, so none can run in the child on shared memory. */
     pid_t pid = clone(child_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, job);
     if (pid < 0) {
         (void)fail(job, "clone");

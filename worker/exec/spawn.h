@@ -31,8 +31,8 @@ struct hp_spawn_result {
 struct hp_spawn_result hp_spawn(const char *spec, size_t bytes, const int fds[3], int null_fd);
 
 /*
- * For a helper at its start: default dispositions, all signals blocked. A helper takes no signals at
- * all, and a child then only needs an empty mask.
+ * For a helper at its start: default dispositions, all signals but faults blocked. A helper takes no
+ * signals, and a child then only needs an empty mask.
  */
 void hp_spawn_block_signals(void);
 

@@ -1,0 +1,654 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Commands: ends, errors, environment, output, escapes, the dead-man's switch. Real processes. */
+#include "tests/unit/exec_fixture.h"
+
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+static int set_up(void **state)
+{
+    struct fixture *f = fixture_new();
+    struct hp_exec_config config = fixture_config(f, 8);
+    *state = fixture_start(&config, f);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    fixture_free(*state);
+    return 0;
+}
+
+/* A command from NULL-terminated words. */
+struct words {
+    struct hp_str argv[16];
+    struct hp_exec_command command;
+};
+
+static void words_init(struct words *words, uint64_t key, const char *const *argv)
+{
+    memset(words, 0, sizeof *words);
+    while (argv[words->command.argv_count] != NULL) {
+        words->argv[words->command.argv_count] = hp_str_of(argv[words->command.argv_count]);
+        words->command.argv_count++;
+    }
+    words->command.argv = words->argv;
+    words->command.key = key;
+    words->command.stdin_fd = -1;
+    words->command.output_cap_bytes = 65536;
+    words->command.task_id = 42;
+    words->command.attempt = 3;
+    words->command.epoch = 7;
+    words->command.array_index = 5;
+}
+
+#define WORDS(words, key, ...) words_init(words, key, (const char *const[]){__VA_ARGS__, NULL})
+
+static void start(struct fixture *f, const struct words *words)
+{
+    struct hp_error error = {0};
+    enum hp_err err = hp_exec_command(f->exec, &words->command, &error);
+    assert_string_equal(error.text, "");
+    assert_int_equal(err, HP_OK);
+}
+
+/* Runs a shell line to its end and returns it. */
+static const struct seen_end *sh(struct fixture *f, const char *line)
+{
+    struct words words;
+    uint32_t before = f->end_count;
+    WORDS(&words, 1000 + before, "/bin/sh", "-c", line);
+    start(f, &words);
+    WAIT_UNTIL(f, f->end_count > before);
+    return &f->ends[before % KEPT_MAX];
+}
+
+static void exit_codes_and_output(void **state)
+{
+    struct fixture *f = *state;
+    const struct seen_end *seen = sh(f, "echo hello; echo oops >&2; exit 7");
+    assert_int_equal(seen->end.cause, HP_EXEC_EXITED);
+    assert_int_equal(seen->end.exit_code, 7);
+    assert_string_equal(seen->out, "hello\n");
+    assert_string_equal(seen->err, "oops\n");
+    assert_int_equal(seen->end.out.total_bytes, 6);
+    assert_false(seen->end.out.truncated);
+    assert_true(seen->end.usage.maxrss_kb > 0);
+    assert_int_equal(f->started_count, 1);
+    assert_int_equal(hp_exec_command_count(f->exec), 0);
+    assert_int_equal(sh(f, "exit 0")->end.exit_code, 0);
+}
+
+static void death_by_signal(void **state)
+{
+    struct fixture *f = *state;
+    const struct seen_end *seen = sh(f, "kill -ABRT $$");
+    assert_int_equal(seen->end.cause, HP_EXEC_SIGNALED);
+    assert_int_equal(seen->end.signal, SIGABRT);
+    assert_false(seen->end.fenced);
+}
+
+static void expect_not_started(struct fixture *f, struct words *words, int error_number)
+{
+    uint32_t before = f->end_count;
+    start(f, words);
+    WAIT_UNTIL(f, f->end_count > before);
+    const struct seen_end *seen = &f->ends[before % KEPT_MAX];
+    assert_int_equal(seen->end.cause, HP_EXEC_NOT_STARTED);
+    assert_int_equal(seen->end.error_number, error_number);
+    assert_true(strlen(seen->text) > 0);
+}
+
+static void what_can_not_start(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    WORDS(&words, 1, "/no/such/program");
+    expect_not_started(f, &words, ENOENT);
+    WORDS(&words, 2, "no-such-program-in-path");
+    expect_not_started(f, &words, ENOENT);
+    assert_string_equal(f->ends[1].text, "exec no-such-program-in-path: No such file or directory");
+    WORDS(&words, 3, "");
+    expect_not_started(f, &words, ENOENT);
+    WORDS(&words, 4, "/etc/passwd");
+    expect_not_started(f, &words, EACCES);
+    WORDS(&words, 5, "/bin/true");
+    words.command.cwd = hp_str_of("/no/such/dir");
+    expect_not_started(f, &words, ENOENT);
+    assert_string_equal(f->ends[4].text, "chdir /no/such/dir: No such file or directory");
+    assert_int_equal(f->started_count, 0);
+}
+
+static void too_many_arguments(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    size_t size = 8 * 1024 * 1024;
+    char *more = malloc(size);
+    assert_non_null(more);
+    for (size_t i = 0; i < size; i++) {
+        more[i] = i % 1024 == 1023 ? '\0' : 'x';
+    }
+    WORDS(&words, 1, "/bin/true");
+    words.command.argv_more = hp_bin_make(more, size);
+    expect_not_started(f, &words, E2BIG);
+    free(more);
+}
+
+static void long_arguments_arrive(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    size_t size = 100 * 1024; /* more than a message holds */
+    char *more = malloc(size);
+    assert_non_null(more);
+    memset(more, 'y', size);
+    more[size / 2 - 1] = '\0';
+    more[size - 1] = '\0';
+    WORDS(&words, 1, "/bin/sh", "-c", "echo $# ${#1} ${#2}", "sh");
+    words.command.argv_more = hp_bin_make(more, size);
+    start(f, &words);
+    WAIT_UNTIL(f, f->end_count == 1);
+    assert_string_equal(f->ends[0].out, "2 51199 51199\n");
+    free(more);
+}
+
+static void bad_commands_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    struct hp_error error;
+    WORDS(&words, 1, "/bin/true");
+    words.command.argv_count = 0;
+    assert_int_equal(hp_exec_command(f->exec, &words.command, &error), HP_ERR_INVALID);
+    WORDS(&words, 1, "/bin/true");
+    struct hp_str env = hp_str_of("NOEQUALS");
+    words.command.env = &env;
+    words.command.env_count = 1;
+    assert_int_equal(hp_exec_command(f->exec, &words.command, &error), HP_ERR_INVALID);
+    WORDS(&words, 1, "/bin/true");
+    words.argv[0] = hp_str_make("a\0b", 3);
+    assert_int_equal(hp_exec_command(f->exec, &words.command, &error), HP_ERR_INVALID);
+    WORDS(&words, 1, "/bin/true");
+    words.command.argv_more = hp_bin_make("x", 1);
+    assert_int_equal(hp_exec_command(f->exec, &words.command, &error), HP_ERR_INVALID);
+}
+
+static int compare_lines(const void *left, const void *right)
+{
+    const char *const *a = left;
+    const char *const *b = right;
+    return strcmp(*a, *b);
+}
+
+static void clean_environment(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    WORDS(&words, 1, "/usr/bin/env");
+    struct hp_str env[3] = {HP_STR_INIT("MINE=1"), HP_STR_INIT("LANG=xx"), HP_STR_INIT("MINE=2")};
+    words.command.env = env;
+    words.command.env_count = 3;
+    start(f, &words);
+    WAIT_UNTIL(f, f->end_count == 1);
+    char *lines[32];
+    size_t count = 0;
+    for (char *at = strtok(f->ends[0].out, "\n"); at != NULL && count < 32; at = strtok(NULL, "\n")) {
+        if (strncmp(at, "HOSTPOOL_RUN=", 13) != 0 && strncmp(at, "HOME=", 5) != 0) {
+            lines[count++] = at;
+        }
+    }
+    qsort(lines, count, sizeof lines[0], compare_lines);
+    const char *const want[] = {
+        "HOSTPOOL_ARRAY_INDEX=5",
+        "HOSTPOOL_ATTEMPT=3",
+        "HOSTPOOL_EPOCH=7",
+        "HOSTPOOL_TASK_ID=42",
+        "LANG=xx",
+        "MINE=2",
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "TMPDIR=/tmp",
+    };
+    assert_int_equal(count, HP_COUNT_OF(want));
+    for (size_t i = 0; i < count; i++) {
+        assert_string_equal(lines[i], want[i]);
+    }
+}
+
+static void working_directory_and_path_search(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    WORDS(&words, 1, "pwd");
+    words.command.cwd = hp_str_of("/usr/bin");
+    start(f, &words);
+    WAIT_UNTIL(f, f->end_count == 1);
+    assert_string_equal(f->ends[0].out, "/usr/bin\n");
+    assert_string_equal(sh(f, "pwd")->out, "/tmp\n");
+}
+
+static void input_of_any_size(void **state)
+{
+    struct fixture *f = *state;
+    const size_t sizes[] = {0, 5, 65536, 65537, 3000000};
+    for (size_t i = 0; i < HP_COUNT_OF(sizes); i++) {
+        struct words words;
+        char *data = calloc(sizes[i] + 1, 1);
+        char want[32];
+        assert_non_null(data);
+        WORDS(&words, i, "wc", "-c");
+        words.command.stdin_data = hp_bin_make(data, sizes[i]);
+        start(f, &words);
+        free(data);
+        WAIT_UNTIL(f, f->end_count == i + 1);
+        (void)snprintf(want, sizeof want, "%zu\n", sizes[i]);
+        assert_string_equal(f->ends[i].out, want);
+    }
+    struct words unread;
+    char data[4096] = {0};
+    WORDS(&unread, 99, "/bin/true");
+    unread.command.stdin_data = hp_bin_make(data, sizeof data);
+    start(f, &unread);
+    WAIT_UNTIL(f, f->end_count == HP_COUNT_OF(sizes) + 1);
+    assert_int_equal(f->ends[HP_COUNT_OF(sizes)].end.exit_code, 0);
+}
+
+static void input_from_a_descriptor(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    int fd = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+    WORDS(&words, 1, "head", "-c", "4");
+    words.command.stdin_fd = fd;
+    start(f, &words);
+    (void)close(fd);
+    WAIT_UNTIL(f, f->end_count == 1);
+    assert_string_equal(f->ends[0].out, "root");
+}
+
+/* The state a program finds: only 0, 1, 2 open; nothing blocked, ignored; no core; own session. */
+static void nothing_is_inherited(void **state)
+{
+    struct fixture *f = *state;
+    const struct seen_end *seen = sh(
+        f, "ls /proc/self/fd | tr '\\n' ' '; grep -E '^Sig(Blk|Ign)' /proc/self/status | tr '\\n\\t' '  ';"
+           " ulimit -c; cut -d' ' -f5,6 /proc/$$/stat; echo $$ $$");
+    char fds[64];
+    char blocked[64];
+    char ignored[64];
+    unsigned core = 1;
+    int group = 0;
+    int session = -1;
+    int pid = -2;
+    /* ls holds one of its own: its directory, 3. */
+    int got = sscanf(seen->out, "0 1 2 %63s SigBlk: %63s SigIgn: %63s %u %d %d %d", fds, blocked,
+                     ignored, &core, &group, &session, &pid);
+    assert_int_equal(got, 7);
+    assert_string_equal(fds, "3");
+    assert_string_equal(blocked, "0000000000000000");
+    assert_string_equal(ignored, "0000000000000000");
+    assert_int_equal(core, 0);
+    assert_int_equal(group, pid);
+    assert_int_equal(session, pid);
+}
+
+static void output_is_capped_and_keeps_the_tail(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    WORDS(&words, 1, "seq", "1", "100000");
+    words.command.output_cap_bytes = 1000;
+    start(f, &words);
+    WAIT_UNTIL(f, f->end_count == 1);
+    assert_int_equal(f->ends[0].end.out.total_bytes, 588895);
+    assert_true(f->ends[0].end.out.truncated);
+    assert_int_equal(f->ends[0].out_bytes, 1000);
+    assert_string_equal(f->ends[0].out + 1000 - 14, "\n99999\n100000\n");
+    WORDS(&words, 2, "seq", "1", "10");
+    words.command.output_cap_bytes = 0;
+    start(f, &words);
+    WAIT_UNTIL(f, f->end_count == 2);
+    assert_int_equal(f->ends[1].end.out.total_bytes, 21);
+    assert_int_equal(f->ends[1].out_bytes, 0);
+}
+
+static long resident_kb(void)
+{
+    long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%*d %ld", &pages), 1);
+    (void)fclose(file);
+    return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+static void a_flood_starves_nobody(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    long before_kb = resident_kb();
+    WORDS(&words, 1, "sh", "-c", "yes | head -c 1000000000");
+    start(f, &words);
+    for (int i = 0; i < 5; i++) {
+        WORDS(&words, 10 + (uint64_t)i, "echo", "small");
+        uint32_t before = f->end_count;
+        start(f, &words);
+        WAIT_UNTIL(f, f->end_count > before);
+    }
+    WAIT_UNTIL(f, f->end_count == 6);
+    uint64_t total = 0;
+    for (int i = 0; i < 6; i++) {
+        total += f->ends[i].end.out.total_bytes;
+    }
+    assert_int_equal(total, 1000000000 + 5 * 6);
+    assert_true(resident_kb() - before_kb < 16 * 1024);
+}
+
+static void following(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    WORDS(&words, 1, "seq", "1", "100000");
+    words.command.follow = true;
+    words.command.output_cap_bytes = 10;
+    start(f, &words);
+    WAIT_UNTIL(f, f->end_count == 1);
+    assert_int_equal(f->output.size, 588895);
+    assert_int_equal(f->gap_count, 0);
+    assert_int_equal(f->ends[0].out_bytes, 10);
+}
+
+static void following_later_replays(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    int go[2];
+    char *line = NULL;
+    assert_int_equal(pipe2(go, O_CLOEXEC), 0);
+    WORDS(&words, 1, "sh", "-c", "echo first; read x; echo second");
+    words.command.stdin_fd = go[0];
+    start(f, &words);
+    (void)close(go[0]);
+    WAIT_UNTIL(f, f->started_count == 1);
+    assert_int_equal(hp_exec_follow(f->exec, 1, true), HP_OK);
+    WAIT_UNTIL(f, f->output.size == 6);
+    assert_int_equal(write(go[1], "\n", 1), 1);
+    (void)close(go[1]);
+    WAIT_UNTIL(f, f->end_count == 1);
+    assert_int_equal(hp_buf_append_byte(&f->output, '\0'), HP_OK);
+    line = (char *)f->output.data;
+    assert_string_equal(line, "first\nsecond\n");
+    assert_int_equal(f->gap_count, 0);
+    assert_int_equal(hp_exec_follow(f->exec, 1, true), HP_ERR_NOT_FOUND);
+}
+
+static void limits_and_keys(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    for (uint64_t key = 1; key <= 8; key++) {
+        WORDS(&words, key, "sleep", "1000");
+        start(f, &words);
+    }
+    WORDS(&words, 9, "true");
+    assert_int_equal(hp_exec_command(f->exec, &words.command, NULL), HP_ERR_FULL);
+    for (uint64_t key = 1; key <= 8; key++) {
+        assert_int_equal(hp_exec_kill(f->exec, key, SIGKILL), HP_OK); /* perhaps before it started */
+    }
+    WAIT_UNTIL(f, f->end_count == 8);
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(f->ends[i].end.signal, SIGKILL);
+        assert_false(f->ends[i].end.oom);
+    }
+    WORDS(&words, 9, "sleep", "1000");
+    start(f, &words);
+    assert_int_equal(hp_exec_command(f->exec, &words.command, NULL), HP_ERR_EXISTS);
+    assert_int_equal(hp_exec_kill(f->exec, 1, SIGTERM), HP_ERR_NOT_FOUND);
+    assert_int_equal(hp_exec_kill(f->exec, 9, SIGTERM), HP_OK);
+    WAIT_UNTIL(f, f->end_count == 9);
+    assert_int_equal(f->ends[8].end.signal, SIGTERM);
+}
+
+static void a_signal_reaches_the_whole_group(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    WORDS(&words, 1, "sh", "-c", "sleep 1000 & sleep 1000 & kill -STOP $$; wait");
+    words.command.follow = true;
+    start(f, &words);
+    WAIT_UNTIL(f, f->started_count == 1);
+    assert_int_equal(hp_exec_kill(f->exec, 1, SIGTERM), HP_OK); /* CONT follows */
+    WAIT_UNTIL(f, f->end_count == 1);
+    assert_int_equal(f->ends[0].end.signal, SIGTERM);
+}
+
+/* The end is the process's end, whoever still holds its pipes; and nobody is left. */
+static void leftovers_hold_no_end_back(void **state)
+{
+    struct fixture *f = *state;
+    static const char *const shapes[] = {
+        "sleep 1000 & echo $!",
+        "(sleep 1000 &) ; echo 0",
+        "sh -c 'sleep 1000 & echo $!'",
+        "nohup sleep 1000 & echo $!",
+        "{ sleep 1000; } & echo $!",
+        "sleep 1000 | sleep 1000 & echo $!",
+        "setsid sleep 1000 & echo $!",
+        "setsid -f sleep 1000; echo 0",
+        "(trap '' TERM HUP; sleep 1000) & echo $!",
+        "setsid sh -c 'setsid sleep 1000 & sleep 1000' & echo $!",
+    };
+    for (size_t i = 0; i < HP_COUNT_OF(shapes); i++) {
+        const struct seen_end *seen = sh(f, shapes[i]);
+        assert_int_equal(seen->end.cause, HP_EXEC_EXITED);
+        pid_t left = (pid_t)atoi(seen->out);
+        if (left > 0) {
+            WAIT_UNTIL(f, !pid_exists(left));
+        }
+    }
+}
+
+/* Processes of this user that carry a variable in their environment. */
+static uint32_t count_marked(const char *marker)
+{
+    uint32_t count = 0;
+    DIR *dir = opendir("/proc");
+    assert_non_null(dir);
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;) {
+        char path[300];
+        static char env[65536];
+        (void)snprintf(path, sizeof path, "/proc/%s/environ", entry->d_name);
+        int fd = entry->d_name[0] >= '1' && entry->d_name[0] <= '9' ? open(path, O_RDONLY | O_CLOEXEC)
+                                                                    : -1;
+        ssize_t size = fd < 0 ? 0 : read(fd, env, sizeof env);
+        if (size > 0 && memmem(env, (size_t)size, marker, strlen(marker)) != NULL) {
+            count++;
+        }
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+    }
+    (void)closedir(dir);
+    return count;
+}
+
+/* A daemonised process of one task goes with its task, that of another which runs stays. */
+static void escapes_belong_to_their_task(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    struct hp_str env = hp_str_of("HP_TEST_ESCAPE=first");
+    WORDS(&words, 1, "sh", "-c", "setsid -f sleep 1000; sleep 1000");
+    words.command.env = &env;
+    words.command.env_count = 1;
+    start(f, &words);
+    WAIT_UNTIL(f, count_marked("HP_TEST_ESCAPE=first") >= 3);
+    env = hp_str_of("HP_TEST_ESCAPE=second");
+    WORDS(&words, 2, "sh", "-c", "setsid -f sleep 1000");
+    words.command.env = &env;
+    words.command.env_count = 1;
+    start(f, &words);
+    WAIT_UNTIL(f, f->end_count == 1);
+    WAIT_UNTIL(f, count_marked("HP_TEST_ESCAPE=second") == 0);
+    assert_int_equal(count_marked("HP_TEST_ESCAPE=first"), 3);
+    assert_int_equal(hp_exec_kill(f->exec, 1, SIGKILL), HP_OK);
+    WAIT_UNTIL(f, count_marked("HP_TEST_ESCAPE=first") == 0);
+}
+
+/* In a process of its own: an executor with running commands dies without a word. */
+static void the_daemons_death_kills_all(void **state)
+{
+    struct fixture *f = *state;
+    int pipe_fds[2];
+    assert_int_equal(pipe(pipe_fds), 0);
+    pid_t daemon = fork();
+    if (daemon == 0) {
+        struct fixture *own = fixture_new();
+        struct hp_exec_config config = fixture_config(own, 4);
+        (void)fixture_start(&config, own);
+        struct hp_str env = hp_str_of("HP_TEST_DAEMON=1");
+        struct words words;
+        for (uint64_t key = 0; key < 4; key++) {
+            WORDS(&words, key, "sh", "-c", "trap '' TERM; sleep 1000 & setsid -f sleep 1000; wait");
+            words.command.env = &env;
+            words.command.env_count = 1;
+            start(own, &words);
+        }
+        WAIT_UNTIL(own, own->started_count == 4 && count_marked("HP_TEST_DAEMON=1") >= 12);
+        (void)!write(pipe_fds[1], "x", 1);
+        (void)kill(getpid(), SIGKILL);
+    }
+    char byte;
+    assert_int_equal(read(pipe_fds[0], &byte, 1), 1);
+    assert_int_equal(waitpid(daemon, NULL, 0), daemon);
+    WAIT_UNTIL(f, count_marked("HP_TEST_DAEMON=1") == 0);
+    (void)close(pipe_fds[0]);
+    (void)close(pipe_fds[1]);
+}
+
+static void the_dead_mans_switch(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    hp_exec_set_deadline(f->exec, hp_clock_boot_ms() + 100000);
+    WORDS(&words, 1, "sleep", "1000");
+    words.command.kill_on_partition = true;
+    start(f, &words);
+    WORDS(&words, 2, "sleep", "1000");
+    start(f, &words);
+    WAIT_UNTIL(f, f->started_count == 2);
+    hp_exec_set_deadline(f->exec, hp_clock_boot_ms() + 50);
+    WAIT_UNTIL(f, f->end_count == 1);
+    assert_int_equal(f->ends[0].key, 1);
+    assert_int_equal(f->ends[0].end.signal, SIGKILL);
+    assert_true(f->ends[0].end.fenced);
+    assert_false(f->ends[0].end.oom);
+    assert_int_equal(hp_exec_command_count(f->exec), 1);
+    hp_exec_set_deadline(f->exec, 0);
+    WORDS(&words, 3, "true");
+    words.command.kill_on_partition = true;
+    start(f, &words);
+    WAIT_UNTIL(f, f->end_count == 2);
+    assert_int_equal(f->ends[1].end.exit_code, 0);
+}
+
+/* The helper does it alone: nobody serves the executor meanwhile. */
+static void the_switch_needs_no_daemon(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    WORDS(&words, 1, "sleep", "1000");
+    words.command.kill_on_partition = true;
+    start(f, &words);
+    WAIT_UNTIL(f, f->started_count == 1);
+    pid_t pid = f->last_pid;
+    hp_exec_set_deadline(f->exec, hp_clock_boot_ms() + 20);
+    uint64_t give_up_ms = hp_clock_mono_ms() + PATIENCE_MS;
+    while (pid_exists(pid)) {
+        assert_true(hp_clock_mono_ms() < give_up_ms);
+        (void)poll(NULL, 0, 1);
+    }
+    assert_int_equal(f->end_count, 0);
+}
+
+static void the_spawners_death_is_told(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    WORDS(&words, 1, "sh", "-c", "echo $PPID; exec sleep 1000");
+    words.command.follow = true;
+    start(f, &words);
+    WAIT_UNTIL(f, f->output.size > 0);
+    pid_t child = f->last_pid;
+    assert_int_equal(hp_buf_append_byte(&f->output, '\0'), HP_OK);
+    pid_t spawner = (pid_t)atoi((const char *)f->output.data);
+    assert_true(spawner > 1);
+    assert_int_equal(kill(spawner, SIGKILL), 0);
+    WAIT_UNTIL(f, f->helper_death_count == 1);
+    assert_int_equal(f->end_count, 1);
+    assert_int_equal(f->ends[0].end.cause, HP_EXEC_LOST);
+    assert_non_null(strstr(f->helper_text, "signal 9"));
+    WAIT_UNTIL(f, !pid_exists(child));
+    WORDS(&words, 2, "true");
+    assert_int_equal(hp_exec_command(f->exec, &words.command, NULL), HP_ERR_CLOSED);
+}
+
+/* Start upon end, from within the callback: a slot is free there. */
+static void on_ended_start_next(void *context, uint64_t key, const struct hp_exec_end *end)
+{
+    struct fixture *f = context;
+    assert_int_equal(end->exit_code, 0);
+    f->end_count++;
+    struct words words;
+    WORDS(&words, key + 1000, "true");
+    if (f->end_count <= 200) {
+        start(f, &words);
+    }
+}
+
+static void a_thousand_starts(void **state)
+{
+    struct fixture *f = *state;
+    hp_exec_free(f->exec);
+    struct hp_exec_config config = fixture_config(f, 64);
+    config.callbacks.ended = on_ended_start_next;
+    (void)fixture_start(&config, f);
+    struct words words;
+    for (uint64_t key = 0; key < 64; key++) {
+        WORDS(&words, key, "true");
+        start(f, &words);
+    }
+    WAIT_UNTIL(f, f->end_count == 264);
+}
+
+int main(void)
+{
+#define EXEC_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        EXEC_TEST(exit_codes_and_output),
+        EXEC_TEST(death_by_signal),
+        EXEC_TEST(what_can_not_start),
+        EXEC_TEST(too_many_arguments),
+        EXEC_TEST(long_arguments_arrive),
+        EXEC_TEST(bad_commands_are_refused),
+        EXEC_TEST(clean_environment),
+        EXEC_TEST(working_directory_and_path_search),
+        EXEC_TEST(input_of_any_size),
+        EXEC_TEST(input_from_a_descriptor),
+        EXEC_TEST(nothing_is_inherited),
+        EXEC_TEST(output_is_capped_and_keeps_the_tail),
+        EXEC_TEST(a_flood_starves_nobody),
+        EXEC_TEST(following),
+        EXEC_TEST(following_later_replays),
+        EXEC_TEST(limits_and_keys),
+        EXEC_TEST(a_signal_reaches_the_whole_group),
+        EXEC_TEST(leftovers_hold_no_end_back),
+        EXEC_TEST(escapes_belong_to_their_task),
+        EXEC_TEST(the_daemons_death_kills_all),
+        EXEC_TEST(the_dead_mans_switch),
+        EXEC_TEST(the_switch_needs_no_daemon),
+        EXEC_TEST(the_spawners_death_is_told),
+        EXEC_TEST(a_thousand_starts),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
