@@ -209,7 +209,8 @@ void hp_on_hello(struct hp_request *request)
         pending->frame.data = hp_memdup(hello.session.data, 16);
         HP_ASSERT(pending->frame.data != NULL);
         pending->frame.size = 16;
-        hp_out_load(core, HP_LOAD_SESSION, pending)->text = pending->frame;
+        hp_load_set_text(hp_out_load(core, HP_LOAD_SESSION, pending), pending->frame.data,
+                         pending->frame.size);
         conn->state = HP_SM_CONN_GREETING;
         return;
     }

@@ -323,7 +323,8 @@ void hp_on_broker_backup(struct hp_request *request)
     pending->frame.data = hp_memdup(msg.path.data, msg.path.size);
     HP_ASSERT(pending->frame.data != NULL);
     pending->frame.size = msg.path.size;
-    hp_out_load(core, HP_LOAD_BACKUP, pending)->text = pending->frame;
+    hp_load_set_text(hp_out_load(core, HP_LOAD_BACKUP, pending), pending->frame.data,
+                     pending->frame.size);
 }
 
 void hp_on_broker_check(struct hp_request *request)
