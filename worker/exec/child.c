@@ -188,7 +188,7 @@ static int host_fail(struct hp_call *call, uint32_t kind, uint64_t retry_ms, con
                     : kind == HP_FAIL_PERMANENT ? HP_EXEC_CALL_PERMANENT
                                                 : HP_EXEC_CALL_ERROR;
     child->retry_ms = retry_ms;
-    child->text_bytes = text == NULL ? 0 : strnlen(text, sizeof child->text);
+    child->text_bytes = text == NULL ? 0 : HP_MIN(strlen(text), sizeof child->text);
     if (child->text_bytes > 0) {
         memcpy(child->text, text, child->text_bytes);
     }
