@@ -593,6 +593,18 @@ static void the_spawners_death_is_told(void **state)
     assert_int_equal(hp_exec_command(f->exec, &words.command, NULL), HP_ERR_CLOSED);
 }
 
+static uint32_t open_fd_count(void)
+{
+    uint32_t count = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    assert_non_null(dir);
+    while (readdir(dir) != NULL) {
+        count++;
+    }
+    (void)closedir(dir);
+    return count;
+}
+
 /* Start upon end, from within the callback: a slot is free there. */
 static void on_ended_start_next(void *context, uint64_t key, const struct hp_exec_end *end)
 {
@@ -614,11 +626,14 @@ static void a_thousand_starts(void **state)
     config.callbacks.ended = on_ended_start_next;
     (void)fixture_start(&config, f);
     struct words words;
+    uint32_t fds = open_fd_count();
     for (uint64_t key = 0; key < 64; key++) {
         WORDS(&words, key, "true");
+        words.command.stdin_data = hp_bin_make("x", 1);
         start(f, &words);
     }
     WAIT_UNTIL(f, f->end_count == 264);
+    assert_int_equal(open_fd_count(), fds);
 }
 
 int main(void)

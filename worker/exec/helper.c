@@ -362,6 +362,11 @@ static bool set_up(struct hp_helper *helper)
             (void)dup2(helper->null_fd, fd);
         }
     }
+    int score_fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (score_fd >= 0) {
+        (void)!write(score_fd, "-900", 4); /* without the right to it the score stays as it is */
+        (void)close(score_fd);
+    }
     struct rlimit no_core = {0};
     (void)setrlimit(RLIMIT_CORE, &no_core);
     sigset_t mask;
