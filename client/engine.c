@@ -37,7 +37,7 @@ enum hp_status hp_engine_error_set(struct hp_engine *engine, enum hp_status stat
 void hp_engine_fail(struct hp_engine *engine, enum hp_status status, const char *format, ...) {
     va_list args;
 
-    if (engine->close_wanted) {
+    if (engine->close_wanted || engine->phase == HP_PHASE_IDLE) {
         return;
     }
     engine->close_wanted = true;

@@ -12,6 +12,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -296,7 +297,7 @@ enum hp_status hp_client_pump(struct hp_client *client, uint64_t deadline_ms) {
     struct pollfd poll_fd;
     unsigned ready = 0;
     uint64_t now_ms = hp_clock_mono_ms();
-    int timeout_ms = hp_client_timeout_ms(client);
+    int timeout_ms;
     enum hp_status status;
 
     /* What is queued goes out first, and deadlines which have come are kept: only then wait. */

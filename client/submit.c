@@ -142,26 +142,23 @@ enum hp_err hp_submit_put_payload(struct hp_message *message, struct hp_bin payl
     return hp_wire_put_bin(&message->body, payload);
 }
 
+/* Without memory the message stays open, and is closed at the next step. */
 static void message_close(struct hp_engine *engine, struct hp_message *message) {
-    if (message->closed) {
-        return;
-    }
-    message->closed = true;
-    engine->submit_bytes -= message->body.size;
+    size_t old_size = message->body.size;
+
     if (message->payloads) {
         hp_wire_array_close(&message->body, message->list_mark, message->count);
     } else if (message->count != 1) {
-        /* The room below the frame limit is there: bodies are closed well before it. */
         if (hp_wire_put_cstr(&message->body, "count") != HP_OK ||
             hp_wire_put_u64(&message->body, message->count) != HP_OK) {
-            hp_engine_fail(engine, HP_STATUS_NO_MEMORY, "out of memory");
+            hp_buf_truncate(&message->body, old_size);
+            return;
         }
         message->pair_count++;
     }
-    engine->submit_bytes += message->body.size;
-    if (engine->open == message) {
-        engine->open = NULL;
-    }
+    message->closed = true;
+    engine->submit_bytes += message->body.size - old_size;
+    engine->open = NULL;
 }
 
 void hp_submit_flush(struct hp_engine *engine) {

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * hp_map: inputs in, results out, with at most a window of tasks in between.
+ *
+ * I1: given - delivered <= window. I2: slots[i % window] holds the result of input i from its end
+ * until its delivery. Ends come through a sink while the client is pumped; delivery, which may fetch
+ * blobs and run the caller's code, happens outside of it.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "client/engine_state.h"
+#include "client/shell.h"
+#include "common/base/mem.h"
+#include "common/sys/clock.h"
+
+#define WINDOW_TASKS 20000u
+#define CHUNK_TASKS 1024u
+#define CHUNK_BYTES (256u << 10)
+/* A chunk is sent after this time even if it is small: the inputs may come slowly. */
+#define CHUNK_MS 2u
+/* Time to tidy up after a stop. */
+#define STOP_MS 2000u
+
+/* Takes a result, which it owns from then on. false: stop. */
+typedef bool (*deliver_fn)(void *context, uint64_t index, struct hp_result *result);
+
+struct map {
+    struct hp_sink sink;
+    struct hp_client *client;
+    const struct hp_options *options;
+    hp_map_input_fn input;
+    deliver_fn deliver;
+    void *context;
+    bool unordered;
+    uint64_t window;
+    uint64_t deadline_ms;
+
+    struct hp_result **slots;
+    uint64_t *order; /* unordered: indices as they ended; a ring of window entries */
+    uint64_t ended_count;
+    uint64_t given;     /* inputs submitted */
+    uint64_t delivered; /* results handed over */
+    bool input_done;
+    bool input_stopped;
+    enum hp_status status;
+    char text[HP_CLIENT_TEXT_BYTES];
+
+    /* The chunk being gathered. */
+    struct hp_bytes payloads[CHUNK_TASKS];
+    size_t offsets[CHUNK_TASKS];
+    uint32_t chunk_count;
+    struct hp_buf bytes;
+};
+
+static void map_fail(struct map *map, enum hp_status status, const char *text) {
+    if (map->status == HP_STATUS_OK) {
+        map->status = status;
+        (void)snprintf(map->text, sizeof(map->text), "%s", text);
+    }
+}
+
+static void take(struct hp_sink *sink, const struct hp_event *event) {
+    struct map *map = HP_CONTAINER_OF(sink, struct map, sink);
+    uint64_t index = (uint64_t)(uintptr_t)event->user + event->index;
+
+    if (event->kind == HP_EVENT_SUBMIT_FAILED) {
+        map_fail(map, event->status, event->text != NULL ? event->text : "submit failed");
+    } else if (event->kind == HP_EVENT_ENDED) {
+        struct hp_result *result = hp_result_copy(event->task);
+
+        if (result == NULL) {
+            map_fail(map, HP_STATUS_NO_MEMORY, "out of memory");
+            return;
+        }
+        map->slots[index % map->window] = result; /* I2 */
+        if (map->unordered) {
+            map->order[map->ended_count % map->window] = index;
+        }
+        map->ended_count++;
+    }
+}
+
+/* ---------------------------------------------------------------- inputs */
+
+static enum hp_status chunk_add(struct map *map, const struct hp_bytes *payload) {
+    map->offsets[map->chunk_count] = map->bytes.size;
+    map->payloads[map->chunk_count].size = payload->size;
+    if (hp_buf_append(&map->bytes, payload->data, payload->size) != HP_OK) {
+        return hp_client_fail(map->client, HP_STATUS_TOO_BIG, "an input is too big");
+    }
+    map->chunk_count++;
+    return HP_STATUS_OK;
+}
+
+static enum hp_status chunk_submit(struct map *map) {
+    struct hp_engine_submit submit = {.options = map->options,
+                                      .payloads = map->payloads,
+                                      .count = map->chunk_count,
+                                      .sink = &map->sink,
+                                      .user = (void *)(uintptr_t)map->given};
+    enum hp_status status;
+
+    for (uint32_t i = 0; i < map->chunk_count; i++) {
+        map->payloads[i].data = map->bytes.data + map->offsets[i];
+    }
+    status = hp_engine_submit(map->client->engine, &submit, NULL);
+    if (status != HP_STATUS_OK) {
+        return hp_client_fail_engine(map->client, status);
+    }
+    map->given += map->chunk_count;
+    map->chunk_count = 0;
+    hp_buf_clear(&map->bytes);
+    return HP_STATUS_OK;
+}
+
+/* Takes inputs while there is room for them; one chunk at most. */
+static enum hp_status feed(struct map *map, bool *ret_progress) {
+    uint64_t until_ms = hp_clock_mono_ms() + CHUNK_MS;
+    enum hp_status status = HP_STATUS_OK;
+
+    *ret_progress = false;
+    if (map->input_done || !hp_engine_has_room(map->client->engine)) {
+        return HP_STATUS_OK;
+    }
+    while (status == HP_STATUS_OK && map->chunk_count < CHUNK_TASKS &&
+           map->bytes.size < CHUNK_BYTES &&
+           map->given + map->chunk_count - map->delivered < map->window && /* I1 */
+           (map->chunk_count == 0 || hp_clock_mono_ms() < until_ms)) {
+        struct hp_bytes payload = {0};
+        int got = map->input(map->context, &payload);
+
+        if (got <= 0) {
+            map->input_done = true;
+            map->input_stopped = got < 0;
+            break;
+        }
+        status = chunk_add(map, &payload);
+    }
+    if (status == HP_STATUS_OK && map->chunk_count > 0 && !map->input_stopped) {
+        *ret_progress = true;
+        status = chunk_submit(map);
+    }
+    return map->input_stopped && status == HP_STATUS_OK
+               ? hp_client_fail(map->client, HP_STATUS_STOPPED, "stopped by the input function")
+               : status;
+}
+
+/* ---------------------------------------------------------------- outputs */
+
+static bool next_index(const struct map *map, uint64_t *ret_index) {
+    if (map->unordered) {
+        *ret_index = map->order[map->delivered % map->window];
+        return map->delivered < map->ended_count;
+    }
+    *ret_index = map->delivered;
+    return map->slots[map->delivered % map->window] != NULL;
+}
+
+static enum hp_status deliver_ready(struct map *map, bool *ret_progress) {
+    enum hp_status status = HP_STATUS_OK;
+    uint64_t index;
+
+    while (status == HP_STATUS_OK && next_index(map, &index)) {
+        struct hp_result *result = map->slots[index % map->window];
+
+        status = hp_result_complete(map->client, result, map->deadline_ms);
+        if (status != HP_STATUS_OK) {
+            return status;
+        }
+        map->slots[index % map->window] = NULL;
+        map->delivered++;
+        *ret_progress = true;
+        if (!map->deliver(map->context, index, result)) {
+            status = hp_client_fail(map->client, HP_STATUS_STOPPED,
+                                    "stopped by the output function");
+        }
+    }
+    return status;
+}
+
+/* ---------------------------------------------------------------- the loop */
+
+static enum hp_status run(struct map *map) {
+    enum hp_status status = HP_STATUS_OK;
+
+    while (status == HP_STATUS_OK) {
+        bool progress = false;
+
+        status = feed(map, &progress);
+        if (status == HP_STATUS_OK && map->status == HP_STATUS_OK) {
+            status = deliver_ready(map, &progress);
+        }
+        if (status == HP_STATUS_OK && map->status != HP_STATUS_OK) {
+            status = hp_client_fail(map->client, map->status, "%s", map->text);
+        }
+        if (status != HP_STATUS_OK || (map->input_done && map->delivered == map->given)) {
+            return status;
+        }
+        /* With more to feed only the socket is looked after; else there is nothing to do but wait. */
+        status = progress ? hp_client_process(map->client, HP_IO_READ)
+                          : hp_client_pump(map->client, map->deadline_ms);
+        if (status == HP_STATUS_OK && hp_clock_mono_ms() >= map->deadline_ms) {
+            status = hp_client_late(map->client);
+        }
+    }
+    return status;
+}
+
+/* Cancels what is outstanding, as far as it goes. */
+static void cancel_rest(struct map *map) {
+    struct hp_client *client = map->client;
+    uint64_t deadline_ms = hp_clock_mono_ms() + STOP_MS;
+    char text[HP_CLIENT_TEXT_BYTES];
+    struct hp_ids ids;
+    uint64_t from = 0;
+
+    (void)snprintf(text, sizeof(text), "%s", client->error_text);
+    while (hp_engine_is_open(client->engine) && hp_engine_unacknowledged(client->engine) > 0 &&
+           hp_client_pump(client, deadline_ms) == HP_STATUS_OK) {
+    }
+    while (hp_engine_is_open(client->engine) && hp_clock_mono_ms() < deadline_ms &&
+           hp_track_sink_next(&client->engine->track, &map->sink, from, &ids)) {
+        from = ids.first + ids.count;
+        if (hp_cancel(client, &ids, 1, HP_CANCEL_FORCE, 0, "map stopped", STOP_MS, NULL) !=
+            HP_STATUS_OK) {
+            break; /* best effort: the caller gets the first error */
+        }
+    }
+    (void)hp_client_fail(client, HP_STATUS_OK, "%s", text);
+}
+
+static void map_deinit(struct map *map) {
+    hp_engine_forget_sink(map->client->engine, &map->sink);
+    for (uint64_t i = 0; map->slots != NULL && i < map->window; i++) {
+        hp_result_free(map->slots[i]);
+    }
+    hp_free(map->slots);
+    hp_free(map->order);
+    hp_buf_deinit(&map->bytes);
+    hp_free(map);
+}
+
+static enum hp_status map_core(struct hp_client *client, const struct hp_options *options,
+                               const struct hp_map_options *map_options, hp_map_input_fn input,
+                               deliver_fn deliver, void *context, int64_t timeout_ms) {
+    enum hp_status status = hp_client_check(client);
+    struct map *map;
+
+    if (status != HP_STATUS_OK) {
+        return status;
+    }
+    if (!client->engine->config.events || map_options->window_tasks == 0 ||
+        map_options->window_tasks > UINT32_MAX || options->ukey != NULL) {
+        return hp_client_fail(client, HP_STATUS_BAD_ARGUMENT,
+                              "map needs a client with events, a window and no unique key");
+    }
+    map = hp_calloc(1, sizeof(*map));
+    if (map == NULL) {
+        return hp_client_fail(client, HP_STATUS_NO_MEMORY, "out of memory");
+    }
+    map->sink.take = take;
+    map->client = client;
+    map->options = options;
+    map->input = input;
+    map->deliver = deliver;
+    map->context = context;
+    map->unordered = map_options->unordered;
+    map->window = map_options->window_tasks;
+    map->deadline_ms = hp_client_deadline_ms(client, timeout_ms);
+    hp_buf_init(&map->bytes, HP_LIMIT_BLOB_BYTES + (size_t)CHUNK_BYTES);
+    map->slots = hp_calloc(map->window, sizeof(struct hp_result *));
+    map->order = hp_calloc(map->unordered ? map->window : 1, sizeof(*map->order));
+    if (map->slots == NULL || map->order == NULL) {
+        status = hp_client_fail(client, HP_STATUS_NO_MEMORY, "out of memory");
+    } else {
+        status = run(map);
+    }
+    if (status != HP_STATUS_OK && !map_options->keep_on_stop) {
+        cancel_rest(map);
+    }
+    map_deinit(map);
+    return status;
+}
+
+/* ---------------------------------------------------------------- public forms */
+
+void hp_map_options_init(struct hp_map_options *options) {
+    *options = (struct hp_map_options){.window_tasks = WINDOW_TASKS};
+}
+
+struct stream {
+    hp_map_input_fn input;
+    hp_map_output_fn output;
+    void *context;
+};
+
+static int stream_input(void *context, struct hp_bytes *ret_payload) {
+    struct stream *stream = context;
+
+    return stream->input(stream->context, ret_payload);
+}
+
+static bool stream_deliver(void *context, uint64_t index, struct hp_result *result) {
+    struct stream *stream = context;
+    int stop = stream->output(stream->context, index, result);
+
+    hp_result_free(result);
+    return stop == 0;
+}
+
+enum hp_status hp_map_stream(struct hp_client *client, const struct hp_options *options,
+                             const struct hp_map_options *map_options, hp_map_input_fn input,
+                             hp_map_output_fn output, void *context, int64_t timeout_ms) {
+    struct stream stream = {.input = input, .output = output, .context = context};
+    struct hp_map_options defaults;
+
+    hp_map_options_init(&defaults);
+    return map_core(client, options, map_options != NULL ? map_options : &defaults, stream_input,
+                    stream_deliver, &stream, timeout_ms);
+}
+
+struct over_array {
+    const struct hp_bytes *inputs;
+    size_t count;
+    size_t next;
+    struct hp_map_results *results;
+};
+
+static int array_input(void *context, struct hp_bytes *ret_payload) {
+    struct over_array *array = context;
+
+    if (array->next == array->count) {
+        return 0;
+    }
+    *ret_payload = array->inputs[array->next++];
+    return 1;
+}
+
+static bool array_deliver(void *context, uint64_t index, struct hp_result *result) {
+    struct over_array *array = context;
+
+    array->results->results[index] = result;
+    array->results->failed += result->task.state == HP_STATE_DONE ? 0 : 1;
+    return true;
+}
+
+enum hp_status hp_map(struct hp_client *client, const struct hp_options *options,
+                      const struct hp_bytes *inputs, size_t count, int64_t timeout_ms,
+                      struct hp_map_results **ret_results) {
+    struct hp_map_options map_options;
+    struct over_array array = {.inputs = inputs, .count = count};
+
+    array.results = hp_calloc(1, sizeof(*array.results));
+    if (array.results != NULL) {
+        array.results->results = hp_calloc(count + 1, sizeof(struct hp_result *));
+    }
+    *ret_results = array.results;
+    if (array.results == NULL || array.results->results == NULL) {
+        hp_free(array.results);
+        *ret_results = NULL;
+        return hp_client_fail(client, HP_STATUS_NO_MEMORY, "out of memory");
+    }
+    array.results->count = count;
+    hp_map_options_init(&map_options);
+    return map_core(client, options, &map_options, array_input, array_deliver, &array, timeout_ms);
+}
+
+void hp_map_results_free(struct hp_map_results *results) {
+    if (results != NULL) {
+        for (size_t i = 0; i < results->count; i++) {
+            hp_result_free(results->results[i]);
+        }
+        hp_free(results->results);
+        hp_free(results);
+    }
+}
