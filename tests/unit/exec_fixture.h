@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the tests of worker/exec share: an executor, a recorder of its callbacks, waiting by condition. */
+/* What the tests of worker/exec share: an executor, a recorder of its callbacks, waiting by
+ * condition. */
 #ifndef HP_TESTS_EXEC_FIXTURE_H
 #define HP_TESTS_EXEC_FIXTURE_H
 
@@ -98,8 +99,8 @@ static inline void on_started(void *context, uint64_t key, pid_t pid)
     f->last_pid = pid;
 }
 
-static inline void on_output(void *context, uint64_t key, enum hp_exec_stream stream, uint64_t offset,
-                             struct hp_bin data)
+static inline void on_output(void *context, uint64_t key, enum hp_exec_stream stream,
+                             uint64_t offset, struct hp_bin data)
 {
     struct fixture *f = context;
     (void)key;
@@ -129,7 +130,8 @@ static inline void on_ready(void *context, const struct hp_exec_functions *funct
     struct fixture *f = context;
     f->is_ready = true;
     f->function_count = functions->count;
-    (void)snprintf(f->error, sizeof f->error, "%s", functions->error == NULL ? "" : functions->error);
+    (void)snprintf(f->error, sizeof f->error, "%s",
+                   functions->error == NULL ? "" : functions->error);
 }
 
 static inline void on_child_ready(void *context, uint32_t child, pid_t pid)
@@ -165,7 +167,8 @@ static inline void on_call_done(void *context, uint32_t child, uint64_t key,
         seen->large = malloc(end->result_bytes);
         assert_non_null(seen->large);
         for (uint64_t at = 0; at < end->result_bytes;) {
-            ssize_t got = pread(end->result_fd, seen->large + at, end->result_bytes - at, (off_t)at);
+            ssize_t got =
+                pread(end->result_fd, seen->large + at, end->result_bytes - at, (off_t)at);
             assert_true(got > 0);
             at += (uint64_t)got;
         }
@@ -179,7 +182,8 @@ static inline void on_recalled(void *context, uint32_t child, uint64_t key)
     f->recalled[f->recall_count++ % HP_COUNT_OF(f->recalled)] = key;
 }
 
-static inline void on_child_ended(void *context, uint32_t child, const struct hp_exec_child_end *end)
+static inline void on_child_ended(void *context, uint32_t child,
+                                  const struct hp_exec_child_end *end)
 {
     struct fixture *f = context;
     f->died_count++;

@@ -193,10 +193,14 @@ static void clean_environment(void **state)
     WAIT_UNTIL(f, f->end_count == 1);
     char *lines[32];
     size_t count = 0;
-    for (char *at = strtok(f->ends[0].out, "\n"); at != NULL && count < 32; at = strtok(NULL, "\n")) {
+    for (char *at = f->ends[0].out; *at != '\0' && count < HP_COUNT_OF(lines);) {
+        char *end = strchrnul(at, '\n');
+        bool is_last = *end == '\0';
+        *end = '\0';
         if (strncmp(at, "HOSTPOOL_RUN=", 13) != 0 && strncmp(at, "HOME=", 5) != 0) {
             lines[count++] = at;
         }
+        at = is_last ? end : end + 1;
     }
     qsort(lines, count, sizeof lines[0], compare_lines);
     const char *const want[] = {
@@ -270,9 +274,9 @@ static void input_from_a_descriptor(void **state)
 static void nothing_is_inherited(void **state)
 {
     struct fixture *f = *state;
-    const struct seen_end *seen = sh(
-        f, "ls /proc/self/fd | tr '\\n' ' '; grep -E '^Sig(Blk|Ign)' /proc/self/status | tr '\\n\\t' '  ';"
-           " ulimit -c; cut -d' ' -f5,6 /proc/$$/stat; echo $$ $$");
+    const struct seen_end *seen = sh(f, "ls /proc/self/fd | tr '\\n' ' '; grep -E '^Sig(Blk|Ign)' "
+                                        "/proc/self/status | tr '\\n\\t' '  ';"
+                                        " ulimit -c; cut -d' ' -f5,6 /proc/$$/stat; echo $$ $$");
     char fds[64];
     char blocked[64];
     char ignored[64];
@@ -393,7 +397,8 @@ static void limits_and_keys(void **state)
     WORDS(&words, 9, "true");
     assert_int_equal(hp_exec_command(f->exec, &words.command, NULL), HP_ERR_FULL);
     for (uint64_t key = 1; key <= 8; key++) {
-        assert_int_equal(hp_exec_kill(f->exec, key, SIGKILL), HP_OK); /* perhaps before it started */
+        assert_int_equal(hp_exec_kill(f->exec, key, SIGKILL),
+                         HP_OK); /* perhaps before it started */
     }
     WAIT_UNTIL(f, f->end_count == 8);
     for (int i = 0; i < 8; i++) {
@@ -422,6 +427,14 @@ static void a_signal_reaches_the_whole_group(void **state)
     assert_int_equal(f->ends[0].end.signal, SIGTERM);
 }
 
+/* The number in a line of output. */
+static pid_t pid_of(const char *line)
+{
+    int pid = 0;
+    assert_int_equal(sscanf(line, "%d", &pid), 1);
+    return pid;
+}
+
 /* The end is the process's end, whoever still holds its pipes; and nobody is left. */
 static void leftovers_hold_no_end_back(void **state)
 {
@@ -441,7 +454,7 @@ static void leftovers_hold_no_end_back(void **state)
     for (size_t i = 0; i < HP_COUNT_OF(shapes); i++) {
         const struct seen_end *seen = sh(f, shapes[i]);
         assert_int_equal(seen->end.cause, HP_EXEC_EXITED);
-        pid_t left = (pid_t)atoi(seen->out);
+        pid_t left = pid_of(seen->out);
         if (left > 0) {
             WAIT_UNTIL(f, !pid_exists(left));
         }
@@ -458,8 +471,9 @@ static uint32_t count_marked(const char *marker)
         char path[300];
         static char env[65536];
         (void)snprintf(path, sizeof path, "/proc/%s/environ", entry->d_name);
-        int fd = entry->d_name[0] >= '1' && entry->d_name[0] <= '9' ? open(path, O_RDONLY | O_CLOEXEC)
-                                                                    : -1;
+        int fd = entry->d_name[0] >= '1' && entry->d_name[0] <= '9'
+                     ? open(path, O_RDONLY | O_CLOEXEC)
+                     : -1;
         ssize_t size = fd < 0 ? 0 : read(fd, env, sizeof env);
         if (size > 0 && memmem(env, (size_t)size, marker, strlen(marker)) != NULL) {
             count++;
@@ -581,7 +595,7 @@ static void the_spawners_death_is_told(void **state)
     WAIT_UNTIL(f, f->output.size > 0);
     pid_t child = f->last_pid;
     assert_int_equal(hp_buf_append_byte(&f->output, '\0'), HP_OK);
-    pid_t spawner = (pid_t)atoi((const char *)f->output.data);
+    pid_t spawner = pid_of((const char *)f->output.data);
     assert_true(spawner > 1);
     assert_int_equal(kill(spawner, SIGKILL), 0);
     WAIT_UNTIL(f, f->helper_death_count == 1);

@@ -55,7 +55,8 @@ static void put(struct fixture *f, uint32_t child, uint64_t key, const char *fun
                 const char *payload, size_t payload_bytes)
 {
     enum hp_err err = HP_ERR_AGAIN;
-    WAIT_UNTIL(f, (err = try_call(f, child, key, function, payload, payload_bytes)) != HP_ERR_AGAIN);
+    WAIT_UNTIL(f,
+               (err = try_call(f, child, key, function, payload, payload_bytes)) != HP_ERR_AGAIN);
     assert_int_equal(err, HP_OK);
 }
 
@@ -267,7 +268,7 @@ static void calls_are_taken_back(void **state)
     assert_int_equal(hp_exec_recall_one(f->exec, 0, 1), HP_ERR_BUSY);
     assert_int_equal(hp_exec_child_load(f->exec, 0), 89);
     assert_int_equal(hp_exec_recall(f->exec, 0, 39), 39); /* down to 52, without 50 */
-    put(f, 0, 200, "echo", "x", 1); /* goes where others were */
+    put(f, 0, 200, "echo", "x", 1);                       /* goes where others were */
     assert_int_equal(hp_exec_recall(f->exec, 0, 1), 1);
     put(f, 0, 201, "echo", "y", 1);
     /* End the sleeper; what is behind it comes back unharmed. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The main loop of a function child: claim, run, publish; sleep when there is nothing to claim. No
- * system call per call while there is work, but for the clock where that is one. A result is in shared
- * memory before the next call is claimed, so whatever the next one does to the process, it stands.
+ * system call per call while there is work, but for the clock where that is one. A result is in
+ * shared memory before the next call is claimed, so whatever the next one does to the process, it
+ * stands.
  */
 #include "worker/exec/child.h"
 
@@ -210,7 +211,8 @@ static uint64_t result_place(struct child *child, uint32_t record_bytes)
     uint64_t at = 0;
     while (!hp_ring_place(child->result_head, atomic_load(&page->result_tail), record_bytes, &at)) {
         atomic_store(&page->child_sleeps, SLEEPS_FOR_ROOM);
-        if (!hp_ring_place(child->result_head, atomic_load(&page->result_tail), record_bytes, &at)) {
+        if (!hp_ring_place(child->result_head, atomic_load(&page->result_tail), record_bytes,
+                           &at)) {
             ring_bell(child);
             receive(child);
         }
@@ -307,7 +309,8 @@ static void run_function(struct child *child, const struct hp_call_record *recor
     }
 }
 
-/* The payload of a call that has one in a descriptor. Exits on failure: the call dies with a cause. */
+/* The payload of a call that has one in a descriptor. Exits on failure: the call dies with a cause.
+ */
 static void *map_payload(struct child *child, const struct hp_call_record *record)
 {
     int fd = take_fd(child, record->fd_id);

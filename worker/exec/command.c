@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The daemon's side of commands. A command has ended when the spawner says so, not when its pipes do:
- * what holds them open after that is read for drain_ms at most.
+ * The daemon's side of commands. A command has ended when the spawner says so, not when its pipes
+ * do: what holds them open after that is read for drain_ms at most.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -99,7 +99,8 @@ static enum hp_err check(const struct hp_exec_command *command, struct hp_error 
 }
 
 /* True if a setting from index `from` on has the same name. */
-static bool is_overridden(const struct hp_exec_command *command, uint32_t from, struct hp_str setting)
+static bool is_overridden(const struct hp_exec_command *command, uint32_t from,
+                          struct hp_str setting)
 {
     size_t size = name_size(setting) + 1;
     for (uint32_t i = from; i < command->env_count; i++) {
@@ -180,8 +181,7 @@ static enum hp_err pack(struct hp_buf *buf, const struct hp_exec *exec,
                         const struct hp_exec_command *command, uint64_t id)
 {
     struct hp_spawn_spec head = {.argv_count = command->argv_count};
-    struct hp_str cwd =
-        command->cwd.size > 0 ? command->cwd : hp_str_of(exec->config.scratch_dir);
+    struct hp_str cwd = command->cwd.size > 0 ? command->cwd : hp_str_of(exec->config.scratch_dir);
     enum hp_err err = hp_buf_append(buf, &head, sizeof head);
     if (err == HP_OK) {
         err = append_string(buf, cwd);
@@ -207,8 +207,8 @@ static enum hp_err pack(struct hp_buf *buf, const struct hp_exec *exec,
 /* ---------------------------------------------------------------- starting */
 
 /*
- * A descriptor that gives the stdin bytes: a pipe which holds them all, or a memfd if they are too many
- * for that. Either way nobody has to keep writing. -1: no descriptor left.
+ * A descriptor that gives the stdin bytes: a pipe which holds them all, or a memfd if they are too
+ * many for that. Either way nobody has to keep writing. -1: no descriptor left.
  */
 static int open_stdin(struct hp_bin data)
 {
@@ -443,7 +443,8 @@ static void finish(struct hp_exec *exec, struct hp_exec_cmd *cmd)
     view_output(&cmd->pipes[1].tail, &cmd->end.err);
     (void)hp_idmap_remove(&exec->cmd_by_key, cmd->key, NULL);
     (void)hp_idmap_remove(&exec->cmd_by_id, cmd->id, NULL);
-    exec->cmd_count--; /* the callback may start another one: there is a slot more than is counted */
+    exec->cmd_count--; /* the callback may start another one: there is a slot more than is counted
+                        */
     if (exec->config.callbacks.ended != NULL) {
         exec->config.callbacks.ended(exec->config.context, cmd->key, &cmd->end);
     }
@@ -469,7 +470,8 @@ void hp_commands_on_readable(struct hp_exec *exec, int stream, uint32_t index, u
 
 /* ---------------------------------------------------------------- what the spawner says */
 
-static void on_ended(struct hp_exec *exec, struct hp_exec_cmd *cmd, const struct hp_control_msg *msg)
+static void on_ended(struct hp_exec *exec, struct hp_exec_cmd *cmd,
+                     const struct hp_control_msg *msg)
 {
     bool is_signaled = (msg->flags & HP_CONTROL_FLAG_SIGNALED) != 0;
     struct hp_exec_end *end = &cmd->end;

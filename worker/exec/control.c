@@ -189,8 +189,7 @@ enum hp_err hp_control_receive(struct hp_control *control, struct hp_control_in 
     if (size > 0) {
         take_fds(&header, ret);
     }
-    if (size < (ssize_t)sizeof ret->msg ||
-        ret->msg.text_bytes != (size_t)size - sizeof ret->msg) {
+    if (size < (ssize_t)sizeof ret->msg || ret->msg.text_bytes != (size_t)size - sizeof ret->msg) {
         hp_control_in_close(ret);
         control->is_closed = true;
         drop_queue(control);

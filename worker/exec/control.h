@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The link between the daemon and a helper process: datagrams (SOCK_SEQPACKET) of one fixed struct,
- * optional text behind it, and descriptors. Both ends are the same program, so the struct is sent as it
- * is. Neither end ever blocks on it: what can not be sent waits in a queue (a stopped daemon must not
- * keep the helper from killing).
+ * optional text behind it, and descriptors. Both ends are the same program, so the struct is sent
+ * as it is. Neither end ever blocks on it: what can not be sent waits in a queue (a stopped daemon
+ * must not keep the helper from killing).
  */
 #ifndef HP_EXEC_CONTROL_H
 #define HP_EXEC_CONTROL_H
@@ -20,11 +20,12 @@
 
 enum hp_control_type {
     /* daemon to helper */
-    HP_CONTROL_SPAWN = 1, /* fds: stdin if any, stdout, stderr, the spec if it is not the text; slot:
-                             how many descriptors (the kernel drops those it has no room for) */
-    HP_CONTROL_FORK,      /* fds: socket, stdout, stderr; slot */
-    HP_CONTROL_KILL,      /* id, value: the signal */
-    HP_CONTROL_WAKE,      /* look at the deadline again */
+    HP_CONTROL_SPAWN =
+        1,           /* fds: stdin if any, stdout, stderr, the spec if it is not the text; slot:
+                        how many descriptors (the kernel drops those it has no room for) */
+    HP_CONTROL_FORK, /* fds: socket, stdout, stderr; slot */
+    HP_CONTROL_KILL, /* id, value: the signal */
+    HP_CONTROL_WAKE, /* look at the deadline again */
     /* helper to daemon */
     HP_CONTROL_READY,   /* fds: memfd of hp_modules_pack; value: 0, or 1: text says what is wrong */
     HP_CONTROL_STARTED, /* id, pid */
@@ -74,8 +75,9 @@ void hp_control_init(struct hp_control *control, int fd);
 void hp_control_deinit(struct hp_control *control);
 
 /*
- * Sends, or queues with duplicates of the descriptors, which stay the caller's. msg->text_bytes bytes
- * of text. HP_ERR_CLOSED: the peer is gone. HP_ERR_NOMEM, HP_ERR_IO (no descriptor for a duplicate).
+ * Sends, or queues with duplicates of the descriptors, which stay the caller's. msg->text_bytes
+ * bytes of text. HP_ERR_CLOSED: the peer is gone. HP_ERR_NOMEM, HP_ERR_IO (no descriptor for a
+ * duplicate).
  */
 enum hp_err hp_control_send(struct hp_control *control, const struct hp_control_msg *msg,
                             const void *text, const int *fds, uint32_t fd_count) HP_MUST_CHECK;

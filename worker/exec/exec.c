@@ -35,9 +35,8 @@
 enum hp_err hp_exec_watch(struct hp_exec *exec, int fd, enum hp_exec_source source, uint32_t index,
                           uint32_t generation)
 {
-    struct epoll_event event = {.events = EPOLLIN,
-                                .data.u64 = (uint64_t)source << 56 | (uint64_t)index << 32 |
-                                            generation};
+    struct epoll_event event = {
+        .events = EPOLLIN, .data.u64 = (uint64_t)source << 56 | (uint64_t)index << 32 | generation};
     return epoll_ctl(exec->epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ? HP_OK : HP_ERR_IO;
 }
 
@@ -135,10 +134,11 @@ static enum hp_err copy_config(struct hp_exec_config *to, const struct hp_exec_c
     *to = *from;
     to->function_children = from->function_children == 0 ? from->slots : from->function_children;
     to->drain_ms = from->drain_ms == 0 ? DRAIN_MS_DEFAULT : from->drain_ms;
-    to->result_cap_bytes = from->result_cap_bytes == 0 ? RESULT_CAP_DEFAULT : from->result_cap_bytes;
+    to->result_cap_bytes =
+        from->result_cap_bytes == 0 ? RESULT_CAP_DEFAULT : from->result_cap_bytes;
     to->scratch_dir = hp_strdup(first_of(from->scratch_dir, NULL, "/tmp"));
-    to->path = hp_strdup(first_of(
-        from->path, NULL, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
+    to->path = hp_strdup(
+        first_of(from->path, NULL, "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
     to->home = hp_strdup(first_of(from->home, "HOME", "/"));
     to->lang = hp_strdup(first_of(from->lang, "LANG", "C.UTF-8"));
     const char **modules = hp_calloc((size_t)from->module_count + 1, sizeof *modules);
@@ -165,14 +165,14 @@ static enum hp_err check_config(const struct hp_exec_config *config, struct hp_e
 
 static void *map_shared(size_t bytes)
 {
-    void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
-                     -1, 0);
+    void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                     MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return map == MAP_FAILED ? NULL : map;
 }
 
 /* Forks one helper and connects it. */
-static enum hp_err start_helper(struct hp_exec *exec, struct hp_link *link, enum hp_helper_role role,
-                                struct hp_error *reterr)
+static enum hp_err start_helper(struct hp_exec *exec, struct hp_link *link,
+                                enum hp_helper_role role, struct hp_error *reterr)
 {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
@@ -181,7 +181,8 @@ static enum hp_err start_helper(struct hp_exec *exec, struct hp_link *link, enum
     int bytes = CONTROL_BUFFER_BYTES;
     for (int i = 0; i < 2; i++) {
         if (setsockopt(pair[i], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) != 0) {
-            (void)setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes); /* less will do */
+            (void)setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &bytes,
+                             sizeof bytes); /* less will do */
         }
     }
     struct hp_helper_config config = {
@@ -330,7 +331,8 @@ void hp_exec_set_deadline(struct hp_exec *exec, uint64_t boottime_ms)
         return; /* the helpers look when the old one passes */
     }
     struct hp_control_msg msg = {.type = HP_CONTROL_WAKE};
-    (void)hp_exec_link_send(exec, &exec->spawner, &msg, NULL, NULL, 0); /* a dead one needs no word */
+    (void)hp_exec_link_send(exec, &exec->spawner, &msg, NULL, NULL,
+                            0); /* a dead one needs no word */
     (void)hp_exec_link_send(exec, &exec->zygote, &msg, NULL, NULL, 0);
 }
 

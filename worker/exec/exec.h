@@ -2,13 +2,13 @@
 /*
  * Runs commands and function calls in child processes, for a single-threaded daemon.
  *
- * Two small helper processes are forked at the start, before the daemon opens libevent or any socket:
- * the spawner starts commands, the zygote loads the modules and forks the children that run functions.
- * They alone start, signal and reap. Everything the daemon sees comes through one pollable descriptor
- * and the callbacks below.
+ * Two small helper processes are forked at the start, before the daemon opens libevent or any
+ * socket: the spawner starts commands, the zygote loads the modules and forks the children that run
+ * functions. They alone start, signal and reap. Everything the daemon sees comes through one
+ * pollable descriptor and the callbacks below.
  *
- * Thread rules: one thread calls everything. Callbacks run inside hp_exec_process (and nowhere else,
- * except `recalled` inside hp_exec_recall) and may call any function but hp_exec_process and
+ * Thread rules: one thread calls everything. Callbacks run inside hp_exec_process (and nowhere
+ * else, except `recalled` inside hp_exec_recall) and may call any function but hp_exec_process and
  * hp_exec_free. What a callback is given is borrowed until it returns.
  * SIGPIPE must be ignored by the process; hp_exec_start sees to it.
  */
@@ -76,43 +76,43 @@ struct hp_exec_end {
 
 /* How a function call ended. */
 enum hp_exec_call_status {
-    HP_EXEC_CALL_OK,         /* result */
-    HP_EXEC_CALL_ERROR,      /* the function failed: text */
-    HP_EXEC_CALL_PERMANENT,  /* it failed and says that a retry is pointless: text */
-    HP_EXEC_CALL_RETRY,      /* it asks for a retry: retry_ms, text */
+    HP_EXEC_CALL_OK,          /* result */
+    HP_EXEC_CALL_ERROR,       /* the function failed: text */
+    HP_EXEC_CALL_PERMANENT,   /* it failed and says that a retry is pointless: text */
+    HP_EXEC_CALL_RETRY,       /* it asks for a retry: retry_ms, text */
     HP_EXEC_CALL_NO_FUNCTION, /* no module exports the name */
-    HP_EXEC_CALL_TOO_BIG,    /* the result is over result_cap_bytes */
-    HP_EXEC_CALL_SIGNALED,   /* the child died of a signal while it ran this call */
-    HP_EXEC_CALL_EXITED,     /* the child exited while it ran this call */
+    HP_EXEC_CALL_TOO_BIG,     /* the result is over result_cap_bytes */
+    HP_EXEC_CALL_SIGNALED,    /* the child died of a signal while it ran this call */
+    HP_EXEC_CALL_EXITED,      /* the child exited while it ran this call */
     HP_EXEC_CALL_STATUS_COUNT
 };
 
 /* The end of a function call. */
 struct hp_exec_call_end {
     enum hp_exec_call_status status;
-    struct hp_bin result;   /* OK: the result, if it is at most HP_EXEC_INLINE_BYTES_MAX */
-    int result_fd;          /* OK: memfd with the result otherwise, else -1. The callback takes it
-                               over by setting it to -1; if it does not, it is closed afterwards */
-    uint64_t result_bytes;  /* OK: size of the result, either way */
-    struct hp_str text;     /* error text, at most 4096 bytes; for a death: the child's last stderr */
-    uint64_t retry_ms;      /* RETRY */
-    int signal;             /* SIGNALED */
-    int exit_code;          /* EXITED */
-    bool oom;               /* SIGNALED: for memory, as far as can be known */
-    bool killed;            /* SIGNALED: hp_exec_child_kill asked for it */
-    bool fenced;            /* SIGNALED: by the dead-man's switch */
-    uint64_t start_us;      /* CLOCK_MONOTONIC when the child claimed it */
-    struct hp_exec_usage usage; /* run_us always; CPU times and maxrss only of a death (whole child) */
+    struct hp_bin result;  /* OK: the result, if it is at most HP_EXEC_INLINE_BYTES_MAX */
+    int result_fd;         /* OK: memfd with the result otherwise, else -1. The callback takes it
+                              over by setting it to -1; if it does not, it is closed afterwards */
+    uint64_t result_bytes; /* OK: size of the result, either way */
+    struct hp_str text; /* error text, at most 4096 bytes; for a death: the child's last stderr */
+    uint64_t retry_ms;  /* RETRY */
+    int signal;         /* SIGNALED */
+    int exit_code;      /* EXITED */
+    bool oom;           /* SIGNALED: for memory, as far as can be known */
+    bool killed;        /* SIGNALED: hp_exec_child_kill asked for it */
+    bool fenced;        /* SIGNALED: by the dead-man's switch */
+    uint64_t start_us;  /* CLOCK_MONOTONIC when the child claimed it */
+    struct hp_exec_usage usage; /* run_us; the rest only of a death, for the whole child */
 };
 
 /* A function child has died or was recycled; its calls were ended or handed back before. */
 struct hp_exec_child_end {
     pid_t pid;
-    int exit_code;     /* if signal is 0 */
-    int signal;        /* 0: it exited */
+    int exit_code; /* if signal is 0 */
+    int signal;    /* 0: it exited */
     bool oom;
-    bool killed;       /* hp_exec_child_kill asked for it */
-    bool recycled;     /* orderly end: item count, memory or hp_exec_child_recycle */
+    bool killed;         /* hp_exec_child_kill asked for it */
+    bool recycled;       /* orderly end: item count, memory or hp_exec_child_recycle */
     uint64_t call_count; /* calls it ended */
     uint64_t restart_ms; /* a new one is forked after this time (0: at once) */
     struct hp_str stderr_tail;
@@ -146,7 +146,7 @@ struct hp_exec_callbacks {
     void (*recalled)(void *context, uint32_t child, uint64_t key);
     /* The child can take calls: after its start, or room again after HP_ERR_AGAIN. */
     void (*child_ready)(void *context, uint32_t child, pid_t pid);
-    /* The child is gone (its calls were reported before); child_ready says when there is a new one. */
+    /* The child is gone; its calls were reported before. child_ready says when there is a new one. */
     void (*child_ended)(void *context, uint32_t child, const struct hp_exec_child_end *end);
     /* Output of a function child, for logs. */
     void (*child_output)(void *context, uint32_t child, enum hp_exec_stream stream,
@@ -157,27 +157,27 @@ struct hp_exec_callbacks {
 };
 
 struct hp_exec_config {
-    uint32_t slots;                  /* commands at once, 1 .. 4096 (a start beyond is HP_ERR_FULL) */
-    const char *const *modules;      /* paths of function modules; module_count 0: no zygote */
+    uint32_t slots;             /* commands at once, 1 .. 4096 (a start beyond is HP_ERR_FULL) */
+    const char *const *modules; /* paths of function modules; module_count 0: no zygote */
     uint32_t module_count;
-    uint32_t function_children;      /* children that run functions; 0: as slots */
-    uint64_t recycle_calls;          /* a child ends after this many calls; 0: never */
-    uint64_t recycle_rss_kb;         /* ... or when its memory is above this; 0: never */
-    uint64_t result_cap_bytes;       /* largest result of a function; 0: 1 GiB */
-    const char *scratch_dir;         /* default working directory and TMPDIR; NULL: /tmp */
-    const char *path;                /* PATH of commands; NULL: /usr/local/bin:/usr/bin:/bin etc. */
-    const char *home;                /* HOME of commands; NULL: the daemon's, else "/" */
-    const char *lang;                /* LANG of commands; NULL: the daemon's, else C.UTF-8 */
-    uint32_t drain_ms;               /* after the exit, output is read for at most this; 0: 500 */
+    uint32_t function_children; /* children that run functions; 0: as slots */
+    uint64_t recycle_calls;     /* a child ends after this many calls; 0: never */
+    uint64_t recycle_rss_kb;    /* ... or when its memory is above this; 0: never */
+    uint64_t result_cap_bytes;  /* largest result of a function; 0: 1 GiB */
+    const char *scratch_dir;    /* default working directory and TMPDIR; NULL: /tmp */
+    const char *path;           /* PATH of commands; NULL: /usr/local/bin:/usr/bin:/bin etc. */
+    const char *home;           /* HOME of commands; NULL: the daemon's, else "/" */
+    const char *lang;           /* LANG of commands; NULL: the daemon's, else C.UTF-8 */
+    uint32_t drain_ms;          /* after the exit, output is read for at most this; 0: 500 */
     struct hp_exec_callbacks callbacks;
-    void *context;                   /* first argument of all callbacks */
+    void *context; /* first argument of all callbacks */
 };
 
 /*
  * Forks the helpers. Must be called before the daemon opens anything that children must not share
- * and while it has one thread. The config is copied. HP_ERR_INVALID, HP_ERR_NOMEM, HP_ERR_IO (fork or
- * socketpair failed) with the text in reterr; nothing is left behind then. A module that can not be
- * loaded is not an error here: `ready` reports it.
+ * and while it has one thread. The config is copied. HP_ERR_INVALID, HP_ERR_NOMEM, HP_ERR_IO (fork
+ * or socketpair failed) with the text in reterr; nothing is left behind then. A module that can not
+ * be loaded is not an error here: `ready` reports it.
  */
 enum hp_err hp_exec_start(const struct hp_exec_config *config, struct hp_exec **ret_exec,
                           struct hp_error *reterr) HP_MUST_CHECK;
@@ -189,15 +189,16 @@ void hp_exec_free(struct hp_exec *exec);
 int hp_exec_fd(const struct hp_exec *exec);
 
 /*
- * Handles what is ready, a bounded share of it, and calls the callbacks. Returns true if more may be
- * ready at once (the descriptor is then still readable).
+ * Handles what is ready, a bounded share of it, and calls the callbacks. Returns true if more may
+ * be ready at once (the descriptor is then still readable).
  */
 bool hp_exec_process(struct hp_exec *exec);
 
 /*
  * Lease stamp of the dead-man's switch: when CLOCK_BOOTTIME (in ms) passes it, the helpers kill all
- * commands and function calls marked kill_on_partition by themselves, even if the daemon is stopped.
- * 0: off (the state after the start). Cheap: one store in shared memory when it moves forward.
+ * commands and function calls marked kill_on_partition by themselves, even if the daemon is
+ * stopped. 0: off (the state after the start). Cheap: one store in shared memory when it moves
+ * forward.
  */
 void hp_exec_set_deadline(struct hp_exec *exec, uint64_t boottime_ms);
 
@@ -205,20 +206,21 @@ void hp_exec_set_deadline(struct hp_exec *exec, uint64_t boottime_ms);
 
 /* A command to start. All of it is copied or passed on before hp_exec_command returns. */
 struct hp_exec_command {
-    uint64_t key;                /* unique among running commands */
-    const struct hp_str *argv;   /* argv_count >= 1; argv[0] is searched in PATH unless it has a '/' */
+    uint64_t key; /* unique among running commands */
+    const struct hp_str
+        *argv; /* argv_count >= 1; argv[0] is searched in PATH unless it has a '/' */
     uint32_t argv_count;
-    struct hp_bin argv_more;     /* further arguments, each ended by a NUL byte (payload_use argv) */
-    const struct hp_str *env;    /* "KEY=VALUE" added to the clean base; the last of a key counts */
+    struct hp_bin argv_more;  /* further arguments, each ended by a NUL byte (payload_use argv) */
+    const struct hp_str *env; /* "KEY=VALUE" added to the clean base; the last of a key counts */
     uint32_t env_count;
-    struct hp_str cwd;           /* empty: scratch_dir */
-    struct hp_bin stdin_data;    /* bytes for stdin */
-    int stdin_fd;                /* instead: a descriptor that becomes stdin (duplicated; stays the
-                                    caller's); -1: none. Zeroing the struct is NOT -1 */
-    uint64_t output_cap_bytes;   /* kept of stdout, and of stderr; 0 keeps nothing */
-    bool follow;                 /* `output` from the first byte on */
-    bool kill_on_partition;      /* the dead-man's switch kills it */
-    uint64_t task_id;            /* HOSTPOOL_TASK_ID, _ATTEMPT, _EPOCH, _ARRAY_INDEX */
+    struct hp_str cwd;         /* empty: scratch_dir */
+    struct hp_bin stdin_data;  /* bytes for stdin */
+    int stdin_fd;              /* instead: a descriptor that becomes stdin (duplicated; stays the
+                                  caller's); -1: none. Zeroing the struct is NOT -1 */
+    uint64_t output_cap_bytes; /* kept of stdout, and of stderr; 0 keeps nothing */
+    bool follow;               /* `output` from the first byte on */
+    bool kill_on_partition;    /* the dead-man's switch kills it */
+    uint64_t task_id;          /* HOSTPOOL_TASK_ID, _ATTEMPT, _EPOCH, _ARRAY_INDEX */
     uint32_t attempt;
     uint64_t epoch;
     uint64_t array_index;
@@ -233,8 +235,8 @@ enum hp_err hp_exec_command(struct hp_exec *exec, const struct hp_exec_command *
                             struct hp_error *reterr) HP_MUST_CHECK;
 
 /*
- * Sends a signal, then CONT, to the process group of a command. May be called before `started`: it is
- * delivered once the command runs. HP_ERR_NOT_FOUND: no such key.
+ * Sends a signal, then CONT, to the process group of a command. May be called before `started`: it
+ * is delivered once the command runs. HP_ERR_NOT_FOUND: no such key.
  */
 enum hp_err hp_exec_kill(struct hp_exec *exec, uint64_t key, int signal);
 
@@ -251,14 +253,14 @@ uint32_t hp_exec_command_count(const struct hp_exec *exec);
 
 /* A call. All of it is copied or passed on before hp_exec_call returns. */
 struct hp_exec_call {
-    uint64_t key;            /* handed back by call_done or recalled */
-    struct hp_str function;  /* name, at most 255 bytes */
-    struct hp_bin payload;   /* over HP_EXEC_INLINE_BYTES_MAX it is passed on in a memfd, at the price
-                                of a copy */
-    int payload_fd;          /* instead: a regular file or memfd with the payload from offset 0
-                                (duplicated; stays the caller's); -1: none. Zeroing is NOT -1 */
-    uint64_t payload_bytes;  /* size of the payload in payload_fd */
-    bool kill_on_partition;  /* the dead-man's switch kills the child while it has such calls */
+    uint64_t key;           /* handed back by call_done or recalled */
+    struct hp_str function; /* name, at most 255 bytes */
+    struct hp_bin payload; /* over HP_EXEC_INLINE_BYTES_MAX it is passed on in a memfd, at the price
+                              of a copy */
+    int payload_fd;        /* instead: a regular file or memfd with the payload from offset 0
+                              (duplicated; stays the caller's); -1: none. Zeroing is NOT -1 */
+    uint64_t payload_bytes; /* size of the payload in payload_fd */
+    bool kill_on_partition; /* the dead-man's switch kills the child while it has such calls */
     uint64_t task_id;
     uint32_t attempt;
     uint64_t epoch;
@@ -296,18 +298,19 @@ enum hp_err hp_exec_recall_one(struct hp_exec *exec, uint32_t child, uint64_t ke
 uint32_t hp_exec_child_load(const struct hp_exec *exec, uint32_t child);
 
 /*
- * The call which the child runs now: true, its key and start (CLOCK_MONOTONIC us); false: it is idle
- * (or between two calls).
+ * The call which the child runs now: true, its key and start (CLOCK_MONOTONIC us); false: it is
+ * idle (or between two calls).
  */
 bool hp_exec_child_running(const struct hp_exec *exec, uint32_t child, uint64_t *ret_key,
                            uint64_t *ret_start_us);
 
 /*
- * Ends one call by a signal to its child and all of the child's group (SIGKILL as a rule: hard timeout,
- * forced cancel), without harm to the calls around it: with SIGKILL the child claims no other one from
- * here on. The call ends with SIGNALED and killed (or, if it was quicker, as it ended); those behind it
- * are handed back; a new child is forked. A child may survive another signal than SIGKILL.
- * HP_ERR_BUSY: the call has not begun (hp_exec_recall_one). HP_ERR_NOT_FOUND: not in this child.
+ * Ends one call by a signal to its child and all of the child's group (SIGKILL as a rule: hard
+ * timeout, forced cancel), without harm to the calls around it: with SIGKILL the child claims no
+ * other one from here on. The call ends with SIGNALED and killed (or, if it was quicker, as it
+ * ended); those behind it are handed back; a new child is forked. A child may survive another
+ * signal than SIGKILL. HP_ERR_BUSY: the call has not begun (hp_exec_recall_one). HP_ERR_NOT_FOUND:
+ * not in this child.
  */
 enum hp_err hp_exec_call_kill(struct hp_exec *exec, uint32_t child, uint64_t key, int signal);
 

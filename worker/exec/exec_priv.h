@@ -47,7 +47,12 @@ struct hp_exec_pipe {
     uint64_t sent; /* stream offset up to which a follower has it */
 };
 
-enum hp_command_state { HP_COMMAND_FREE, HP_COMMAND_STARTING, HP_COMMAND_RUNNING, HP_COMMAND_ENDED };
+enum hp_command_state {
+    HP_COMMAND_FREE,
+    HP_COMMAND_STARTING,
+    HP_COMMAND_RUNNING,
+    HP_COMMAND_ENDED
+};
 
 struct hp_exec_cmd {
     enum hp_command_state state;
@@ -93,16 +98,16 @@ struct hp_kid {
     int pipe_fds[2];
     struct hp_tail errors;
     struct hp_child_shared *shared;
-    uint64_t call_head;     /* own position in the call ring */
-    uint64_t result_tail;   /* own position in the result ring */
-    uint32_t done;          /* results taken, as counted by the claim word */
-    uint32_t unpublished;   /* calls at the end of the queue that the child may not claim yet */
+    uint64_t call_head;        /* own position in the call ring */
+    uint64_t result_tail;      /* own position in the result ring */
+    uint32_t done;             /* results taken, as counted by the claim word */
+    uint32_t unpublished;      /* calls at the end of the queue that the child may not claim yet */
     struct hp_kid_call *calls; /* ring of call_capacity; oldest at call_first */
     uint32_t call_capacity;
     uint32_t call_first;
     uint32_t call_count;
     uint32_t fence_count;
-    uint32_t fd_count;   /* calls with a descriptor */
+    uint32_t fd_count; /* calls with a descriptor */
     uint32_t void_count;
     uint64_t next_fd_id;
     struct hp_kid_fd results[HP_KID_FDS_MAX]; /* descriptors received, not yet asked for */
@@ -133,8 +138,9 @@ struct hp_exec {
     struct hp_child_shared *children; /* mapping of kid_count parts, or NULL */
     struct hp_oom oom;
     /* commands */
-    struct hp_exec_cmd *cmds; /* config.slots + 1: one is being ended while its slot is used again */
-    uint32_t cmd_count;       /* in use, those being ended not counted */
+    struct hp_exec_cmd
+        *cmds;          /* config.slots + 1: one is being ended while its slot is used again */
+    uint32_t cmd_count; /* in use, those being ended not counted */
     struct hp_idmap cmd_by_key;
     struct hp_idmap cmd_by_id;
     /* functions */
@@ -195,8 +201,8 @@ uint32_t hp_kid_claimed(const struct hp_kid *kid);
 /* Lowers the limit so that the child may claim at most `keep` of the calls it has not claimed;
  * the rest counts as unpublished. */
 void hp_kid_freeze(struct hp_kid *kid, uint32_t keep);
-/* Reads results, at most `budget`, and calls call_done. Sets is_pending if some are left. Returns how
- * many; UINT32_MAX: shared memory is damaged. */
+/* Reads results, at most `budget`, and calls call_done. Sets is_pending if some are left. Returns
+ * how many; UINT32_MAX: shared memory is damaged. */
 uint32_t hp_kid_take_results(struct hp_exec *exec, struct hp_kid *kid, uint32_t budget);
 /* Receives what is on the socket. False: the child is gone. */
 bool hp_kid_take_bells(struct hp_kid *kid);

@@ -258,7 +258,8 @@ enum hp_err hp_exec_recall_one(struct hp_exec *exec, uint32_t child, uint64_t ke
 void hp_kid_signal(struct hp_exec *exec, const struct hp_kid *kid, int number)
 {
     struct hp_control_msg msg = {.type = HP_CONTROL_KILL, .id = kid->id, .value = number};
-    (void)hp_exec_link_send(exec, &exec->zygote, &msg, NULL, NULL, 0); /* else its end is near anyway */
+    (void)hp_exec_link_send(exec, &exec->zygote, &msg, NULL, NULL,
+                            0); /* else its end is near anyway */
 }
 
 enum hp_err hp_exec_child_kill(struct hp_exec *exec, uint32_t child, int signal)

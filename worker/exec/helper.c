@@ -29,8 +29,8 @@
 #define NAMES_BYTES_MAX (2u * 1024u * 1024u)
 #define END_ROUNDS_MAX 5000
 
-/* Tells the daemon; a message that can not even be queued means the end of the helper: the daemon then
- * sees EOF, which it knows how to handle. */
+/* Tells the daemon; a message that can not even be queued means the end of the helper: the daemon
+ * then sees EOF, which it knows how to handle. */
 static void tell(struct hp_helper *helper, const struct hp_control_msg *msg, const void *text,
                  const int *fds, uint32_t fd_count)
 {
@@ -113,8 +113,8 @@ __attribute__((noreturn)) static void become_child(struct hp_helper *helper, con
         _exit(127);
     }
     /* What a module's load hook opened is kept, so the rest is closed by name. */
-    const int mine[] = {high, fds[0], fds[1], fds[2], helper->null_fd, helper->signal_fd,
-                        helper->timer_fd};
+    const int mine[] = {
+        high, fds[0], fds[1], fds[2], helper->null_fd, helper->signal_fd, helper->timer_fd};
     for (size_t i = 0; i < HP_COUNT_OF(mine); i++) {
         (void)close(mine[i]);
     }
@@ -152,7 +152,8 @@ static void on_fork(struct hp_helper *helper, struct hp_control_in *in)
     add_proc(helper, &in->msg, pid);
 }
 
-/* I1: it is in the table, so it is unreaped. A function child just forked has no group of its own yet. */
+/* I1: it is in the table, so it is unreaped. A function child just forked has no group of its own
+ * yet. */
 static void signal_group(const struct hp_proc *proc, int number)
 {
     if (kill(-proc->pid, number) != 0) {
@@ -196,15 +197,16 @@ static void check_deadline(struct hp_helper *helper)
                 signal_group(&helper->procs[i], SIGKILL);
             }
         }
-        /* The zygote's marks live in shared memory: look again in a second, as long as it has passed. */
+        /* The zygote's marks live in shared memory: look again in a second, as long as it has
+         * passed. */
         deadline_ms = hp_clock_boot_ms() + 1000;
     }
     if (deadline_ms == helper->armed_ms) {
         return;
     }
     uint64_t at_ms = deadline_ms == 0 ? 0 : deadline_ms + 1;
-    struct itimerspec when = {.it_value = {.tv_sec = (time_t)(at_ms / 1000),
-                                           .tv_nsec = (long)(at_ms % 1000 * 1000000)}};
+    struct itimerspec when = {
+        .it_value = {.tv_sec = (time_t)(at_ms / 1000), .tv_nsec = (long)(at_ms % 1000 * 1000000)}};
     (void)timerfd_settime(helper->timer_fd, TFD_TIMER_ABSTIME, &when, NULL);
     helper->armed_ms = deadline_ms;
 }
@@ -219,7 +221,8 @@ static uint64_t timeval_us(struct timeval value)
 static void end_proc(struct hp_helper *helper, uint32_t index)
 {
     struct hp_proc proc = helper->procs[index];
-    (void)kill(-proc.pid, SIGKILL); /* I2: the leader is dead but unreaped, so the id is still its */
+    (void)kill(-proc.pid,
+               SIGKILL); /* I2: the leader is dead but unreaped, so the id is still its */
     helper->procs[index] = helper->procs[--helper->proc_count];
     (void)hp_orphans_kill(helper, false);
     int status = 0;

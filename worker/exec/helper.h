@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The helper processes: the spawner and the zygote run the same loop. A helper starts children on the
- * daemon's word, and it alone signals and reaps them.
+ * The helper processes: the spawner and the zygote run the same loop. A helper starts children on
+ * the daemon's word, and it alone signals and reaps them.
  *
  * I1: a process group is signalled only while its leader is unreaped, so never a reused id.
  * I2: at the end of a leader the rest of its group is killed before the leader is reaped, and then
  *     what had left the group (helpers are subreapers, so it becomes their child).
- * I3: EOF from the daemon kills all and ends the helper. The deadline in shared memory kills what is
- *     marked, whether the daemon runs or not.
+ * I3: EOF from the daemon kills all and ends the helper. The deadline in shared memory kills what
+ * is marked, whether the daemon runs or not.
  */
 #ifndef HP_EXEC_HELPER_H
 #define HP_EXEC_HELPER_H

@@ -105,13 +105,13 @@ static enum hp_err fork_kid(struct hp_exec *exec, struct hp_kid *kid)
 {
     int fds[3] = {-1, -1, -1};
     int pair[2];
-    enum hp_err err = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0 ? HP_OK
-                                                                                      : HP_ERR_IO;
+    enum hp_err err =
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0 ? HP_OK : HP_ERR_IO;
     if (err == HP_OK) {
         kid->socket_fd = pair[0];
         fds[0] = pair[1];
-        err = hp_exec_watch(exec, kid->socket_fd, HP_SOURCE_KID_SOCKET, kid->index,
-                            kid->generation);
+        err =
+            hp_exec_watch(exec, kid->socket_fd, HP_SOURCE_KID_SOCKET, kid->index, kid->generation);
     }
     const enum hp_exec_source sources[2] = {HP_SOURCE_KID_OUT, HP_SOURCE_KID_ERR};
     for (int i = 0; err == HP_OK && i < 2; i++) {
@@ -216,8 +216,8 @@ static struct hp_str stderr_tail(const struct hp_kid *kid, char *out)
 /* How long to wait before the next one is forked. */
 static uint64_t restart_delay_us(struct hp_kid *kid, const struct hp_exec_child_end *end)
 {
-    bool is_quick = !end->recycled && !end->killed && kid->ended_count == 0 &&
-                    end->usage.run_us < QUICK_US;
+    bool is_quick =
+        !end->recycled && !end->killed && kid->ended_count == 0 && end->usage.run_us < QUICK_US;
     if (!is_quick) {
         kid->quick_deaths = 0;
         return 0;
@@ -238,7 +238,8 @@ static void on_kid_end(struct hp_exec *exec, struct hp_kid *kid, const struct hp
         for (int i = 0; i < 32 && read_pipe(exec, kid, stream); i++) {
         }
     }
-    (void)hp_kid_take_results(exec, kid, UINT32_MAX - 1); /* damaged ones: the calls are handed back */
+    (void)hp_kid_take_results(exec, kid,
+                              UINT32_MAX - 1); /* damaged ones: the calls are handed back */
     kid->is_pending = false;
     struct hp_exec_child_end end = {
         .pid = kid->pid,
@@ -438,9 +439,8 @@ static enum hp_err read_names(struct hp_exec *exec, int fd, uint64_t bytes)
 
 static void tell_functions(struct hp_exec *exec, const char *error)
 {
-    struct hp_exec_functions functions = {.names = exec->names,
-                                          .count = error == NULL ? exec->name_count : 0,
-                                          .error = error};
+    struct hp_exec_functions functions = {
+        .names = exec->names, .count = error == NULL ? exec->name_count : 0, .error = error};
     exec->was_ready = true;
     if (exec->config.callbacks.ready != NULL) {
         exec->config.callbacks.ready(exec->config.context, &functions);
@@ -453,10 +453,11 @@ static void on_ready(struct hp_exec *exec, struct hp_control_in *in)
         tell_functions(exec, in->text);
         return;
     }
-    enum hp_err err = in->fd_count == 1 ? read_names(exec, in->fds[0], in->msg.spec_bytes)
-                                        : HP_ERR_PROTOCOL;
+    enum hp_err err =
+        in->fd_count == 1 ? read_names(exec, in->fds[0], in->msg.spec_bytes) : HP_ERR_PROTOCOL;
     if (err != HP_OK) {
-        tell_functions(exec, "the names of the functions can not be read: no memory or descriptors");
+        tell_functions(exec,
+                       "the names of the functions can not be read: no memory or descriptors");
         return;
     }
     for (uint32_t i = 0; i < exec->kid_count; i++) {
@@ -496,9 +497,8 @@ void hp_kids_on_lost(struct hp_exec *exec, const char *text)
     for (uint32_t i = 0; i < exec->kid_count; i++) {
         struct hp_kid *kid = &exec->kids[i];
         if (kid->state != HP_KID_NONE) {
-            struct hp_control_msg msg = {.type = HP_CONTROL_ENDED,
-                                         .flags = HP_CONTROL_FLAG_SIGNALED,
-                                         .value = SIGKILL};
+            struct hp_control_msg msg = {
+                .type = HP_CONTROL_ENDED, .flags = HP_CONTROL_FLAG_SIGNALED, .value = SIGKILL};
             on_kid_end(exec, kid, &msg);
         }
         kid->restart_at_us = HP_EXEC_NEVER;

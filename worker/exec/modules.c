@@ -27,8 +27,9 @@ static enum hp_err add_functions(struct hp_modules *modules, const char *path,
 {
     size_t count = (size_t)(module->functions_end - module->functions_begin);
     if (count == 0 || count > FUNCTIONS_MAX - modules->function_count) {
-        return hp_error_set(reterr, HP_ERR_INVALID, "module %s: it exports %zu functions (1 to %u may be)",
-                            path, count, FUNCTIONS_MAX - modules->function_count);
+        return hp_error_set(reterr, HP_ERR_INVALID,
+                            "module %s: it exports %zu functions (1 to %u may be)", path, count,
+                            FUNCTIONS_MAX - modules->function_count);
     }
     const struct hp_function **all = hp_realloc_array(
         modules->functions, modules->function_count + count, sizeof(struct hp_function *));
@@ -53,8 +54,8 @@ static enum hp_err add_hooks(struct hp_modules *modules, const char *path,
     if (hooks == NULL) {
         return HP_OK;
     }
-    const struct hp_module_hooks **all = hp_realloc_array(modules->hooks, modules->hook_count + 1,
-                                                          sizeof(struct hp_module_hooks *));
+    const struct hp_module_hooks **all =
+        hp_realloc_array(modules->hooks, modules->hook_count + 1, sizeof(struct hp_module_hooks *));
     if (all == NULL) {
         return hp_error_set(reterr, HP_ERR_NOMEM, "module %s: out of memory", path);
     }
@@ -83,24 +84,26 @@ static enum hp_err load_one(struct hp_modules *modules, const char *path, struct
     (void)hp_strlcpy(full + strlen(full), path, strlen(path) + 1);
     void *handle = dlopen(full, RTLD_NOW | RTLD_LOCAL);
     if (handle == NULL) {
-        return hp_error_set(reterr, HP_ERR_INVALID, "module %s can not be loaded: %s", path, dlerror());
+        return hp_error_set(reterr, HP_ERR_INVALID, "module %s can not be loaded: %s", path,
+                            dlerror());
     }
     const struct hp_module *module = dlsym(handle, "hostpool_module");
     if (module == NULL) {
-        return hp_error_set(reterr, HP_ERR_INVALID,
-                            "module %s: no symbol hostpool_module (does it include hostpool_worker.h "
-                            "and have an HP_FUNCTION?)",
-                            path);
+        return hp_error_set(
+            reterr, HP_ERR_INVALID,
+            "module %s: no symbol hostpool_module (does it include hostpool_worker.h "
+            "and have an HP_FUNCTION?)",
+            path);
     }
     if (module->abi != HP_MODULE_ABI || module->size < sizeof *module) {
-        return hp_error_set(reterr, HP_ERR_UNSUPPORTED,
-                            "module %s: it was built for module ABI %u, this worker has %u; build it again",
-                            path, module->abi, HP_MODULE_ABI);
+        return hp_error_set(
+            reterr, HP_ERR_UNSUPPORTED,
+            "module %s: it was built for module ABI %u, this worker has %u; build it again", path,
+            module->abi, HP_MODULE_ABI);
     }
     enum hp_err err = add_functions(modules, path, module, reterr);
-    return err != HP_OK
-               ? err
-               : add_hooks(modules, path, dlsym(handle, "hostpool_module_hooks"), reterr);
+    return err != HP_OK ? err
+                        : add_hooks(modules, path, dlsym(handle, "hostpool_module_hooks"), reterr);
 }
 
 enum hp_err hp_modules_load(struct hp_modules *modules, const char *const *paths, uint32_t count,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Function modules: shared objects which export functions (worker/sdk). Loaded in the zygote only. */
+/* Function modules: shared objects which export functions (worker/sdk). Loaded in the zygote only.
+ */
 #ifndef HP_EXEC_MODULES_H
 #define HP_EXEC_MODULES_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Reads /proc/vmstat's oom_kill, which counts the kills of the host and of all memory cgroups. Another
- * process killed at the same moment makes the guess wrong; a SIGKILL that nobody here sent is then
- * called an OOM kill, which is the likelier reading.
+ * Reads /proc/vmstat's oom_kill, which counts the kills of the host and of all memory cgroups.
+ * Another process killed at the same moment makes the guess wrong; a SIGKILL that nobody here sent
+ * is then called an OOM kill, which is the likelier reading.
  */
 #include "worker/exec/oom.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Finds what left its process group (setsid, daemonise). Helpers are subreapers, so it becomes their
- * child once its parent ends. To whom it belonged is told by its session or by the marker in its
- * environment; what can not be told is left alone while anyone runs whose it may be.
+ * Finds what left its process group (setsid, daemonise). Helpers are subreapers, so it becomes
+ * their child once its parent ends. To whom it belonged is told by its session or by the marker in
+ * its environment; what can not be told is left alone while anyone runs whose it may be.
  */
 #include "worker/exec/helper.h"
 
@@ -22,7 +22,8 @@
 
 void hp_run_marker(char out[HP_RUN_MARKER_BYTES], uint64_t instance, uint64_t id)
 {
-    (void)snprintf(out, HP_RUN_MARKER_BYTES, "%s%016" PRIx64 ".%" PRIu64, HP_RUN_MARKER, instance, id);
+    (void)snprintf(out, HP_RUN_MARKER_BYTES, "%s%016" PRIx64 ".%" PRIu64, HP_RUN_MARKER, instance,
+                   id);
 }
 
 static const struct hp_proc *leader(const struct hp_helper *helper, pid_t pid)
@@ -103,7 +104,8 @@ static pid_t next_pid(char **at)
     return (pid_t)value;
 }
 
-/* Kills a process that is a child of ours, with its group if it leads one, and what hangs below it. */
+/* Kills a process that is a child of ours, with its group if it leads one, and what hangs below it.
+ */
 static void kill_tree(pid_t pid, int depth)
 {
     char children[4096];

@@ -21,7 +21,8 @@ void hp_tail_deinit(struct hp_tail *tail)
     *tail = (struct hp_tail){0};
 }
 
-/* Grows to hold `want` bytes (or the cap). Without memory it stays as it is: older bytes give way. */
+/* Grows to hold `want` bytes (or the cap). Without memory it stays as it is: older bytes give way.
+ */
 static void grow(struct hp_tail *tail, size_t want)
 {
     size_t capacity = HP_MAX(tail->capacity, (size_t)FIRST_BYTES);

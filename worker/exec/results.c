@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The daemon's end of a child's rings: the queue of calls the child holds, the claim word, and reading
- * results. Nothing read from shared memory is used before it is checked (I4 of ring.h).
+ * The daemon's end of a child's rings: the queue of calls the child holds, the claim word, and
+ * reading results. Nothing read from shared memory is used before it is checked (I4 of ring.h).
  */
 #include <string.h>
 #include <unistd.h>
@@ -97,9 +97,9 @@ void hp_kid_freeze(struct hp_kid *kid, uint32_t keep)
         if (taken > kid->call_count - kid->unpublished) {
             return; /* damaged: leave it; the child's end is near */
         }
-    } while (taken > 0 &&
-             !atomic_compare_exchange_weak(
-                 claim, &word, hp_claim_make(hp_claim_claimed(word), hp_claim_limit(word) - taken)));
+    } while (taken > 0 && !atomic_compare_exchange_weak(
+                              claim, &word,
+                              hp_claim_make(hp_claim_claimed(word), hp_claim_limit(word) - taken)));
     kid->unpublished += taken;
 }
 
@@ -235,8 +235,8 @@ uint32_t hp_kid_take_results(struct hp_exec *exec, struct hp_kid *kid, uint32_t 
             break;
         }
         struct hp_result_record record;
-        is_damaged = left > HP_RING_BYTES || hp_kid_claimed(kid) == 0 ||
-                     !next_record(kid, head, &record);
+        is_damaged =
+            left > HP_RING_BYTES || hp_kid_claimed(kid) == 0 || !next_record(kid, head, &record);
         if (is_damaged) {
             break;
         }

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the daemon and one function child share: a page with the claim word and the positions, and two
- * rings of records, calls to the child and results back. All of it is mapped before the helpers are
- * forked; a child unmaps everything but its own part.
+ * What the daemon and one function child share: a page with the claim word and the positions, and
+ * two rings of records, calls to the child and results back. All of it is mapped before the helpers
+ * are forked; a child unmaps everything but its own part.
  *
- * I1: a call belongs to the child once the child has claimed it, by raising `claimed` of the claim word
- *     from below `limit`; until then the daemon may take it back, by lowering `limit`, and write others
- *     in its place. So the child reads no record before its claim.
- * I2: at most one claimed call has no result record: after a death it is the one that ran.
- * I3: a record never wraps: one that does not fit behind the last one is put at the ring's start, after
- *     a record of kind HP_RING_PAD. Positions count bytes for ever, modulo 2^64.
- * I4: the daemon trusts nothing that is in shared memory: its own positions are copies of its own, and
- *     every size and index is checked (a crashing child may have written anywhere).
+ * I1: a call belongs to the child once the child has claimed it, by raising `claimed` of the claim
+ * word from below `limit`; until then the daemon may take it back, by lowering `limit`, and write
+ * others in its place. So the child reads no record before its claim. I2: at most one claimed call
+ * has no result record: after a death it is the one that ran. I3: a record never wraps: one that
+ * does not fit behind the last one is put at the ring's start, after a record of kind HP_RING_PAD.
+ * Positions count bytes for ever, modulo 2^64. I4: the daemon trusts nothing that is in shared
+ * memory: its own positions are copies of its own, and every size and index is checked (a crashing
+ * child may have written anywhere).
  */
 #ifndef HP_EXEC_RING_H
 #define HP_EXEC_RING_H
@@ -40,8 +40,8 @@ struct hp_child_page {
     _Atomic uint64_t rss_kb;                /* child: its memory, when last looked at */
     _Atomic uint32_t child_sleeps;          /* both: the child waits for a bell */
     _Alignas(64) _Atomic uint64_t result_tail; /* daemon: results are read up to here */
-    _Atomic uint32_t daemon_armed;             /* both: the daemon wants a bell at the next result */
-    _Atomic uint32_t kill_on_partition;        /* daemon: the dead-man's switch kills the child */
+    _Atomic uint32_t daemon_armed;      /* both: the daemon wants a bell at the next result */
+    _Atomic uint32_t kill_on_partition; /* daemon: the dead-man's switch kills the child */
 };
 
 /* Head of a call record; function and payload follow. */
@@ -109,8 +109,9 @@ static inline uint64_t hp_claim_make(uint32_t claimed, uint32_t limit)
 }
 
 /*
- * Where a record of `bytes` (a multiple of HP_RING_ALIGN) goes in a ring: the position behind which it
- * is to be written, after the pad it needs. False: no room up to `tail`. The pad is not yet written.
+ * Where a record of `bytes` (a multiple of HP_RING_ALIGN) goes in a ring: the position behind which
+ * it is to be written, after the pad it needs. False: no room up to `tail`. The pad is not yet
+ * written.
  */
 bool hp_ring_place(uint64_t head, uint64_t tail, uint32_t bytes, uint64_t *ret_at);
 
@@ -125,7 +126,8 @@ static inline uint32_t hp_ring_round(size_t bytes)
 /* Sends a bell with a descriptor (-1: none). Does not block if asked. 0 or an errno. */
 int hp_bell_send(int socket_fd, const struct hp_bell *bell, int fd, bool is_blocking);
 
-/* Receives one: 1 and *ret_fd (-1: none); 0: nothing there (only if not blocking); -1: peer gone. */
+/* Receives one: 1 and *ret_fd (-1: none); 0: nothing there (only if not blocking); -1: peer gone.
+ */
 int hp_bell_receive(int socket_fd, struct hp_bell *ret_bell, int *ret_fd, bool is_blocking);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Starts one program. The child shares the spawner's memory until it execs (CLONE_VM | CLONE_VFORK: the
- * spawner stands still meanwhile), so the cost does not depend on anyone's size, and a failure is
- * simply written to memory. Between clone and exec only system calls are made.
+ * Starts one program. The child shares the spawner's memory until it execs (CLONE_VM | CLONE_VFORK:
+ * the spawner stands still meanwhile), so the cost does not depend on anyone's size, and a failure
+ * is simply written to memory. Between clone and exec only system calls are made.
  */
 #include "worker/exec/spawn.h"
 
@@ -16,8 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/base/mem.h"
 #include "common/base/macro.h"
+#include "common/base/mem.h"
 #include "common/sys/proc.h"
 
 #define STACK_BYTES (64u * 1024u)
@@ -43,7 +43,8 @@ void hp_spawn_block_signals(void)
     sigset_t blocked;
     (void)sigfillset(&blocked);
     for (size_t i = 0; i < HP_COUNT_OF(faults); i++) {
-        (void)sigdelset(&blocked, faults[i]); /* a module that crashes while it is loaded shall die */
+        (void)sigdelset(&blocked,
+                        faults[i]); /* a module that crashes while it is loaded shall die */
     }
     (void)sigprocmask(SIG_SETMASK, &blocked, NULL);
 }

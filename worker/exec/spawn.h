@@ -24,15 +24,15 @@ struct hp_spawn_result {
 };
 
 /*
- * Starts the program of a spec (`spec` has `bytes` bytes and is only read) with these three descriptors
- * as 0, 1, 2 (null_fd stands in for a missing one, -1): own session and process group, default signals,
- * nothing else inherited. A damaged spec is EINVAL.
+ * Starts the program of a spec (`spec` has `bytes` bytes and is only read) with these three
+ * descriptors as 0, 1, 2 (null_fd stands in for a missing one, -1): own session and process group,
+ * default signals, nothing else inherited. A damaged spec is EINVAL.
  */
 struct hp_spawn_result hp_spawn(const char *spec, size_t bytes, const int fds[3], int null_fd);
 
 /*
- * For a helper at its start: default dispositions, all signals but faults blocked. A helper takes no
- * signals, and a child then only needs an empty mask.
+ * For a helper at its start: default dispositions, all signals but faults blocked. A helper takes
+ * no signals, and a child then only needs an empty mask.
  */
 void hp_spawn_block_signals(void);
 

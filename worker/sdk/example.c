@@ -3,7 +3,7 @@
  * Example of a module, and the one that tests, demos and benchmarks run. Build one of your own with
  *     cc -shared -fPIC -O2 -o mine.so mine.c
  */
-#include "hostpool_worker.h"
+#include <hostpool_worker.h>
 
 #include <errno.h>
 #include <signal.h>
@@ -51,8 +51,8 @@ HP_FUNCTION(sum)
             return hp_fail_permanent(call, "sum wants numbers");
         }
         real += x;
-        is_whole = is_whole && hp_arg_i64(call, i, &n) == 0 &&
-                   !__builtin_add_overflow(whole, n, &whole);
+        is_whole =
+            is_whole && hp_arg_i64(call, i, &n) == 0 && !__builtin_add_overflow(whole, n, &whole);
     }
     return is_whole ? hp_result_i64(call, whole) : hp_result_f64(call, real);
 }

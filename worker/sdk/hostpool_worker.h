@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The one header that a C module of hostpool functions includes. A module is a shared object; it links
- * nothing of hostpool. Complete example:
+ * The one header that a C module of hostpool functions includes. A module is a shared object; it
+ * links nothing of hostpool. Complete example:
  *
  *     #include <hostpool_worker.h>
  *
@@ -16,9 +16,10 @@
  *
  *     cc -shared -fPIC -O2 -o mine.so mine.c      hostpool-worker --module ./mine.so ...
  *
- * A function runs in a child process of the worker, one call at a time, in the thread that loaded the
- * module. It may crash, exit or leak: only the call that runs is lost. It returns 0 for success; any
- * other value is a failure (hp_fail and its kin return such a value, so `return hp_fail(...)` is right).
+ * A function runs in a child process of the worker, one call at a time, in the thread that loaded
+ * the module. It may crash, exit or leak: only the call that runs is lost. It returns 0 for
+ * success; any other value is a failure (hp_fail and its kin return such a value, so `return
+ * hp_fail(...)` is right).
  */
 #ifndef HOSTPOOL_WORKER_H
 #define HOSTPOOL_WORKER_H
@@ -53,8 +54,9 @@ enum { HP_FAIL_ERROR = 1, HP_FAIL_PERMANENT = 2, HP_FAIL_RETRY = 3 };
 /* One call. Read what you like, write nothing. Fields are only ever appended. */
 struct hp_call {
     const struct hp_host *host;
-    const uint8_t *arg; /* the payload as submitted; aligned to 8; valid until the function returns */
-    size_t arg_size;    /* bytes */
+    const uint8_t
+        *arg;        /* the payload as submitted; aligned to 8; valid until the function returns */
+    size_t arg_size; /* bytes */
     uint64_t task_id;
     uint64_t epoch; /* (epoch, task_id, attempt) is never used twice: pass it on to fence writes */
     uint64_t array_index;
@@ -110,8 +112,9 @@ __attribute__((weak)) HP_MODULE_EXPORT_ const struct hp_module hostpool_module =
 #define HP_FUNCTION_AS(ident_, text_)                                                              \
     static int ident_##_hp_call(struct hp_call *call);                                             \
     static const struct hp_function ident_##_hp_function = {text_, ident_##_hp_call};              \
-    __attribute__((used, section("hp_functions"))) static const struct hp_function *const          \
-        ident_##_hp_entry = &ident_##_hp_function;                                                 \
+    __attribute__((                                                                                \
+        used, section("hp_functions"))) static const struct hp_function *const ident_##_hp_entry = \
+        &ident_##_hp_function;                                                                     \
     static int ident_##_hp_call(HP_MODULE_UNUSED_ struct hp_call *call)
 
 /* Hooks of the module, in one of its files: HP_MODULE_HOOKS(load, init, fini), each may be NULL. */
@@ -133,8 +136,8 @@ static inline void *hp_result_room(struct hp_call *call, size_t size)
     return call->host->result_room(call, size);
 }
 
-/* The call failed; the text (at most 4096 bytes are kept) goes to whoever waits. Retried only as far
- * as the task's max_retries says. */
+/* The call failed; the text (at most 4096 bytes are kept) goes to whoever waits. Retried only as
+ * far as the task's max_retries says. */
 static inline int hp_fail(struct hp_call *call, const char *text)
 {
     return call->host->fail(call, HP_FAIL_ERROR, 0, text);
@@ -152,7 +155,8 @@ static inline int hp_retry(struct hp_call *call, uint64_t ms)
     return call->host->fail(call, HP_FAIL_RETRY, ms, "the function asked for a retry");
 }
 
-/* ---------------------------------------------------------------- MessagePack, the little needed */
+/* ---------------------------------------------------------------- MessagePack, the little needed
+ */
 
 static inline uint64_t hp_be_get_(const uint8_t *at, size_t bytes)
 {
@@ -172,9 +176,9 @@ static inline size_t hp_be_put_(uint8_t *at, uint64_t value, size_t bytes)
 }
 
 /*
- * Head of the value at `at`: its kind ('n'il 'b'ool 'i'nt (value may be negative) 'u'nsigned 'f'loat
- * 's'tr 'B'in 'a'rray 'm'ap 'x' ext, 0: damaged or cut), the size of the head, and its value, length or
- * element count. An ext's type byte counts as head.
+ * Head of the value at `at`: its kind ('n'il 'b'ool 'i'nt (value may be negative) 'u'nsigned
+ * 'f'loat 's'tr 'B'in 'a'rray 'm'ap 'x' ext, 0: damaged or cut), the size of the head, and its
+ * value, length or element count. An ext's type byte counts as head.
  */
 struct hp_mp_head {
     char kind;
@@ -304,7 +308,8 @@ static inline uint32_t hp_arg_count(const struct hp_call *call)
     return head.kind == 0 ? 0 : 1;
 }
 
-/* The i-th argument as a signed integer. 0, or -1 (none, another type, too large): *ret untouched. */
+/* The i-th argument as a signed integer. 0, or -1 (none, another type, too large): *ret untouched.
+ */
 static inline int hp_arg_i64(const struct hp_call *call, uint32_t index, int64_t *ret)
 {
     size_t left = 0;
@@ -367,7 +372,8 @@ static inline int hp_arg_str(const struct hp_call *call, uint32_t index, const c
     return failed;
 }
 
-/* The result is a MessagePack integer, float, text, byte string or nil. 0, or not 0: out of memory. */
+/* The result is a MessagePack integer, float, text, byte string or nil. 0, or not 0: out of memory.
+ */
 static inline int hp_result_i64(struct hp_call *call, int64_t value)
 {
     uint8_t out[9];
@@ -394,7 +400,8 @@ static inline int hp_result_nil(struct hp_call *call)
     return hp_result_bytes(call, "\xc0", 1);
 }
 
-static inline int hp_result_sized_(struct hp_call *call, uint8_t type, const void *data, size_t size)
+static inline int hp_result_sized_(struct hp_call *call, uint8_t type, const void *data,
+                                   size_t size)
 {
     uint8_t *out = (uint8_t *)(size > UINT32_MAX ? NULL : hp_result_room(call, 5 + size));
     if (out == NULL) {
