@@ -140,12 +140,33 @@ uint64_t hp_timer_deadline_ms(const struct hp_core *core)
     return core->now_ms + (uint64_t)left;
 }
 
+static void load_expiry(struct hp_core *core, uint64_t first, uint64_t from, uint64_t end)
+{
+    struct hp_pending *pending = hp_pending_new(core, HP_PENDING_EXPIRY, NULL, 0);
+    pending->id = first;
+    struct hp_load *load = hp_out_load(core, HP_LOAD_TASKS, pending);
+    load->spans = hp_must_alloc(sizeof(*load->spans));
+    load->spans[0] = (struct hp_id_span){from, (uint32_t)(end - from)};
+    load->span_count = 1;
+    load->bytes_max = 1U << 20;
+}
+
+static void load_due(struct hp_core *core, const struct hp_id_span *spans, uint32_t count)
+{
+    struct hp_pending *pending = hp_pending_new(core, HP_PENDING_TIMERS, NULL, 0);
+    struct hp_load *load = hp_out_load(core, HP_LOAD_GROUPS, pending);
+    load->spans = hp_must_alloc(count * sizeof(*spans));
+    memcpy(load->spans, spans, count * sizeof(*spans));
+    load->span_count = count;
+    load->bytes_max = 4U << 20;
+}
+
 /* Asks for what is due; a timer that is being loaded is in its map but in no heap. */
 void hp_timer_due(struct hp_core *core)
 {
-    struct hp_id_span *spans = NULL;
+    struct hp_id_span spans[DUE_SLICE];
     uint32_t count = 0;
-    while (count < DUE_SLICE) {
+    for (uint32_t i = 0; i < DUE_SLICE; i++) {
         struct hp_heap_node *node = hp_heap_peek(&core->timer_heap);
         if (node == NULL) {
             break;
@@ -157,28 +178,14 @@ void hp_timer_due(struct hp_core *core)
         (void)hp_heap_pop(&core->timer_heap);
         timer->loading = true;
         if (timer->side.kind == HP_SIDE_EXPIRY) {
-            struct hp_pending *pending = hp_pending_new(core, HP_PENDING_EXPIRY, NULL, 0);
-            pending->id = timer->side.first;
-            struct hp_load *load = hp_out_load(core, HP_LOAD_TASKS, pending);
-            load->spans = hp_must_alloc(sizeof(*load->spans));
-            load->spans[0] = (struct hp_id_span){timer->side.first, timer->side.count};
-            load->span_count = 1;
-            load->bytes_max = 1U << 20;
-            count++;
-            continue;
+            load_expiry(core, timer->side.first, timer->side.first,
+                        timer->side.first + timer->side.count);
+        } else {
+            spans[count++] = (struct hp_id_span){timer->side.first, 1};
         }
-        if (spans == NULL) {
-            spans = hp_must_alloc(DUE_SLICE * sizeof(*spans));
-            count = 0;
-        }
-        spans[count++] = (struct hp_id_span){timer->side.first, 1};
     }
-    if (spans != NULL) {
-        struct hp_pending *pending = hp_pending_new(core, HP_PENDING_TIMERS, NULL, 0);
-        struct hp_load *load = hp_out_load(core, HP_LOAD_GROUPS, pending);
-        load->spans = spans;
-        load->span_count = count;
-        load->bytes_max = 4U << 20;
+    if (count > 0) {
+        load_due(core, spans, count);
     }
 }
 
@@ -289,23 +296,16 @@ void hp_timer_expiry_loaded(struct hp_core *core, struct hp_pending *pending,
     for (uint32_t i = 0; i < loaded->task_count; i++) {
         const struct hp_loaded_task *task = &loaded->tasks[i];
         enum hp_task_state now = hp_task_now(core, task);
+        bool started = hp_idmap_find(&core->parked, task->id, NULL) ||
+                       (task->has_side && task->side.kind == HP_SIDE_RETURNED);
         if (now == 0) {
             again = true; /* moved while it was looked at: look again */
-        } else if (now == HP_TASK_STATE_READY || now == HP_TASK_STATE_DELAYED) {
+        } else if (!started && (now == HP_TASK_STATE_READY || now == HP_TASK_STATE_DELAYED)) {
             hp_cancel_waiting(core, loaded, task, 1, HP_TASK_STATE_EXPIRED);
-        } else if (now == HP_TASK_STATE_LEASED || now == HP_TASK_STATE_RUNNING) {
-            continue; /* started in time */
         }
     }
     if (loaded->more || again) {
-        uint64_t next = again ? side.first : loaded->next;
-        struct hp_pending *more = hp_pending_new(core, HP_PENDING_EXPIRY, NULL, 0);
-        more->id = side.first;
-        struct hp_load *load = hp_out_load(core, HP_LOAD_TASKS, more);
-        load->spans = hp_must_alloc(sizeof(*load->spans));
-        load->spans[0] = (struct hp_id_span){next, (uint32_t)(side.first + side.count - next)};
-        load->span_count = 1;
-        load->bytes_max = 1U << 20;
+        load_expiry(core, side.first, again ? side.first : loaded->next, side.first + side.count);
         return;
     }
     struct hp_op *op = hp_batch_add(core->batch, HP_OP_SIDE_DEL);
