@@ -18,7 +18,8 @@ struct wait {
     char text[HP_CLIENT_TEXT_BYTES];
 };
 
-static void take(void *context, const struct hp_reply *reply) {
+static void take(void *context, const struct hp_reply *reply)
+{
     struct wait *wait = context;
 
     wait->done = true;
@@ -35,7 +36,8 @@ static void take(void *context, const struct hp_reply *reply) {
 /* Sends once and waits for the answer. */
 static enum hp_status call_once(struct hp_client *client, enum hp_method method,
                                 const struct hp_buf *params, uint64_t deadline_ms,
-                                struct wait *wait) {
+                                struct wait *wait)
+{
     struct hp_buf copy;
     uint64_t request;
     enum hp_status status;
@@ -60,20 +62,22 @@ static enum hp_status call_once(struct hp_client *client, enum hp_method method,
     return status;
 }
 
-static bool is_busy(enum hp_status status) {
+static bool is_busy(enum hp_status status)
+{
     return status == HP_STATUS_BUSY || status == HP_STATUS_DRAINING;
 }
 
 enum hp_status hp_client_call(struct hp_client *client, enum hp_method method, enum hp_err err,
                               struct hp_buf *params, uint64_t deadline_ms, hp_decode_fn decode,
-                              void *context) {
+                              void *context)
+{
     HP_CLEANUP(hp_buf_deinit) struct hp_buf owned = *params;
     struct wait wait = {.decode = decode, .context = context};
     enum hp_status status = hp_client_check(client);
 
     if (status == HP_STATUS_OK && err != HP_OK) {
-        status = hp_client_fail(client, err == HP_ERR_NOMEM ? HP_STATUS_NO_MEMORY
-                                                            : HP_STATUS_BAD_ARGUMENT,
+        status = hp_client_fail(client,
+                                err == HP_ERR_NOMEM ? HP_STATUS_NO_MEMORY : HP_STATUS_BAD_ARGUMENT,
                                 "%s: an argument is out of range", hp_method_info(method)->name);
     }
     while (status == HP_STATUS_OK) {
@@ -92,14 +96,15 @@ enum hp_status hp_client_call(struct hp_client *client, enum hp_method method, e
         while (status == HP_STATUS_OK && hp_clock_mono_ms() < again_ms) {
             status = hp_client_pump(client, again_ms);
         }
-        status = status == HP_STATUS_TIMEOUT || status == HP_STATUS_UNREACHABLE ? HP_STATUS_OK
-                                                                                : status;
+        status =
+            status == HP_STATUS_TIMEOUT || status == HP_STATUS_UNREACHABLE ? HP_STATUS_OK : status;
     }
     return status;
 }
 
 size_t hp_id_cursor_next(struct hp_id_cursor *cursor, struct hp_ids *ranges, size_t range_max,
-                         uint64_t id_max) {
+                         uint64_t id_max)
+{
     size_t count = 0;
 
     while (count < range_max && id_max > 0 && cursor->index < cursor->count) {

@@ -11,13 +11,15 @@
 #include "client/view.h"
 #include "common/base/mem.h"
 
-static struct hp_call *call_of(struct hp_list *link) {
+static struct hp_call *call_of(struct hp_list *link)
+{
     return HP_LIST_ENTRY(link, struct hp_call, link);
 }
 
 static void async_done(void *context, const struct hp_reply *reply);
 
-static void call_free(struct hp_engine *engine, struct hp_call *call) {
+static void call_free(struct hp_engine *engine, struct hp_call *call)
+{
     if (engine->calls_unsent == &call->link) {
         engine->calls_unsent = call->link.next;
     }
@@ -31,14 +33,16 @@ static void call_free(struct hp_engine *engine, struct hp_call *call) {
 }
 
 /* The context of a call that is answered by an event belongs to it. */
-static void call_drop(struct hp_engine *engine, struct hp_call *call) {
+static void call_drop(struct hp_engine *engine, struct hp_call *call)
+{
     if (call->done == async_done) {
         hp_free(call->context);
     }
     call_free(engine, call);
 }
 
-void hp_call_clear(struct hp_engine *engine) {
+void hp_call_clear(struct hp_engine *engine)
+{
     while (!hp_list_is_empty(&engine->calls)) {
         call_drop(engine, call_of(hp_list_first(&engine->calls)));
     }
@@ -46,8 +50,8 @@ void hp_call_clear(struct hp_engine *engine) {
 }
 
 enum hp_status hp_call_begin(struct hp_engine *engine, enum hp_method method, struct hp_buf *params,
-                             hp_call_done done, void *context, bool internal,
-                             uint64_t *ret_request) {
+                             hp_call_done done, void *context, bool internal, uint64_t *ret_request)
+{
     struct hp_call *call = hp_calloc(1, sizeof(*call));
 
     if (call == NULL) {
@@ -72,7 +76,8 @@ enum hp_status hp_call_begin(struct hp_engine *engine, enum hp_method method, st
     return HP_STATUS_OK;
 }
 
-void hp_call_abandon(struct hp_engine *engine, uint64_t request) {
+void hp_call_abandon(struct hp_engine *engine, uint64_t request)
+{
     struct hp_list *link = engine->calls.next;
 
     while (link != &engine->calls) {
@@ -86,7 +91,8 @@ void hp_call_abandon(struct hp_engine *engine, uint64_t request) {
     }
 }
 
-void hp_call_reply(struct hp_engine *engine, struct hp_call *call, const struct hp_reply *reply) {
+void hp_call_reply(struct hp_engine *engine, struct hp_call *call, const struct hp_reply *reply)
+{
     hp_call_done done = call->done;
     void *context = call->context;
 
@@ -96,7 +102,8 @@ void hp_call_reply(struct hp_engine *engine, struct hp_call *call, const struct 
     }
 }
 
-bool hp_call_compose(struct hp_engine *engine) {
+bool hp_call_compose(struct hp_engine *engine)
+{
     struct hp_call *call;
     uint32_t msgid;
 
@@ -114,7 +121,8 @@ bool hp_call_compose(struct hp_engine *engine) {
     return true;
 }
 
-void hp_call_lost(struct hp_engine *engine) {
+void hp_call_lost(struct hp_engine *engine)
+{
     struct hp_list *link = engine->calls.next;
 
     while (link != &engine->calls) {
@@ -140,7 +148,8 @@ struct async_call {
 };
 
 static enum hp_err fill_list(struct hp_engine *engine, const struct hp_reply *reply,
-                             struct hp_item *item) {
+                             struct hp_item *item)
+{
     struct hp_msg_task_get_reply got;
     struct hp_task_list *list = HP_ARENA_NEW(&item->arena, struct hp_task_list);
     struct hp_end *ends;
@@ -167,7 +176,8 @@ static enum hp_err fill_list(struct hp_engine *engine, const struct hp_reply *re
 }
 
 static enum hp_err fill_cancel(struct hp_engine *engine, const struct hp_reply *reply,
-                               struct hp_item *item) {
+                               struct hp_item *item)
+{
     struct hp_msg_task_cancel_reply got;
     struct hp_cancel_report *report = HP_ARENA_NEW(&item->arena, struct hp_cancel_report);
     enum hp_err err = hp_msg_task_cancel_reply_decode(reply->result, &engine->arena, &got, NULL);
@@ -194,7 +204,8 @@ static enum hp_err fill_cancel(struct hp_engine *engine, const struct hp_reply *
 
 /* follow and signal: both replies are one state. */
 static enum hp_err fill_state(struct hp_engine *engine, const struct hp_reply *reply,
-                              struct hp_item *item) {
+                              struct hp_item *item)
+{
     struct hp_msg_task_follow_reply got;
     enum hp_err err = hp_msg_task_follow_reply_decode(reply->result, &engine->arena, &got, NULL);
 
@@ -203,7 +214,8 @@ static enum hp_err fill_state(struct hp_engine *engine, const struct hp_reply *r
 }
 
 static enum hp_err fill(const struct async_call *async, const struct hp_reply *reply,
-                        struct hp_item *item) {
+                        struct hp_item *item)
+{
     if (reply->status != HP_STATUS_OK) {
         item->event.text = hp_arena_copy(&item->arena, reply->text, strlen(reply->text));
         return item->event.text == NULL ? HP_ERR_NOMEM : HP_OK;
@@ -215,7 +227,8 @@ static enum hp_err fill(const struct async_call *async, const struct hp_reply *r
                                                   : fill_state(async->engine, reply, item);
 }
 
-static void async_done(void *context, const struct hp_reply *reply) {
+static void async_done(void *context, const struct hp_reply *reply)
+{
     struct async_call *async = context;
     struct hp_engine *engine = async->engine;
     struct hp_item *item = hp_item_new(engine, HP_EVENT_REPLY);
@@ -238,7 +251,8 @@ static void async_done(void *context, const struct hp_reply *reply) {
 }
 
 enum hp_status hp_call_begin_async(struct hp_engine *engine, enum hp_method method,
-                                   struct hp_buf *params, void *user, uint64_t *ret_request) {
+                                   struct hp_buf *params, void *user, uint64_t *ret_request)
+{
     struct async_call *async = hp_calloc(1, sizeof(*async));
     enum hp_status status;
 
@@ -246,10 +260,8 @@ enum hp_status hp_call_begin_async(struct hp_engine *engine, enum hp_method meth
         hp_buf_deinit(params);
         return hp_engine_error_set(engine, HP_STATUS_NO_MEMORY, "out of memory");
     }
-    *async = (struct async_call){.engine = engine,
-                                 .method = method,
-                                 .request = engine->next_request,
-                                 .user = user};
+    *async = (struct async_call){
+        .engine = engine, .method = method, .request = engine->next_request, .user = user};
     status = hp_call_begin(engine, method, params, async_done, async, false, ret_request);
     if (status != HP_STATUS_OK) {
         hp_free(async);

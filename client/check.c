@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Asking for ends that may have been missed: after a reconnect, when the broker dropped events, and
- * for tasks joined by their unique key. A pass walks all outstanding ids of marked runs in ascending
- * order, one task.get at a time; the answers go the way of events.
+ * for tasks joined by their unique key. A pass walks all outstanding ids of marked runs, ascending,
+ * one task.get at a time; the answers go the way of events.
  */
 #include "client/engine_state.h"
 
@@ -11,13 +11,15 @@
 #define CHECK_RANGES 1024u
 #define WATCH_MS 60000u
 
-static void pass_end(struct hp_engine *engine) {
+static void pass_end(struct hp_engine *engine)
+{
     engine->check_active = false;
     engine->check_full = false;
     hp_track_check_end(&engine->track);
 }
 
-static void check_done(void *context, const struct hp_reply *reply) {
+static void check_done(void *context, const struct hp_reply *reply)
+{
     struct hp_engine *engine = context;
     struct hp_msg_task_get_reply got;
     enum hp_status status;
@@ -30,7 +32,7 @@ static void check_done(void *context, const struct hp_reply *reply) {
         hp_engine_fail(engine, HP_STATUS_PROTOCOL, "the broker's answer to task.get is wrong");
         return;
     }
-    /* Progress is certain: `next` is above what was asked from, or the whole request is behind us. */
+    /* Progress is certain: `next` is above what was asked from, or the request is behind us. */
     if ((got.has & HP_HAS_TASK_GET_REPLY_NEXT) != 0 && got.next > engine->check_from &&
         got.next < engine->check_until) {
         engine->check_from = got.next;
@@ -46,7 +48,8 @@ static void check_done(void *context, const struct hp_reply *reply) {
 
 /* Puts the next ids to ask about; false: no more. */
 static bool next_ranges(struct hp_engine *engine, struct hp_msg_task_get *get,
-                        struct hp_st_id_range *ranges) {
+                        struct hp_st_id_range *ranges)
+{
     uint32_t left = CHECK_IDS;
     uint64_t from = engine->check_from;
     struct hp_ids ids;
@@ -68,7 +71,8 @@ static bool next_ranges(struct hp_engine *engine, struct hp_msg_task_get *get,
     return get->ranges.count > 0;
 }
 
-static void ask(struct hp_engine *engine) {
+static void ask(struct hp_engine *engine)
+{
     struct hp_st_id_range ranges[CHECK_RANGES];
     struct hp_msg_task_get get;
     struct hp_buf params;
@@ -90,7 +94,8 @@ static void ask(struct hp_engine *engine) {
                                         true, NULL) == HP_STATUS_OK;
 }
 
-void hp_check_step(struct hp_engine *engine) {
+void hp_check_step(struct hp_engine *engine)
+{
     if (!engine->check_active && hp_track_check_wanted(&engine->track)) {
         hp_track_check_begin(&engine->track);
         engine->check_active = true;
@@ -104,7 +109,8 @@ void hp_check_step(struct hp_engine *engine) {
     }
 }
 
-void hp_check_lost(struct hp_engine *engine) {
+void hp_check_lost(struct hp_engine *engine)
+{
     if (engine->check_active) {
         pass_end(engine);
     }
@@ -116,7 +122,8 @@ void hp_check_lost(struct hp_engine *engine) {
 /* A task joined by its key may be another session's: no event comes for it, so it is waited for. */
 static void watch_done(void *context, const struct hp_reply *reply);
 
-static enum hp_status watch_begin(struct hp_engine *engine, uint64_t id) {
+static enum hp_status watch_begin(struct hp_engine *engine, uint64_t id)
+{
     struct hp_msg_task_wait wait;
     struct hp_buf params;
 
@@ -133,7 +140,8 @@ static enum hp_status watch_begin(struct hp_engine *engine, uint64_t id) {
     return hp_call_begin(engine, HP_METHOD_TASK_WAIT, &params, watch_done, engine, false, NULL);
 }
 
-static void watch_done(void *context, const struct hp_reply *reply) {
+static void watch_done(void *context, const struct hp_reply *reply)
+{
     struct hp_engine *engine = context;
     struct hp_msg_task_wait_reply got;
     struct hp_owner owner;
@@ -159,6 +167,7 @@ static void watch_done(void *context, const struct hp_reply *reply) {
     }
 }
 
-enum hp_err hp_check_watch(struct hp_engine *engine, uint64_t id) {
+enum hp_err hp_check_watch(struct hp_engine *engine, uint64_t id)
+{
     return watch_begin(engine, id) == HP_STATUS_OK ? HP_OK : HP_ERR_NOMEM;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The client object: making and ending it, fork, and the asynchronous functions of the public header
- * that only pass on to the engine.
+ * The client object: making and ending it, fork, and the asynchronous functions of the public
+ * header that only pass on to the engine.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -26,7 +26,8 @@
 #define EVENT_BYTES (8u << 20)
 
 enum hp_status hp_client_fail(struct hp_client *client, enum hp_status status, const char *format,
-                              ...) {
+                              ...)
+{
     va_list args;
 
     va_start(args, format);
@@ -35,13 +36,15 @@ enum hp_status hp_client_fail(struct hp_client *client, enum hp_status status, c
     return status;
 }
 
-enum hp_status hp_client_fail_engine(struct hp_client *client, enum hp_status status) {
+enum hp_status hp_client_fail_engine(struct hp_client *client, enum hp_status status)
+{
     const char *text = hp_engine_error(client->engine);
 
     return hp_client_fail(client, status, "%s", text[0] != '\0' ? text : hp_strerror(status));
 }
 
-void hp_client_options_init(struct hp_client_options *options) {
+void hp_client_options_init(struct hp_client_options *options)
+{
     *options = (struct hp_client_options){
         .connect_timeout_ms = CONNECT_TIMEOUT_MS,
         .timeout_ms = TIMEOUT_MS,
@@ -54,8 +57,9 @@ void hp_client_options_init(struct hp_client_options *options) {
     };
 }
 
-static enum hp_status make_engine(struct hp_client *client,
-                                  const struct hp_client_options *options, const char *token) {
+static enum hp_status make_engine(struct hp_client *client, const struct hp_client_options *options,
+                                  const char *token)
+{
     struct hp_engine_config config = {
         .name = options->name != NULL ? options->name : "libhostpool " HP_VERSION,
         .token = token,
@@ -86,8 +90,8 @@ static enum hp_status make_engine(struct hp_client *client,
     return client->engine == NULL ? HP_STATUS_NO_MEMORY : HP_STATUS_OK;
 }
 
-enum hp_status hp_client_new(const struct hp_client_options *options,
-                             struct hp_client **ret_client) {
+enum hp_status hp_client_new(const struct hp_client_options *options, struct hp_client **ret_client)
+{
     struct hp_client *client = hp_calloc(1, sizeof(*client));
     struct hp_client_options defaults;
     HP_CLEANUP(hp_free_ptr) char *token = NULL;
@@ -112,7 +116,8 @@ enum hp_status hp_client_new(const struct hp_client_options *options,
     return status;
 }
 
-void hp_client_free(struct hp_client *client) {
+void hp_client_free(struct hp_client *client)
+{
     if (client == NULL) {
         return;
     }
@@ -126,7 +131,8 @@ void hp_client_free(struct hp_client *client) {
 }
 
 enum hp_status hp_connect(const struct hp_client_options *options, int64_t timeout_ms,
-                          struct hp_client **ret_client) {
+                          struct hp_client **ret_client)
+{
     enum hp_status status = hp_client_new(options, ret_client);
     struct hp_client *client = *ret_client;
     uint64_t deadline_ms;
@@ -149,19 +155,20 @@ enum hp_status hp_connect(const struct hp_client_options *options, int64_t timeo
     return HP_STATUS_OK;
 }
 
-void hp_close(struct hp_client *client) {
+void hp_close(struct hp_client *client)
+{
     if (client != NULL && client->engine != NULL && client->pid == getpid()) {
         uint64_t deadline_ms = hp_client_deadline_ms(client, HP_TIMEOUT_DEFAULT);
 
-        while (hp_engine_is_open(client->engine) &&
-               hp_engine_unacknowledged(client->engine) > 0 &&
+        while (hp_engine_is_open(client->engine) && hp_engine_unacknowledged(client->engine) > 0 &&
                hp_client_pump(client, deadline_ms) == HP_STATUS_OK) {
         }
     }
     hp_client_free(client);
 }
 
-enum hp_status hp_client_check(struct hp_client *client) {
+enum hp_status hp_client_check(struct hp_client *client)
+{
     uint8_t session[HP_SESSION_BYTES];
     uint64_t seed;
 
@@ -180,40 +187,48 @@ enum hp_status hp_client_check(struct hp_client *client) {
     return HP_STATUS_OK;
 }
 
-const char *hp_client_error(const struct hp_client *client) {
+const char *hp_client_error(const struct hp_client *client)
+{
     return client->error_text;
 }
 
-const char *hp_client_host(const struct hp_client *client) {
+const char *hp_client_host(const struct hp_client *client)
+{
     return client->display != NULL ? client->display : "?";
 }
 
-const uint8_t *hp_client_session(const struct hp_client *client) {
+const uint8_t *hp_client_session(const struct hp_client *client)
+{
     static const uint8_t none[HP_SESSION_BYTES];
 
     return client->engine == NULL ? none : hp_engine_session(client->engine);
 }
 
-const char *hp_client_server(const struct hp_client *client) {
+const char *hp_client_server(const struct hp_client *client)
+{
     return client->engine == NULL ? NULL : hp_engine_server(client->engine);
 }
 
-bool hp_client_connected(const struct hp_client *client) {
+bool hp_client_connected(const struct hp_client *client)
+{
     return client->engine != NULL && hp_engine_is_open(client->engine);
 }
 
-uint64_t hp_client_outstanding(const struct hp_client *client) {
+uint64_t hp_client_outstanding(const struct hp_client *client)
+{
     return client->engine == NULL ? 0 : hp_engine_outstanding(client->engine);
 }
 
-uint64_t hp_client_unacknowledged(const struct hp_client *client) {
+uint64_t hp_client_unacknowledged(const struct hp_client *client)
+{
     return client->engine == NULL ? 0 : hp_engine_unacknowledged(client->engine);
 }
 
 /* ---------------------------------------------------------------- asynchronous requests */
 
 static enum hp_status submit(struct hp_client *client, const struct hp_engine_submit *what,
-                             uint64_t *ret_request) {
+                             uint64_t *ret_request)
+{
     enum hp_status status = hp_client_check(client);
 
     if (status != HP_STATUS_OK) {
@@ -228,7 +243,8 @@ static enum hp_status submit(struct hp_client *client, const struct hp_engine_su
 
 enum hp_status hp_submit_async(struct hp_client *client, const struct hp_options *options,
                                const struct hp_bytes *payloads, uint32_t count, void *user,
-                               uint64_t *ret_request) {
+                               uint64_t *ret_request)
+{
     struct hp_engine_submit what = {
         .options = options, .payloads = payloads, .count = count, .user = user};
 
@@ -236,7 +252,8 @@ enum hp_status hp_submit_async(struct hp_client *client, const struct hp_options
 }
 
 enum hp_status hp_submit_array_async(struct hp_client *client, const struct hp_options *options,
-                                     uint32_t count, void *user, uint64_t *ret_request) {
+                                     uint32_t count, void *user, uint64_t *ret_request)
+{
     struct hp_engine_submit what = {
         .options = options, .count = count, .array = true, .user = user};
 
@@ -244,12 +261,13 @@ enum hp_status hp_submit_array_async(struct hp_client *client, const struct hp_o
 }
 
 static enum hp_status begin(struct hp_client *client, enum hp_method method, enum hp_err err,
-                            struct hp_buf *params, void *user, uint64_t *ret_request) {
+                            struct hp_buf *params, void *user, uint64_t *ret_request)
+{
     enum hp_status status = hp_client_check(client);
 
     if (status == HP_STATUS_OK && err != HP_OK) {
-        status = hp_client_fail(client, err == HP_ERR_NOMEM ? HP_STATUS_NO_MEMORY
-                                                            : HP_STATUS_BAD_ARGUMENT,
+        status = hp_client_fail(client,
+                                err == HP_ERR_NOMEM ? HP_STATUS_NO_MEMORY : HP_STATUS_BAD_ARGUMENT,
                                 "an argument is out of range");
     }
     if (status != HP_STATUS_OK) {
@@ -265,7 +283,8 @@ static enum hp_status begin(struct hp_client *client, enum hp_method method, enu
 
 static enum hp_err put_ranges(const struct hp_ids *ids, size_t id_count,
                               struct hp_st_id_range ranges[ASYNC_RANGES],
-                              struct hp_list_id_range *ret) {
+                              struct hp_list_id_range *ret)
+{
     if (id_count == 0 || id_count > ASYNC_RANGES) {
         return HP_ERR_RANGE;
     }
@@ -281,7 +300,8 @@ static enum hp_err put_ranges(const struct hp_ids *ids, size_t id_count,
 }
 
 enum hp_status hp_get_async(struct hp_client *client, const struct hp_ids *ids, size_t id_count,
-                            unsigned detail, void *user, uint64_t *ret_request) {
+                            unsigned detail, void *user, uint64_t *ret_request)
+{
     struct hp_st_id_range ranges[ASYNC_RANGES];
     struct hp_msg_task_get get;
     struct hp_buf params;
@@ -301,7 +321,8 @@ enum hp_status hp_get_async(struct hp_client *client, const struct hp_ids *ids, 
 
 enum hp_status hp_cancel_async(struct hp_client *client, const struct hp_ids *ids, size_t id_count,
                                enum hp_cancel_how how, uint64_t grace_ms, const char *reason,
-                               void *user, uint64_t *ret_request) {
+                               void *user, uint64_t *ret_request)
+{
     struct hp_st_id_range ranges[ASYNC_RANGES];
     struct hp_msg_task_cancel cancel;
     struct hp_buf params;
@@ -322,7 +343,8 @@ enum hp_status hp_cancel_async(struct hp_client *client, const struct hp_ids *id
 }
 
 enum hp_status hp_follow_async(struct hp_client *client, uint64_t id, bool on, void *user,
-                               uint64_t *ret_request) {
+                               uint64_t *ret_request)
+{
     struct hp_msg_task_follow follow;
     struct hp_buf params;
 
@@ -336,7 +358,8 @@ enum hp_status hp_follow_async(struct hp_client *client, uint64_t id, bool on, v
 }
 
 enum hp_status hp_signal_async(struct hp_client *client, uint64_t id, uint32_t signal_number,
-                               void *user, uint64_t *ret_request) {
+                               void *user, uint64_t *ret_request)
+{
     struct hp_msg_task_signal message;
     struct hp_buf params;
 
@@ -349,7 +372,8 @@ enum hp_status hp_signal_async(struct hp_client *client, uint64_t id, uint32_t s
 }
 
 enum hp_status hp_track(struct hp_client *client, struct hp_ids ids, void *user,
-                        uint64_t *ret_request) {
+                        uint64_t *ret_request)
+{
     enum hp_status status = hp_client_check(client);
 
     if (status == HP_STATUS_OK) {
@@ -359,19 +383,22 @@ enum hp_status hp_track(struct hp_client *client, struct hp_ids ids, void *user,
     return status;
 }
 
-void hp_untrack(struct hp_client *client, uint64_t request) {
+void hp_untrack(struct hp_client *client, uint64_t request)
+{
     if (hp_client_check(client) == HP_STATUS_OK) {
         hp_engine_forget(client->engine, request, NULL);
     }
 }
 
-bool hp_client_next_event(struct hp_client *client, struct hp_event *ret_event) {
+bool hp_client_next_event(struct hp_client *client, struct hp_event *ret_event)
+{
     return hp_client_check(client) == HP_STATUS_OK &&
            hp_engine_next_event(client->engine, ret_event);
 }
 
 enum hp_status hp_client_wait_event(struct hp_client *client, int64_t timeout_ms,
-                                    struct hp_event *ret_event) {
+                                    struct hp_event *ret_event)
+{
     uint64_t deadline_ms = hp_client_deadline_ms(client, timeout_ms);
     enum hp_status status = hp_client_check(client);
 

@@ -20,12 +20,14 @@
 /* Pause between checks while tasks of a forgotten session are outstanding. */
 #define POLL_MS 5000u
 
-static void set_text(char *out, const char *text) {
+static void set_text(char *out, const char *text)
+{
     (void)snprintf(out, HP_ENGINE_TEXT_BYTES, "%s", text);
 }
 
 enum hp_status hp_engine_error_set(struct hp_engine *engine, enum hp_status status,
-                                   const char *format, ...) {
+                                   const char *format, ...)
+{
     va_list args;
 
     va_start(args, format);
@@ -34,7 +36,8 @@ enum hp_status hp_engine_error_set(struct hp_engine *engine, enum hp_status stat
     return status;
 }
 
-void hp_engine_fail(struct hp_engine *engine, enum hp_status status, const char *format, ...) {
+void hp_engine_fail(struct hp_engine *engine, enum hp_status status, const char *format, ...)
+{
     va_list args;
 
     if (engine->close_wanted || engine->phase == HP_PHASE_IDLE) {
@@ -49,7 +52,8 @@ void hp_engine_fail(struct hp_engine *engine, enum hp_status status, const char 
 
 /* ---------------------------------------------------------------- life */
 
-static void init_parts(struct hp_engine *engine) {
+static void init_parts(struct hp_engine *engine)
+{
     hp_buf_init(&engine->in, 2 * HP_LIMIT_FRAME_BYTES + (1u << 20));
     hp_buf_init(&engine->out, HP_ENGINE_OUT_BYTES_MAX);
     hp_tok_init(&engine->tok, &hp_tok_limits_open);
@@ -67,7 +71,8 @@ static void init_parts(struct hp_engine *engine) {
     engine->calls_unsent = &engine->calls;
 }
 
-static void reset_counters(struct hp_engine *engine, const uint8_t *session, uint64_t seed) {
+static void reset_counters(struct hp_engine *engine, const uint8_t *session, uint64_t seed)
+{
     hp_rand_init(&engine->rand, seed);
     memcpy(engine->session, session, HP_SESSION_BYTES);
     engine->next_number = 1;
@@ -83,7 +88,8 @@ static void reset_counters(struct hp_engine *engine, const uint8_t *session, uin
     engine->trouble_text[0] = '\0';
 }
 
-struct hp_engine *hp_engine_new(const struct hp_engine_config *config, uint64_t now_ms) {
+struct hp_engine *hp_engine_new(const struct hp_engine_config *config, uint64_t now_ms)
+{
     struct hp_engine *engine = hp_calloc(1, sizeof(*engine));
 
     HP_ASSERT(config->window_submits >= 1 && config->retry_base_ms >= 1);
@@ -106,7 +112,8 @@ struct hp_engine *hp_engine_new(const struct hp_engine_config *config, uint64_t 
     return engine;
 }
 
-static void drop_everything(struct hp_engine *engine) {
+static void drop_everything(struct hp_engine *engine)
+{
     hp_stage_clear(engine);
     hp_call_clear(engine);
     hp_submit_clear(engine);
@@ -119,7 +126,8 @@ static void drop_everything(struct hp_engine *engine) {
     engine->check_active = false;
 }
 
-void hp_engine_free(struct hp_engine *engine) {
+void hp_engine_free(struct hp_engine *engine)
+{
     if (engine == NULL) {
         return;
     }
@@ -138,8 +146,9 @@ void hp_engine_free(struct hp_engine *engine) {
     hp_free(engine);
 }
 
-void hp_engine_fork(struct hp_engine *engine, const uint8_t session[HP_SESSION_BYTES], uint64_t seed,
-                    uint64_t now_ms) {
+void hp_engine_fork(struct hp_engine *engine, const uint8_t session[HP_SESSION_BYTES],
+                    uint64_t seed, uint64_t now_ms)
+{
     drop_everything(engine);
     engine->phase = HP_PHASE_IDLE;
     engine->close_wanted = false;
@@ -149,18 +158,21 @@ void hp_engine_fork(struct hp_engine *engine, const uint8_t session[HP_SESSION_B
 
 /* ---------------------------------------------------------------- phases */
 
-bool hp_engine_wants_connect(const struct hp_engine *engine) {
+bool hp_engine_wants_connect(const struct hp_engine *engine)
+{
     return engine->phase == HP_PHASE_IDLE && engine->now_ms >= engine->retry_at_ms;
 }
 
-void hp_engine_connecting(struct hp_engine *engine, uint64_t now_ms) {
+void hp_engine_connecting(struct hp_engine *engine, uint64_t now_ms)
+{
     HP_ASSERT(engine->phase == HP_PHASE_IDLE);
     engine->now_ms = now_ms;
     engine->phase = HP_PHASE_CONNECTING;
     engine->phase_until_ms = now_ms + engine->config.connect_timeout_ms;
 }
 
-static enum hp_err put_hello(struct hp_engine *engine) {
+static enum hp_err put_hello(struct hp_engine *engine)
+{
     struct hp_msg_hello hello;
     enum hp_err err;
 
@@ -180,7 +192,8 @@ static enum hp_err put_hello(struct hp_engine *engine) {
     return err == HP_OK ? hp_msg_hello_encode(&engine->out, &hello) : err;
 }
 
-void hp_engine_opened(struct hp_engine *engine, uint64_t now_ms) {
+void hp_engine_opened(struct hp_engine *engine, uint64_t now_ms)
+{
     HP_ASSERT(engine->phase == HP_PHASE_CONNECTING);
     engine->now_ms = now_ms;
     engine->phase = HP_PHASE_HELLO;
@@ -196,12 +209,14 @@ void hp_engine_opened(struct hp_engine *engine, uint64_t now_ms) {
 }
 
 /* Will the same happen again, however often it is tried? Then wait the longest at once. */
-static bool is_lasting(enum hp_status status) {
+static bool is_lasting(enum hp_status status)
+{
     return status == HP_STATUS_DENIED || status == HP_STATUS_VERSION ||
            status == HP_STATUS_PROTOCOL || status == HP_STATUS_BAD_ARGUMENT;
 }
 
-static void schedule_retry(struct hp_engine *engine) {
+static void schedule_retry(struct hp_engine *engine)
+{
     uint64_t cap = engine->config.retry_cap_ms;
     uint64_t delay = engine->config.retry_base_ms;
 
@@ -213,11 +228,13 @@ static void schedule_retry(struct hp_engine *engine) {
     }
     delay = HP_MAX(HP_MIN(delay, cap), 1u);
     engine->retry_count++;
-    engine->retry_at_ms = engine->now_ms + delay / 2 + hp_rand_uniform(&engine->rand, delay / 2 + 1);
+    engine->retry_at_ms =
+        engine->now_ms + delay / 2 + hp_rand_uniform(&engine->rand, delay / 2 + 1);
 }
 
 void hp_engine_closed(struct hp_engine *engine, enum hp_status status, const char *text,
-                      uint64_t now_ms) {
+                      uint64_t now_ms)
+{
     bool was_open = engine->phase == HP_PHASE_OPEN;
 
     HP_ASSERT(engine->phase != HP_PHASE_IDLE);
@@ -243,7 +260,8 @@ void hp_engine_closed(struct hp_engine *engine, enum hp_status status, const cha
 
 /* ---------------------------------------------------------------- frames in */
 
-static void take_hello(struct hp_engine *engine, const struct hp_rpc *rpc) {
+static void take_hello(struct hp_engine *engine, const struct hp_rpc *rpc)
+{
     struct hp_msg_hello_reply hello;
     struct hp_error error = {0};
 
@@ -275,7 +293,8 @@ static void take_hello(struct hp_engine *engine, const struct hp_rpc *rpc) {
     }
 }
 
-static void take_reply(struct hp_engine *engine, const struct hp_rpc *rpc, struct hp_bin frame) {
+static void take_reply(struct hp_engine *engine, const struct hp_rpc *rpc, struct hp_bin frame)
+{
     struct hp_pending_reply *pending = hp_idmap_find_ptr(&engine->replies, rpc->msgid);
     struct hp_reply reply = {.status = HP_STATUS_OK, .text = "", .frame = frame};
     char text[HP_RPC_ERROR_TEXT_BYTES + 1];
@@ -300,7 +319,8 @@ static void take_reply(struct hp_engine *engine, const struct hp_rpc *rpc, struc
     }
 }
 
-static void take_output(struct hp_engine *engine, const struct hp_rpc *rpc) {
+static void take_output(struct hp_engine *engine, const struct hp_rpc *rpc)
+{
     struct hp_msg_task_output output;
     struct hp_error error = {0};
     struct hp_item *item;
@@ -326,13 +346,15 @@ static void take_output(struct hp_engine *engine, const struct hp_rpc *rpc) {
 }
 
 /* True for the frame of a task.event: looked at before unpacking, because it is kept whole. */
-static bool is_task_event(struct hp_bin frame) {
+static bool is_task_event(struct hp_bin frame)
+{
     static const uint8_t start[] = "\x93\x02\xaatask.event";
 
     return frame.size >= sizeof(start) - 1 && memcmp(frame.data, start, sizeof(start) - 1) == 0;
 }
 
-static void take_frame(struct hp_engine *engine, struct hp_bin frame) {
+static void take_frame(struct hp_engine *engine, struct hp_bin frame)
+{
     struct hp_error error = {0};
     struct hp_rpc rpc;
     enum hp_status status;
@@ -363,7 +385,8 @@ static void take_frame(struct hp_engine *engine, struct hp_bin frame) {
 }
 
 enum hp_status hp_engine_feed(struct hp_engine *engine, const void *data, size_t size,
-                              uint64_t now_ms) {
+                              uint64_t now_ms)
+{
     size_t frame_size = 0;
     const char *why = NULL;
 
@@ -400,7 +423,8 @@ enum hp_status hp_engine_feed(struct hp_engine *engine, const void *data, size_t
 
 /* ---------------------------------------------------------------- bytes out */
 
-uint32_t hp_engine_msgid(struct hp_engine *engine, struct hp_pending_reply *pending) {
+uint32_t hp_engine_msgid(struct hp_engine *engine, struct hp_pending_reply *pending)
+{
     uint32_t msgid = engine->next_msgid;
 
     if (hp_idmap_put_ptr(&engine->replies, msgid, pending) != HP_OK) {
@@ -411,7 +435,8 @@ uint32_t hp_engine_msgid(struct hp_engine *engine, struct hp_pending_reply *pend
     return msgid;
 }
 
-static void compose(struct hp_engine *engine) {
+static void compose(struct hp_engine *engine)
+{
     bool more = true;
 
     if (engine->phase != HP_PHASE_OPEN) {
@@ -424,25 +449,30 @@ static void compose(struct hp_engine *engine) {
     }
 }
 
-struct hp_bytes hp_engine_output(struct hp_engine *engine) {
+struct hp_bytes hp_engine_output(struct hp_engine *engine)
+{
     compose(engine);
     return (struct hp_bytes){.data = engine->out.data, .size = engine->out.size};
 }
 
-void hp_engine_sent(struct hp_engine *engine, size_t size) {
+void hp_engine_sent(struct hp_engine *engine, size_t size)
+{
     hp_buf_consume(&engine->out, size);
 }
 
 /* ---------------------------------------------------------------- time */
 
 /* Something is expected from the broker, so its silence means something. */
-static bool expects(const struct hp_engine *engine) {
-    return engine->call_count > 0 || engine->stage_count > 0 || engine->submit_count > 0 || engine->track.left > 0;
+static bool expects(const struct hp_engine *engine)
+{
+    return engine->call_count > 0 || engine->stage_count > 0 || engine->submit_count > 0 ||
+           engine->track.left > 0;
 }
 
 /* A peer that is silent though something is expected may be gone without a word: ask it, then give
  * it up. Time in which nothing was expected, or nothing was read on purpose, does not count. */
-static void step_silence(struct hp_engine *engine) {
+static void step_silence(struct hp_engine *engine)
+{
     struct hp_buf params;
 
     if (!engine->expecting || !hp_engine_wants_input(engine)) {
@@ -468,14 +498,14 @@ static void step_silence(struct hp_engine *engine) {
     engine->received_at_ms = engine->now_ms;
 }
 
-static void step_open(struct hp_engine *engine) {
+static void step_open(struct hp_engine *engine)
+{
     step_silence(engine);
     if (engine->close_wanted) {
         return;
     }
     if (engine->now_ms >= engine->poll_at_ms) {
-        engine->poll_at_ms =
-            engine->track.left > 0 ? engine->now_ms + POLL_MS : HP_ENGINE_NEVER;
+        engine->poll_at_ms = engine->track.left > 0 ? engine->now_ms + POLL_MS : HP_ENGINE_NEVER;
         engine->check_full = true;
         hp_track_want_check(&engine->track);
     }
@@ -485,7 +515,8 @@ static void step_open(struct hp_engine *engine) {
     compose(engine);
 }
 
-void hp_engine_step(struct hp_engine *engine, uint64_t now_ms) {
+void hp_engine_step(struct hp_engine *engine, uint64_t now_ms)
+{
     HP_ASSERT(now_ms >= engine->now_ms);
     engine->now_ms = now_ms;
     switch (engine->phase) {
@@ -506,7 +537,8 @@ void hp_engine_step(struct hp_engine *engine, uint64_t now_ms) {
     }
 }
 
-static uint64_t open_deadline(const struct hp_engine *engine) {
+static uint64_t open_deadline(const struct hp_engine *engine)
+{
     uint64_t deadline = HP_MIN(engine->poll_at_ms, hp_stage_deadline_ms(engine));
 
     if (expects(engine)) {
@@ -519,7 +551,8 @@ static uint64_t open_deadline(const struct hp_engine *engine) {
     return deadline;
 }
 
-uint64_t hp_engine_deadline_ms(const struct hp_engine *engine) {
+uint64_t hp_engine_deadline_ms(const struct hp_engine *engine)
+{
     if (engine->close_wanted) {
         return engine->now_ms;
     }
@@ -538,7 +571,8 @@ uint64_t hp_engine_deadline_ms(const struct hp_engine *engine) {
 /* ---------------------------------------------------------------- looking at it */
 
 bool hp_engine_wants_close(const struct hp_engine *engine, enum hp_status *ret_status,
-                           const char **ret_text) {
+                           const char **ret_text)
+{
     if (engine->close_wanted) {
         *ret_status = engine->close_status;
         *ret_text = engine->close_text;
@@ -546,35 +580,43 @@ bool hp_engine_wants_close(const struct hp_engine *engine, enum hp_status *ret_s
     return engine->close_wanted;
 }
 
-bool hp_engine_wants_input(const struct hp_engine *engine) {
+bool hp_engine_wants_input(const struct hp_engine *engine)
+{
     return engine->item_bytes < engine->config.event_bytes;
 }
 
-bool hp_engine_is_open(const struct hp_engine *engine) {
+bool hp_engine_is_open(const struct hp_engine *engine)
+{
     return engine->phase == HP_PHASE_OPEN && !engine->close_wanted;
 }
 
-enum hp_status hp_engine_trouble(const struct hp_engine *engine, const char **ret_text) {
+enum hp_status hp_engine_trouble(const struct hp_engine *engine, const char **ret_text)
+{
     *ret_text = engine->trouble_text;
     return engine->trouble;
 }
 
-const char *hp_engine_server(const struct hp_engine *engine) {
+const char *hp_engine_server(const struct hp_engine *engine)
+{
     return engine->server[0] == '\0' ? NULL : engine->server;
 }
 
-const uint8_t *hp_engine_session(const struct hp_engine *engine) {
+const uint8_t *hp_engine_session(const struct hp_engine *engine)
+{
     return engine->session;
 }
 
-uint64_t hp_engine_outstanding(const struct hp_engine *engine) {
+uint64_t hp_engine_outstanding(const struct hp_engine *engine)
+{
     return engine->track.left + engine->submit_tasks;
 }
 
-uint64_t hp_engine_unacknowledged(const struct hp_engine *engine) {
+uint64_t hp_engine_unacknowledged(const struct hp_engine *engine)
+{
     return (uint64_t)engine->submit_count + engine->stage_count;
 }
 
-const char *hp_engine_error(const struct hp_engine *engine) {
+const char *hp_engine_error(const struct hp_engine *engine)
+{
     return engine->error_text;
 }

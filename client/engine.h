@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The client's protocol engine: a pure state machine over bytes. The shell (shell.c) gives it what the
- * socket received and the time, and sends what it has to say; the simulator does the same with a
- * virtual network. No sockets, no clock, no random numbers but those seeded at the start.
+ * The client's protocol engine: a pure state machine over bytes. The shell (socket.c) gives it what
+ * the socket received and the time, and sends what it has to say; the simulator does the same with
+ * a virtual network. No sockets, no clock, no random numbers but those seeded at the start.
  *
  * One turn of a shell:
  *
@@ -46,8 +46,8 @@ struct hp_engine *hp_engine_new(const struct hp_engine_config *config, uint64_t 
 void hp_engine_free(struct hp_engine *engine);
 
 /* After a fork, in the child: forget connection, tasks, calls and events; a session of its own. */
-void hp_engine_fork(struct hp_engine *engine, const uint8_t session[HP_SESSION_BYTES], uint64_t seed,
-                    uint64_t now_ms);
+void hp_engine_fork(struct hp_engine *engine, const uint8_t session[HP_SESSION_BYTES],
+                    uint64_t seed, uint64_t now_ms);
 
 /* ---------------------------------------------------------------- transport */
 
@@ -75,7 +75,7 @@ uint64_t hp_engine_deadline_ms(const struct hp_engine *engine);
 bool hp_engine_wants_input(const struct hp_engine *engine);
 
 bool hp_engine_is_open(const struct hp_engine *engine); /* hello was answered */
-/* Why the last connection ended, or could not be made; HP_STATUS_OK: nothing so far, or open now. */
+/* Why the last connection ended, or could not be made; HP_STATUS_OK: nothing so far, or open. */
 enum hp_status hp_engine_trouble(const struct hp_engine *engine, const char **ret_text);
 const char *hp_engine_server(const struct hp_engine *engine); /* or NULL */
 const uint8_t *hp_engine_session(const struct hp_engine *engine);
@@ -111,8 +111,8 @@ enum hp_status hp_engine_submit(struct hp_engine *engine, const struct hp_engine
 bool hp_engine_has_room(const struct hp_engine *engine);
 /*
  * No more events for this request, and its sink is not called again. What was not sent yet is
- * dropped: *ret_dropped says whether all of what was not acknowledged was, so that surely nothing of
- * it happens any more.
+ * dropped: *ret_dropped says whether all of what was not acknowledged was, so that surely nothing
+ * of it happens any more.
  */
 void hp_engine_forget(struct hp_engine *engine, uint64_t request, bool *ret_dropped);
 /* The same for all that goes to a sink, which may be freed then. */

@@ -61,7 +61,7 @@ struct hp_message {
     uint32_t count;      /* tasks */
     bool payloads;       /* body holds an open or closed list of payloads */
     bool closed;         /* takes no more tasks */
-    bool replayed;       /* sent on an earlier connection: the end of its tasks may have been missed */
+    bool replayed;       /* sent on an earlier connection: ends of its tasks may be missed */
     uint32_t misorder_count;
     size_t list_mark;
     struct hp_piece *pieces;
@@ -108,7 +108,7 @@ struct hp_item {
     /* SUBMITTED */
     struct hp_piece *pieces; /* in the arena */
     uint32_t piece_count;
-    uint32_t index; /* next of pieces, or of tasks */
+    uint32_t index;      /* next of pieces, or of tasks */
     uint32_t call_index; /* next call of the piece */
     /* TASKS: a frame with task_status entries */
     struct hp_buf frame;
@@ -147,10 +147,10 @@ struct hp_engine {
 
     uint64_t next_request;
     struct hp_list submits;
-    struct hp_list *unsent; /* first not sent on this connection; &submits: all were sent */
+    struct hp_list *unsent;  /* first not sent on this connection; &submits: all were sent */
     struct hp_message *open; /* takes more tasks; the last of submits, or NULL */
     uint32_t submit_count;
-    size_t submit_bytes;  /* of bodies */
+    size_t submit_bytes; /* of bodies */
     size_t stage_bytes;
     uint32_t stage_count;
     uint64_t submit_tasks; /* tracked tasks in submits and stages */
@@ -181,7 +181,7 @@ struct hp_engine {
 
     struct hp_list items;
     size_t item_bytes;
-    struct hp_item *spare; /* a TASKS item to use again */
+    struct hp_item *spare;   /* a TASKS item to use again */
     struct hp_arena scratch; /* of the event handed out */
     struct hp_task task;
     struct hp_end end;
@@ -201,11 +201,13 @@ bool hp_submit_resume(struct hp_engine *engine, uint64_t last_number);
 void hp_submit_session_lost(struct hp_engine *engine);
 void hp_submit_reply(struct hp_engine *engine, struct hp_message *message,
                      const struct hp_reply *reply);
-void hp_submit_flush(struct hp_engine *engine); /* the open message takes no more */
+void hp_submit_flush(struct hp_engine *engine);   /* the open message takes no more */
 bool hp_submit_compose(struct hp_engine *engine); /* one message to out; false: nothing to do */
 void hp_submit_clear(struct hp_engine *engine);
 struct hp_message *hp_submit_message_new(struct hp_engine *engine, struct hp_bin options);
 enum hp_err hp_submit_add_piece(struct hp_message *message, const struct hp_piece *piece);
+/* Room for more pieces. */
+enum hp_err hp_submit_piece_room(struct hp_message *message, uint32_t more);
 void hp_submit_fail_piece(struct hp_engine *engine, const struct hp_piece *piece,
                           enum hp_status status, const char *text);
 void hp_submit_message_free(struct hp_engine *engine, struct hp_message *message);
@@ -237,7 +239,8 @@ void hp_check_lost(struct hp_engine *engine);
 enum hp_err hp_check_watch(struct hp_engine *engine, uint64_t id);
 
 /* event.c */
-struct hp_item *hp_item_new(struct hp_engine *engine, enum hp_event_kind kind); /* NULL: no memory */
+/* NULL: out of memory. */
+struct hp_item *hp_item_new(struct hp_engine *engine, enum hp_event_kind kind);
 void hp_item_free(struct hp_engine *engine, struct hp_item *item);
 void hp_item_queue(struct hp_engine *engine, struct hp_item *item, size_t size);
 /* A whole frame with a list of task_status: of task.event, or of a reply. */

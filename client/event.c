@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The queue of events. A frame with many ended tasks is kept as it came and read entry by entry when
- * the events are taken, so that a task costs no allocation between the socket and the caller.
+ * The queue of events. A frame with many ended tasks is kept as it came and read entry by entry
+ * when the events are taken, so that a task costs no allocation between the socket and the caller.
  */
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +11,8 @@
 #include "common/base/assert.h"
 #include "common/base/mem.h"
 
-struct hp_item *hp_item_new(struct hp_engine *engine, enum hp_event_kind kind) {
+struct hp_item *hp_item_new(struct hp_engine *engine, enum hp_event_kind kind)
+{
     struct hp_item *item = engine->spare;
 
     if (item != NULL) {
@@ -36,7 +37,8 @@ struct hp_item *hp_item_new(struct hp_engine *engine, enum hp_event_kind kind) {
     return item;
 }
 
-static void item_destroy(struct hp_item *item) {
+static void item_destroy(struct hp_item *item)
+{
     if (item != NULL) {
         hp_arena_deinit(&item->arena);
         hp_buf_deinit(&item->frame);
@@ -45,7 +47,8 @@ static void item_destroy(struct hp_item *item) {
     }
 }
 
-void hp_item_free(struct hp_engine *engine, struct hp_item *item) {
+void hp_item_free(struct hp_engine *engine, struct hp_item *item)
+{
     if (item == NULL) {
         return;
     }
@@ -62,7 +65,8 @@ void hp_item_free(struct hp_engine *engine, struct hp_item *item) {
     engine->spare = item;
 }
 
-void hp_item_clear(struct hp_engine *engine) {
+void hp_item_clear(struct hp_engine *engine)
+{
     while (!hp_list_is_empty(&engine->items)) {
         hp_item_free(engine, HP_LIST_ENTRY(hp_list_first(&engine->items), struct hp_item, link));
     }
@@ -70,14 +74,16 @@ void hp_item_clear(struct hp_engine *engine) {
     engine->spare = NULL;
 }
 
-void hp_item_queue(struct hp_engine *engine, struct hp_item *item, size_t size) {
+void hp_item_queue(struct hp_engine *engine, struct hp_item *item, size_t size)
+{
     item->size = size + sizeof(*item);
     engine->item_bytes += item->size;
     hp_list_push_back(&engine->items, &item->link);
 }
 
 enum hp_err hp_item_simple(struct hp_engine *engine, enum hp_event_kind kind, enum hp_status status,
-                           const char *text) {
+                           const char *text)
+{
     struct hp_item *item = hp_item_new(engine, kind);
 
     if (item == NULL) {
@@ -92,7 +98,8 @@ enum hp_err hp_item_simple(struct hp_engine *engine, enum hp_event_kind kind, en
 /* ---------------------------------------------------------------- frames with tasks */
 
 /* The array under a key of a map; NULL if it is absent, or is no array. */
-static const struct hp_wire_obj *find_array(const struct hp_wire_obj *map, const char *name) {
+static const struct hp_wire_obj *find_array(const struct hp_wire_obj *map, const char *name)
+{
     for (uint32_t i = 0; i < hp_wire_count(map); i++) {
         const struct hp_wire_obj *key = hp_wire_key(map, i);
         const struct hp_wire_obj *value = hp_wire_value(map, i);
@@ -104,7 +111,8 @@ static const struct hp_wire_obj *find_array(const struct hp_wire_obj *map, const
     return NULL;
 }
 
-static bool find_true(const struct hp_wire_obj *map, const char *name) {
+static bool find_true(const struct hp_wire_obj *map, const char *name)
+{
     for (uint32_t i = 0; i < hp_wire_count(map); i++) {
         const struct hp_wire_obj *key = hp_wire_key(map, i);
         const struct hp_wire_obj *value = hp_wire_value(map, i);
@@ -117,7 +125,8 @@ static bool find_true(const struct hp_wire_obj *map, const char *name) {
 }
 
 static enum hp_err read_task(struct hp_engine *engine, const struct hp_wire_obj *obj,
-                             struct hp_arena *arena, struct hp_task *ret, struct hp_end *ret_end) {
+                             struct hp_arena *arena, struct hp_task *ret, struct hp_end *ret_end)
+{
     struct hp_st_task_status status;
     struct hp_error error = {0};
     enum hp_err err = HP_ERR_PROTOCOL;
@@ -133,19 +142,22 @@ static enum hp_err read_task(struct hp_engine *engine, const struct hp_wire_obj 
     return err;
 }
 
-static bool has_ended(const struct hp_task *task) {
+static bool has_ended(const struct hp_task *task)
+{
     return task->state >= HP_STATE_DONE;
 }
 
 /* An id above all acknowledged ones may belong to a submit whose answer is still under way: then
  * its run is checked once it is known. */
-static void note_early(struct hp_engine *engine, uint64_t id) {
+static void note_early(struct hp_engine *engine, uint64_t id)
+{
     if (id > engine->id_max && engine->submits.next != engine->unsent) {
         engine->early_number = engine->next_number - 1;
     }
 }
 
-static struct hp_event ended_event(const struct hp_owner *owner, const struct hp_task *task) {
+static struct hp_event ended_event(const struct hp_owner *owner, const struct hp_task *task)
+{
     return (struct hp_event){.kind = HP_EVENT_ENDED,
                              .request = owner->request,
                              .user = owner->user,
@@ -155,7 +167,8 @@ static struct hp_event ended_event(const struct hp_owner *owner, const struct hp
 }
 
 /* Tasks that go to a sink are handed over when they come; ids not known yet are noted. */
-static enum hp_err give_to_sinks(struct hp_engine *engine, const struct hp_item *item) {
+static enum hp_err give_to_sinks(struct hp_engine *engine, const struct hp_item *item)
+{
     for (uint32_t i = 0; item->tasks != NULL && i < hp_wire_count(item->tasks); i++) {
         struct hp_task task;
         struct hp_end end;
@@ -180,7 +193,8 @@ static enum hp_err give_to_sinks(struct hp_engine *engine, const struct hp_item 
     return HP_OK;
 }
 
-enum hp_status hp_item_queue_tasks(struct hp_engine *engine, struct hp_bin frame) {
+enum hp_status hp_item_queue_tasks(struct hp_engine *engine, struct hp_bin frame)
+{
     struct hp_item *item = hp_item_new(engine, HP_EVENT_ENDED);
     struct hp_rpc rpc;
     struct hp_error error = {0};
@@ -222,7 +236,8 @@ enum hp_status hp_item_queue_tasks(struct hp_engine *engine, struct hp_bin frame
 
 /* ---------------------------------------------------------------- taking events */
 
-static bool next_submitted(struct hp_item *item, struct hp_event *ret_event) {
+static bool next_submitted(struct hp_item *item, struct hp_event *ret_event)
+{
     while (item->index < item->piece_count) {
         const struct hp_piece *piece = &item->pieces[item->index];
         uint32_t call = item->call_index;
@@ -244,7 +259,8 @@ static bool next_submitted(struct hp_item *item, struct hp_event *ret_event) {
     return false;
 }
 
-static bool next_ended(struct hp_engine *engine, struct hp_item *item, struct hp_event *ret_event) {
+static bool next_ended(struct hp_engine *engine, struct hp_item *item, struct hp_event *ret_event)
+{
     while (item->index < hp_wire_count(item->tasks)) {
         struct hp_owner owner;
 
@@ -270,7 +286,8 @@ static bool next_ended(struct hp_engine *engine, struct hp_item *item, struct hp
     return false;
 }
 
-static bool next_of(struct hp_engine *engine, struct hp_item *item, struct hp_event *ret_event) {
+static bool next_of(struct hp_engine *engine, struct hp_item *item, struct hp_event *ret_event)
+{
     switch (item->kind) {
     case HP_ITEM_EVENT:
         *ret_event = item->event;
@@ -285,7 +302,8 @@ static bool next_of(struct hp_engine *engine, struct hp_item *item, struct hp_ev
 
 /* An item is freed only when it gives nothing more, that is in a later call: what its last event
  * points to lives until then. */
-bool hp_engine_next_event(struct hp_engine *engine, struct hp_event *ret_event) {
+bool hp_engine_next_event(struct hp_engine *engine, struct hp_event *ret_event)
+{
     while (!hp_list_is_empty(&engine->items)) {
         struct hp_item *item = HP_LIST_ENTRY(hp_list_first(&engine->items), struct hp_item, link);
 
@@ -297,12 +315,14 @@ bool hp_engine_next_event(struct hp_engine *engine, struct hp_event *ret_event) 
     return false;
 }
 
-bool hp_engine_has_events(const struct hp_engine *engine) {
+bool hp_engine_has_events(const struct hp_engine *engine)
+{
     return !hp_list_is_empty(&engine->items);
 }
 
 enum hp_status hp_engine_track(struct hp_engine *engine, struct hp_ids ids, void *user,
-                               uint64_t *ret_request) {
+                               uint64_t *ret_request)
+{
     struct hp_piece piece = {.request = engine->next_request, .user = user, .count = ids.count};
 
     if (ids.count == 0 || ids.first == 0 || ids.first > UINT64_MAX - ids.count) {

@@ -14,7 +14,8 @@
 #define SCHEME "hostpool://"
 #define TOKEN_BYTES_MAX 512u
 
-static enum hp_status set_host(struct hp_client *client, struct hp_str host, struct hp_str port) {
+static enum hp_status set_host(struct hp_client *client, struct hp_str host, struct hp_str port)
+{
     uint64_t number = 0;
     size_t size = (size_t)host.size + port.size + 4;
     bool bracket = host.size > 0 && memchr(host.data, ':', host.size) != NULL;
@@ -35,7 +36,8 @@ static enum hp_status set_host(struct hp_client *client, struct hp_str host, str
     return HP_STATUS_OK;
 }
 
-enum hp_status hp_host_parse(struct hp_client *client, const char *text) {
+enum hp_status hp_host_parse(struct hp_client *client, const char *text)
+{
     struct hp_str port = HP_STR(DEFAULT_PORT);
     const char *colon;
     const char *end;
@@ -69,8 +71,8 @@ enum hp_status hp_host_parse(struct hp_client *client, const char *text) {
     return set_host(client, hp_str_make(text, (size_t)(end - text)), port);
 }
 
-static enum hp_status read_token_file(struct hp_client *client, const char *path,
-                                      char **ret_token) {
+static enum hp_status read_token_file(struct hp_client *client, const char *path, char **ret_token)
+{
     struct hp_error error = {0};
     struct hp_buf buf;
     enum hp_err err = hp_file_read(path, 64u << 10, &buf, &error);
@@ -85,7 +87,7 @@ static enum hp_status read_token_file(struct hp_client *client, const char *path
     if (size == 0 || size > TOKEN_BYTES_MAX) {
         hp_buf_deinit(&buf);
         return hp_client_fail(client, HP_STATUS_BAD_ARGUMENT,
-                              "token file %s: its first line must be a token of 1..512 bytes", path);
+                              "token file %s: the first line must be a token (1..512 bytes)", path);
     }
     *ret_token = hp_memdup(buf.data, size);
     hp_buf_deinit(&buf);
@@ -93,7 +95,8 @@ static enum hp_status read_token_file(struct hp_client *client, const char *path
 }
 
 enum hp_status hp_token_read(struct hp_client *client, const struct hp_client_options *options,
-                             char **ret_token) {
+                             char **ret_token)
+{
     const char *token = options->token;
     const char *path = options->token_file;
 

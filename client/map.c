@@ -3,8 +3,8 @@
  * hp_map: inputs in, results out, with at most a window of tasks in between.
  *
  * I1: given - delivered <= window. I2: slots[i % window] holds the result of input i from its end
- * until its delivery. Ends come through a sink while the client is pumped; delivery, which may fetch
- * blobs and run the caller's code, happens outside of it.
+ * until its delivery. Ends come through a sink while the client is pumped; delivery, which may
+ * fetch blobs and run the caller's code, happens outside of it.
  */
 #include <stdio.h>
 #include <string.h>
@@ -53,14 +53,16 @@ struct map {
     struct hp_buf bytes;
 };
 
-static void map_fail(struct map *map, enum hp_status status, const char *text) {
+static void map_fail(struct map *map, enum hp_status status, const char *text)
+{
     if (map->status == HP_STATUS_OK) {
         map->status = status;
         (void)snprintf(map->text, sizeof(map->text), "%s", text);
     }
 }
 
-static void take(struct hp_sink *sink, const struct hp_event *event) {
+static void take(struct hp_sink *sink, const struct hp_event *event)
+{
     struct map *map = HP_CONTAINER_OF(sink, struct map, sink);
     uint64_t index = (uint64_t)(uintptr_t)event->user + event->index;
 
@@ -83,7 +85,8 @@ static void take(struct hp_sink *sink, const struct hp_event *event) {
 
 /* ---------------------------------------------------------------- inputs */
 
-static enum hp_status chunk_add(struct map *map, const struct hp_bytes *payload) {
+static enum hp_status chunk_add(struct map *map, const struct hp_bytes *payload)
+{
     map->offsets[map->chunk_count] = map->bytes.size;
     map->payloads[map->chunk_count].size = payload->size;
     if (hp_buf_append(&map->bytes, payload->data, payload->size) != HP_OK) {
@@ -93,7 +96,8 @@ static enum hp_status chunk_add(struct map *map, const struct hp_bytes *payload)
     return HP_STATUS_OK;
 }
 
-static enum hp_status chunk_submit(struct map *map) {
+static enum hp_status chunk_submit(struct map *map)
+{
     struct hp_engine_submit submit = {.options = map->options,
                                       .payloads = map->payloads,
                                       .count = map->chunk_count,
@@ -115,7 +119,8 @@ static enum hp_status chunk_submit(struct map *map) {
 }
 
 /* Takes inputs while there is room for them; one chunk at most. */
-static enum hp_status feed(struct map *map, bool *ret_progress) {
+static enum hp_status feed(struct map *map, bool *ret_progress)
+{
     uint64_t until_ms = hp_clock_mono_ms() + CHUNK_MS;
     enum hp_status status = HP_STATUS_OK;
 
@@ -148,7 +153,8 @@ static enum hp_status feed(struct map *map, bool *ret_progress) {
 
 /* ---------------------------------------------------------------- outputs */
 
-static bool next_index(const struct map *map, uint64_t *ret_index) {
+static bool next_index(const struct map *map, uint64_t *ret_index)
+{
     if (map->unordered) {
         *ret_index = map->order[map->delivered % map->window];
         return map->delivered < map->ended_count;
@@ -157,7 +163,8 @@ static bool next_index(const struct map *map, uint64_t *ret_index) {
     return map->slots[map->delivered % map->window] != NULL;
 }
 
-static enum hp_status deliver_ready(struct map *map, bool *ret_progress) {
+static enum hp_status deliver_ready(struct map *map, bool *ret_progress)
+{
     enum hp_status status = HP_STATUS_OK;
     uint64_t index;
 
@@ -172,8 +179,8 @@ static enum hp_status deliver_ready(struct map *map, bool *ret_progress) {
         map->delivered++;
         *ret_progress = true;
         if (!map->deliver(map->context, index, result)) {
-            status = hp_client_fail(map->client, HP_STATUS_STOPPED,
-                                    "stopped by the output function");
+            status =
+                hp_client_fail(map->client, HP_STATUS_STOPPED, "stopped by the output function");
         }
     }
     return status;
@@ -181,7 +188,8 @@ static enum hp_status deliver_ready(struct map *map, bool *ret_progress) {
 
 /* ---------------------------------------------------------------- the loop */
 
-static enum hp_status run(struct map *map) {
+static enum hp_status run(struct map *map)
+{
     enum hp_status status = HP_STATUS_OK;
 
     while (status == HP_STATUS_OK) {
@@ -197,7 +205,7 @@ static enum hp_status run(struct map *map) {
         if (status != HP_STATUS_OK || (map->input_done && map->delivered == map->given)) {
             return status;
         }
-        /* With more to feed only the socket is looked after; else there is nothing to do but wait. */
+        /* With more to feed only the socket is looked after; else there is only waiting. */
         status = progress ? hp_client_process(map->client, HP_IO_READ)
                           : hp_client_pump(map->client, map->deadline_ms);
         if (status == HP_STATUS_OK && hp_clock_mono_ms() >= map->deadline_ms) {
@@ -208,7 +216,8 @@ static enum hp_status run(struct map *map) {
 }
 
 /* Cancels what is outstanding, as far as it goes. */
-static void cancel_rest(struct map *map) {
+static void cancel_rest(struct map *map)
+{
     struct hp_client *client = map->client;
     uint64_t deadline_ms = hp_clock_mono_ms() + STOP_MS;
     char text[HP_CLIENT_TEXT_BYTES];
@@ -230,7 +239,8 @@ static void cancel_rest(struct map *map) {
     (void)hp_client_fail(client, HP_STATUS_OK, "%s", text);
 }
 
-static void map_deinit(struct map *map) {
+static void map_deinit(struct map *map)
+{
     hp_engine_forget_sink(map->client->engine, &map->sink);
     for (uint64_t i = 0; map->slots != NULL && i < map->window; i++) {
         hp_result_free(map->slots[i]);
@@ -243,7 +253,8 @@ static void map_deinit(struct map *map) {
 
 static enum hp_status map_core(struct hp_client *client, const struct hp_options *options,
                                const struct hp_map_options *map_options, hp_map_input_fn input,
-                               deliver_fn deliver, void *context, int64_t timeout_ms) {
+                               deliver_fn deliver, void *context, int64_t timeout_ms)
+{
     enum hp_status status = hp_client_check(client);
     struct map *map;
 
@@ -285,7 +296,8 @@ static enum hp_status map_core(struct hp_client *client, const struct hp_options
 
 /* ---------------------------------------------------------------- public forms */
 
-void hp_map_options_init(struct hp_map_options *options) {
+void hp_map_options_init(struct hp_map_options *options)
+{
     *options = (struct hp_map_options){.window_tasks = WINDOW_TASKS};
 }
 
@@ -295,13 +307,15 @@ struct stream {
     void *context;
 };
 
-static int stream_input(void *context, struct hp_bytes *ret_payload) {
+static int stream_input(void *context, struct hp_bytes *ret_payload)
+{
     struct stream *stream = context;
 
     return stream->input(stream->context, ret_payload);
 }
 
-static bool stream_deliver(void *context, uint64_t index, struct hp_result *result) {
+static bool stream_deliver(void *context, uint64_t index, struct hp_result *result)
+{
     struct stream *stream = context;
     int stop = stream->output(stream->context, index, result);
 
@@ -311,7 +325,8 @@ static bool stream_deliver(void *context, uint64_t index, struct hp_result *resu
 
 enum hp_status hp_map_stream(struct hp_client *client, const struct hp_options *options,
                              const struct hp_map_options *map_options, hp_map_input_fn input,
-                             hp_map_output_fn output, void *context, int64_t timeout_ms) {
+                             hp_map_output_fn output, void *context, int64_t timeout_ms)
+{
     struct stream stream = {.input = input, .output = output, .context = context};
     struct hp_map_options defaults;
 
@@ -327,7 +342,8 @@ struct over_array {
     struct hp_map_results *results;
 };
 
-static int array_input(void *context, struct hp_bytes *ret_payload) {
+static int array_input(void *context, struct hp_bytes *ret_payload)
+{
     struct over_array *array = context;
 
     if (array->next == array->count) {
@@ -337,7 +353,8 @@ static int array_input(void *context, struct hp_bytes *ret_payload) {
     return 1;
 }
 
-static bool array_deliver(void *context, uint64_t index, struct hp_result *result) {
+static bool array_deliver(void *context, uint64_t index, struct hp_result *result)
+{
     struct over_array *array = context;
 
     array->results->results[index] = result;
@@ -347,7 +364,8 @@ static bool array_deliver(void *context, uint64_t index, struct hp_result *resul
 
 enum hp_status hp_map(struct hp_client *client, const struct hp_options *options,
                       const struct hp_bytes *inputs, size_t count, int64_t timeout_ms,
-                      struct hp_map_results **ret_results) {
+                      struct hp_map_results **ret_results)
+{
     struct hp_map_options map_options;
     struct over_array array = {.inputs = inputs, .count = count};
 
@@ -366,7 +384,8 @@ enum hp_status hp_map(struct hp_client *client, const struct hp_options *options
     return map_core(client, options, &map_options, array_input, array_deliver, &array, timeout_ms);
 }
 
-void hp_map_results_free(struct hp_map_results *results) {
+void hp_map_results_free(struct hp_map_results *results)
+{
     if (results != NULL) {
         for (size_t i = 0; i < results->count; i++) {
             hp_result_free(results->results[i]);

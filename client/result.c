@@ -15,7 +15,8 @@ struct fetch {
     uint64_t digest;
 };
 
-static enum hp_status decode_chunk(void *context, const struct hp_reply *reply) {
+static enum hp_status decode_chunk(void *context, const struct hp_reply *reply)
+{
     HP_CLEANUP(hp_arena_deinit) struct hp_arena arena;
     struct fetch *fetch = context;
     struct hp_msg_blob_get_reply message;
@@ -45,7 +46,8 @@ static enum hp_status decode_chunk(void *context, const struct hp_reply *reply) 
 }
 
 static enum hp_status fetch_blob(struct hp_client *client, uint64_t blob, uint64_t deadline_ms,
-                                 struct hp_buffer *ret_buffer) {
+                                 struct hp_buffer *ret_buffer)
+{
     HP_CLEANUP(hp_free_ptr) uint8_t *owned = NULL;
     struct fetch fetch = {0};
     enum hp_status status = HP_STATUS_OK;
@@ -75,25 +77,29 @@ static enum hp_status fetch_blob(struct hp_client *client, uint64_t blob, uint64
 }
 
 enum hp_status hp_fetch_blob(struct hp_client *client, uint64_t blob, int64_t timeout_ms,
-                             struct hp_buffer *ret_buffer) {
+                             struct hp_buffer *ret_buffer)
+{
     return fetch_blob(client, blob, hp_client_deadline_ms(client, timeout_ms), ret_buffer);
 }
 
-void hp_buffer_clear(struct hp_buffer *buffer) {
+void hp_buffer_clear(struct hp_buffer *buffer)
+{
     hp_free(buffer->data);
     *buffer = (struct hp_buffer){0};
 }
 
 /* ---------------------------------------------------------------- results */
 
-static const char *copy_text(struct hp_arena *arena, const char *text, bool *ok) {
+static const char *copy_text(struct hp_arena *arena, const char *text, bool *ok)
+{
     const char *copy = text == NULL ? NULL : hp_arena_copy(arena, text, strlen(text));
 
     *ok = *ok && (text == NULL || copy != NULL);
     return copy;
 }
 
-static struct hp_bytes copy_bytes(struct hp_arena *arena, struct hp_bytes bytes, bool *ok) {
+static struct hp_bytes copy_bytes(struct hp_arena *arena, struct hp_bytes bytes, bool *ok)
+{
     if (bytes.size > 0) {
         bytes.data = hp_arena_copy(arena, bytes.data, bytes.size);
         *ok = *ok && bytes.data != NULL;
@@ -101,7 +107,8 @@ static struct hp_bytes copy_bytes(struct hp_arena *arena, struct hp_bytes bytes,
     return bytes;
 }
 
-struct hp_result *hp_result_copy(const struct hp_task *task) {
+struct hp_result *hp_result_copy(const struct hp_task *task)
+{
     struct hp_owned_result *owned = hp_calloc(1, sizeof(*owned));
     bool ok = true;
 
@@ -129,7 +136,8 @@ struct hp_result *hp_result_copy(const struct hp_task *task) {
 
 /* The bytes of a blob into the result's arena. */
 static enum hp_status fetch_into(struct hp_client *client, struct hp_owned_result *owned,
-                                 uint64_t blob, uint64_t deadline_ms, struct hp_bytes *ret) {
+                                 uint64_t blob, uint64_t deadline_ms, struct hp_bytes *ret)
+{
     struct hp_buffer buffer;
     enum hp_status status = fetch_blob(client, blob, deadline_ms, &buffer);
 
@@ -144,7 +152,8 @@ static enum hp_status fetch_into(struct hp_client *client, struct hp_owned_resul
 }
 
 enum hp_status hp_result_complete(struct hp_client *client, struct hp_result *result,
-                                  uint64_t deadline_ms) {
+                                  uint64_t deadline_ms)
+{
     struct hp_owned_result *owned = HP_CONTAINER_OF(result, struct hp_owned_result, result);
     const struct hp_end *end = result->task.end;
     enum hp_status status = HP_STATUS_OK;
@@ -176,13 +185,13 @@ enum hp_status hp_result_complete(struct hp_client *client, struct hp_result *re
 }
 
 enum hp_status hp_result(struct hp_client *client, uint64_t id, int64_t timeout_ms,
-                         struct hp_result **ret_result) {
+                         struct hp_result **ret_result)
+{
     uint64_t deadline_ms = hp_client_deadline_ms(client, timeout_ms);
     struct hp_ids ids = {.first = id, .count = 1};
     struct hp_task_list *list = NULL;
     struct hp_result *result;
-    enum hp_status status =
-        hp_wait(client, &ids, 1, HP_WAIT_ALL, HP_DETAIL_END, timeout_ms, &list);
+    enum hp_status status = hp_wait(client, &ids, 1, HP_WAIT_ALL, HP_DETAIL_END, timeout_ms, &list);
 
     if (status != HP_STATUS_OK) {
         return status;
@@ -210,7 +219,8 @@ enum hp_status hp_result(struct hp_client *client, uint64_t id, int64_t timeout_
     return HP_STATUS_OK;
 }
 
-void hp_result_free(struct hp_result *result) {
+void hp_result_free(struct hp_result *result)
+{
     if (result != NULL) {
         struct hp_owned_result *owned = HP_CONTAINER_OF(result, struct hp_owned_result, result);
 

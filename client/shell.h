@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the files of the shell share: the client object (engine plus socket) and the one way in which
- * blocking calls wait.
+ * What the files of the shell share: the client object (engine plus socket) and the one way in
+ * which blocking calls wait.
  */
 #ifndef HP_CLIENT_SHELL_H
 #define HP_CLIENT_SHELL_H
@@ -25,7 +25,7 @@ struct hp_client {
     bool connecting;
     char *host; /* name or address */
     char *port;
-    char *display; /* HOST:PORT */
+    char *display;                  /* HOST:PORT */
     struct addrinfo *addresses;     /* of the attempt under way */
     const struct addrinfo *address; /* the one being tried */
     uint32_t timeout_ms;
@@ -51,8 +51,8 @@ enum hp_status hp_client_check(struct hp_client *client);
 /* Absolute time of a timeout argument; HP_ENGINE_NEVER: none. */
 uint64_t hp_client_deadline_ms(const struct hp_client *client, int64_t timeout_ms);
 /*
- * Waits for the socket, or a deadline of the engine, or `deadline_ms`; then processes once. TIMEOUT or
- * UNREACHABLE: the deadline was over before. Lasting troubles (DENIED ...) are returned as well.
+ * Waits for the socket, or a deadline of the engine, or `deadline_ms`; then processes once. TIMEOUT
+ * or UNREACHABLE: the deadline was over before. Lasting troubles (DENIED ...) are returned as well.
  */
 enum hp_status hp_client_pump(struct hp_client *client, uint64_t deadline_ms);
 /* What a call says whose deadline is over. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The socket under the engine. hp_client_process is one turn: finish connecting, read, step, connect,
- * send; it never waits (except for name resolution, which the system does not offer otherwise).
- * hp_client_pump is the only place where the library waits.
+ * The socket under the engine. hp_client_process is one turn: finish connecting, read, step,
+ * connect, send; it never waits (except for name resolution, which the system does not offer
+ * otherwise). hp_client_pump is the only place where the library waits.
  */
 #include "client/socket.h"
 
@@ -23,7 +23,8 @@
 /* Reads of one turn: enough to keep up, few enough to get to sending. */
 #define READ_COUNT_MAX 8u
 
-void hp_socket_drop(struct hp_client *client) {
+void hp_socket_drop(struct hp_client *client)
+{
     if (client->fd >= 0) {
         (void)close(client->fd); /* nothing can be done about an error */
     }
@@ -36,7 +37,8 @@ void hp_socket_drop(struct hp_client *client) {
     client->address = NULL;
 }
 
-static void lost(struct hp_client *client, enum hp_status status, const char *text) {
+static void lost(struct hp_client *client, enum hp_status status, const char *text)
+{
     char full[HP_CLIENT_TEXT_BYTES];
 
     hp_socket_drop(client);
@@ -46,7 +48,8 @@ static void lost(struct hp_client *client, enum hp_status status, const char *te
 
 /* ---------------------------------------------------------------- connecting */
 
-static void set_socket_options(int fd) {
+static void set_socket_options(int fd)
+{
     int on = 1;
 
     /* Both are wishes: a connection works without them. */
@@ -55,7 +58,8 @@ static void set_socket_options(int fd) {
 }
 
 /* Begins with client->address and those behind it; false: none works, errno is of the last. */
-static bool try_addresses(struct hp_client *client) {
+static bool try_addresses(struct hp_client *client)
+{
     int error = ECONNREFUSED;
 
     for (; client->address != NULL; client->address = client->address->ai_next) {
@@ -81,9 +85,10 @@ static bool try_addresses(struct hp_client *client) {
     return false;
 }
 
-static void begin_connect(struct hp_client *client) {
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
-                             .ai_flags = AI_ADDRCONFIG};
+static void begin_connect(struct hp_client *client)
+{
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
     int error;
 
     hp_engine_connecting(client->engine, hp_clock_mono_ms());
@@ -106,7 +111,8 @@ static void begin_connect(struct hp_client *client) {
 }
 
 /* True if the connection stands now. */
-static void finish_connect(struct hp_client *client) {
+static void finish_connect(struct hp_client *client)
+{
     struct pollfd poll_fd = {.fd = client->fd, .events = POLLOUT};
     int error = 0;
     socklen_t size = sizeof(error);
@@ -133,7 +139,8 @@ static void finish_connect(struct hp_client *client) {
 
 /* ---------------------------------------------------------------- bytes */
 
-static enum hp_status read_some(struct hp_client *client) {
+static enum hp_status read_some(struct hp_client *client)
+{
     if (client->read_buffer == NULL) {
         client->read_buffer = hp_alloc(HP_CLIENT_READ_BYTES);
         if (client->read_buffer == NULL) {
@@ -154,8 +161,8 @@ static enum hp_status read_some(struct hp_client *client) {
                  size == 0 ? "the broker closed the connection" : strerror(errno));
             break;
         }
-        if (hp_engine_feed(client->engine, client->read_buffer, (size_t)size,
-                           hp_clock_mono_ms()) != HP_STATUS_OK ||
+        if (hp_engine_feed(client->engine, client->read_buffer, (size_t)size, hp_clock_mono_ms()) !=
+                HP_STATUS_OK ||
             (size_t)size < HP_CLIENT_READ_BYTES || !hp_engine_wants_input(client->engine)) {
             break;
         }
@@ -163,7 +170,8 @@ static enum hp_status read_some(struct hp_client *client) {
     return HP_STATUS_OK;
 }
 
-static void send_some(struct hp_client *client) {
+static void send_some(struct hp_client *client)
+{
     struct hp_bytes out = hp_engine_output(client->engine);
     ssize_t size;
 
@@ -178,7 +186,8 @@ static void send_some(struct hp_client *client) {
     }
 }
 
-static void close_if_wanted(struct hp_client *client) {
+static void close_if_wanted(struct hp_client *client)
+{
     enum hp_status status;
     const char *text;
 
@@ -188,19 +197,20 @@ static void close_if_wanted(struct hp_client *client) {
 }
 
 /* A trouble that will not heal by trying again. */
-static enum hp_status lasting_trouble(struct hp_client *client) {
+static enum hp_status lasting_trouble(struct hp_client *client)
+{
     const char *text;
     enum hp_status status = hp_engine_trouble(client->engine, &text);
 
-    if (status == HP_STATUS_DENIED || status == HP_STATUS_VERSION ||
-        status == HP_STATUS_PROTOCOL || status == HP_STATUS_BAD_ARGUMENT ||
-        status == HP_STATUS_NO_MEMORY) {
+    if (status == HP_STATUS_DENIED || status == HP_STATUS_VERSION || status == HP_STATUS_PROTOCOL ||
+        status == HP_STATUS_BAD_ARGUMENT || status == HP_STATUS_NO_MEMORY) {
         return hp_client_fail(client, status, "%s", text);
     }
     return HP_STATUS_OK;
 }
 
-enum hp_status hp_client_process(struct hp_client *client, unsigned ready) {
+enum hp_status hp_client_process(struct hp_client *client, unsigned ready)
+{
     enum hp_status status = hp_client_check(client);
 
     if (status != HP_STATUS_OK) {
@@ -226,11 +236,13 @@ enum hp_status hp_client_process(struct hp_client *client, unsigned ready) {
     return status == HP_STATUS_OK ? lasting_trouble(client) : status;
 }
 
-int hp_client_fd(struct hp_client *client) {
+int hp_client_fd(struct hp_client *client)
+{
     return hp_client_check(client) == HP_STATUS_OK ? client->fd : -1;
 }
 
-unsigned hp_client_wants(struct hp_client *client) {
+unsigned hp_client_wants(struct hp_client *client)
+{
     unsigned wants = 0;
 
     if (hp_client_check(client) != HP_STATUS_OK || client->fd < 0) {
@@ -248,7 +260,8 @@ unsigned hp_client_wants(struct hp_client *client) {
     return wants;
 }
 
-int hp_client_timeout_ms(struct hp_client *client) {
+int hp_client_timeout_ms(struct hp_client *client)
+{
     uint64_t now_ms = hp_clock_mono_ms();
     uint64_t deadline_ms;
 
@@ -267,7 +280,8 @@ int hp_client_timeout_ms(struct hp_client *client) {
 
 /* ---------------------------------------------------------------- waiting */
 
-uint64_t hp_client_deadline_ms(const struct hp_client *client, int64_t timeout_ms) {
+uint64_t hp_client_deadline_ms(const struct hp_client *client, int64_t timeout_ms)
+{
     uint64_t now_ms = hp_clock_mono_ms();
 
     if (timeout_ms == HP_TIMEOUT_DEFAULT) {
@@ -279,7 +293,8 @@ uint64_t hp_client_deadline_ms(const struct hp_client *client, int64_t timeout_m
     return now_ms + (uint64_t)timeout_ms;
 }
 
-enum hp_status hp_client_late(struct hp_client *client) {
+enum hp_status hp_client_late(struct hp_client *client)
+{
     const char *text;
     enum hp_status status = hp_engine_trouble(client->engine, &text);
 
@@ -293,7 +308,8 @@ enum hp_status hp_client_late(struct hp_client *client) {
     return hp_client_fail(client, HP_STATUS_UNREACHABLE, "%s", text);
 }
 
-enum hp_status hp_client_pump(struct hp_client *client, uint64_t deadline_ms) {
+enum hp_status hp_client_pump(struct hp_client *client, uint64_t deadline_ms)
+{
     struct pollfd poll_fd;
     unsigned ready = 0;
     uint64_t now_ms = hp_clock_mono_ms();

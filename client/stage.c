@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Payloads over the inline limit: written to a blob first (blob.open, blob.put in chunks), submitted
- * when the blob is durable. One stage at a time is worked on, one chunk at a time, so that a large
- * payload does not keep other requests of the connection waiting. A lost connection starts the blob
- * again: a half-written one is the broker's to remove.
+ * Payloads over the inline limit: written to a blob first (blob.open, blob.put in chunks),
+ * submitted when the blob is durable. One stage at a time is worked on, one chunk at a time, so
+ * that a large payload does not keep other requests of the connection waiting. A lost connection
+ * starts the blob again: a half-written one is the broker's to remove.
  */
 #include <string.h>
 #include <xxhash.h>
@@ -14,11 +14,13 @@
 /* A refused blob is tried again so long after. */
 #define BUSY_MS 200u
 
-static struct hp_stage *stage_of(struct hp_list *link) {
+static struct hp_stage *stage_of(struct hp_list *link)
+{
     return HP_LIST_ENTRY(link, struct hp_stage, link);
 }
 
-static void stage_free(struct hp_engine *engine, struct hp_stage *stage) {
+static void stage_free(struct hp_engine *engine, struct hp_stage *stage)
+{
     if (stage->request != 0) {
         hp_call_abandon(engine, stage->request);
     }
@@ -32,7 +34,8 @@ static void stage_free(struct hp_engine *engine, struct hp_stage *stage) {
 }
 
 enum hp_status hp_stage_add(struct hp_engine *engine, const struct hp_engine_submit *submit,
-                            const struct hp_bytes *payload, const struct hp_piece *piece) {
+                            const struct hp_bytes *payload, const struct hp_piece *piece)
+{
     struct hp_stage *stage = hp_calloc(1, sizeof(*stage));
 
     if (stage == NULL) {
@@ -62,7 +65,8 @@ enum hp_status hp_stage_add(struct hp_engine *engine, const struct hp_engine_sub
 }
 
 static void stage_fail(struct hp_engine *engine, struct hp_stage *stage, enum hp_status status,
-                       const char *text) {
+                       const char *text)
+{
     struct hp_piece piece = stage->piece;
 
     stage_free(engine, stage);
@@ -70,7 +74,8 @@ static void stage_fail(struct hp_engine *engine, struct hp_stage *stage, enum hp
 }
 
 /* The blob is durable: now it becomes a submit message. */
-static void stage_submit(struct hp_engine *engine, struct hp_stage *stage) {
+static void stage_submit(struct hp_engine *engine, struct hp_stage *stage)
+{
     struct hp_message *message;
     enum hp_err err;
 
@@ -103,7 +108,8 @@ static void stage_submit(struct hp_engine *engine, struct hp_stage *stage) {
 }
 
 /* A reply with an error; true if the stage is gone or waits. */
-static bool stage_refused(struct hp_stage *stage, const struct hp_reply *reply) {
+static bool stage_refused(struct hp_stage *stage, const struct hp_reply *reply)
+{
     struct hp_engine *engine = stage->engine;
 
     if (reply->status == HP_STATUS_OK) {
@@ -120,7 +126,8 @@ static bool stage_refused(struct hp_stage *stage, const struct hp_reply *reply) 
     return true;
 }
 
-static void open_done(void *context, const struct hp_reply *reply) {
+static void open_done(void *context, const struct hp_reply *reply)
+{
     struct hp_stage *stage = context;
     struct hp_msg_blob_open_reply got;
 
@@ -130,13 +137,15 @@ static void open_done(void *context, const struct hp_reply *reply) {
     }
     if (hp_msg_blob_open_reply_decode(reply->result, &stage->engine->arena, &got, NULL) != HP_OK ||
         got.blob == 0) {
-        hp_engine_fail(stage->engine, HP_STATUS_PROTOCOL, "the broker's answer to blob.open is wrong");
+        hp_engine_fail(stage->engine, HP_STATUS_PROTOCOL,
+                       "the broker's answer to blob.open is wrong");
         return;
     }
     stage->blob = got.blob;
 }
 
-static void put_done(void *context, const struct hp_reply *reply) {
+static void put_done(void *context, const struct hp_reply *reply)
+{
     struct hp_stage *stage = context;
     struct hp_msg_blob_put_reply got;
 
@@ -145,7 +154,8 @@ static void put_done(void *context, const struct hp_reply *reply) {
         return;
     }
     if (hp_msg_blob_put_reply_decode(reply->result, &stage->engine->arena, &got, NULL) != HP_OK) {
-        hp_engine_fail(stage->engine, HP_STATUS_PROTOCOL, "the broker's answer to blob.put is wrong");
+        hp_engine_fail(stage->engine, HP_STATUS_PROTOCOL,
+                       "the broker's answer to blob.put is wrong");
         return;
     }
     if (stage->sent == stage->size) {
@@ -154,7 +164,8 @@ static void put_done(void *context, const struct hp_reply *reply) {
 }
 
 static void stage_call(struct hp_stage *stage, enum hp_method method, enum hp_err err,
-                       struct hp_buf *params, hp_call_done done) {
+                       struct hp_buf *params, hp_call_done done)
+{
     if (err != HP_OK) {
         hp_buf_deinit(params);
     }
@@ -164,7 +175,8 @@ static void stage_call(struct hp_stage *stage, enum hp_method method, enum hp_er
     }
 }
 
-static void stage_open(struct hp_stage *stage) {
+static void stage_open(struct hp_stage *stage)
+{
     struct hp_msg_blob_open open;
     struct hp_buf params;
 
@@ -175,7 +187,8 @@ static void stage_open(struct hp_stage *stage) {
                open_done);
 }
 
-static void stage_put(struct hp_stage *stage) {
+static void stage_put(struct hp_stage *stage)
+{
     struct hp_msg_blob_put put;
     struct hp_buf params;
     size_t size = HP_MIN(stage->size - stage->sent, (size_t)HP_LIMIT_BLOB_CHUNK_BYTES);
@@ -193,7 +206,8 @@ static void stage_put(struct hp_stage *stage) {
     stage_call(stage, HP_METHOD_BLOB_PUT, hp_msg_blob_put_encode(&params, &put), &params, put_done);
 }
 
-void hp_stage_step(struct hp_engine *engine) {
+void hp_stage_step(struct hp_engine *engine)
+{
     struct hp_stage *stage;
 
     if (hp_list_is_empty(&engine->stages)) {
@@ -210,7 +224,8 @@ void hp_stage_step(struct hp_engine *engine) {
     }
 }
 
-uint64_t hp_stage_deadline_ms(const struct hp_engine *engine) {
+uint64_t hp_stage_deadline_ms(const struct hp_engine *engine)
+{
     const struct hp_stage *stage;
 
     if (hp_list_is_empty(&engine->stages)) {
@@ -220,7 +235,8 @@ uint64_t hp_stage_deadline_ms(const struct hp_engine *engine) {
     return stage->request != 0 ? HP_ENGINE_NEVER : HP_MAX(stage->hold_until_ms, engine->now_ms);
 }
 
-void hp_stage_lost(struct hp_engine *engine) {
+void hp_stage_lost(struct hp_engine *engine)
+{
     struct hp_list *link;
 
     for (link = engine->stages.next; link != &engine->stages; link = link->next) {
@@ -235,13 +251,15 @@ void hp_stage_lost(struct hp_engine *engine) {
     }
 }
 
-void hp_stage_clear(struct hp_engine *engine) {
+void hp_stage_clear(struct hp_engine *engine)
+{
     while (!hp_list_is_empty(&engine->stages)) {
         stage_free(engine, stage_of(hp_list_first(&engine->stages)));
     }
 }
 
-bool hp_stage_forget(struct hp_engine *engine, uint64_t request, const struct hp_sink *sink) {
+bool hp_stage_forget(struct hp_engine *engine, uint64_t request, const struct hp_sink *sink)
+{
     struct hp_list *link = engine->stages.next;
 
     while (link != &engine->stages) {

@@ -19,11 +19,13 @@
 /* So often a message may be refused as out of order before it is given up. */
 #define MISORDER_COUNT_MAX 3u
 
-static struct hp_message *message_of(struct hp_list *link) {
+static struct hp_message *message_of(struct hp_list *link)
+{
     return HP_LIST_ENTRY(link, struct hp_message, link);
 }
 
-static uint64_t tracked_tasks(const struct hp_message *message) {
+static uint64_t tracked_tasks(const struct hp_message *message)
+{
     uint64_t count = 0;
 
     for (uint32_t i = 0; i < message->piece_count; i++) {
@@ -32,7 +34,8 @@ static uint64_t tracked_tasks(const struct hp_message *message) {
     return count;
 }
 
-void hp_submit_message_free(struct hp_engine *engine, struct hp_message *message) {
+void hp_submit_message_free(struct hp_engine *engine, struct hp_message *message)
+{
     if (engine->unsent == &message->link) {
         engine->unsent = message->link.next;
     }
@@ -51,7 +54,8 @@ void hp_submit_message_free(struct hp_engine *engine, struct hp_message *message
     hp_free(message);
 }
 
-void hp_submit_clear(struct hp_engine *engine) {
+void hp_submit_clear(struct hp_engine *engine)
+{
     while (!hp_list_is_empty(&engine->submits)) {
         hp_submit_message_free(engine, message_of(hp_list_first(&engine->submits)));
     }
@@ -60,7 +64,8 @@ void hp_submit_clear(struct hp_engine *engine) {
 
 /* ---------------------------------------------------------------- making messages */
 
-struct hp_message *hp_submit_message_new(struct hp_engine *engine, struct hp_bin options) {
+struct hp_message *hp_submit_message_new(struct hp_engine *engine, struct hp_bin options)
+{
     struct hp_message *message = hp_calloc(1, sizeof(*message));
 
     if (message == NULL) {
@@ -85,17 +90,19 @@ struct hp_message *hp_submit_message_new(struct hp_engine *engine, struct hp_bin
 }
 
 /* Are the tasks of `piece` the next ones of the same call, or of the next single-task call? */
-static bool piece_continues(const struct hp_piece *last, const struct hp_piece *piece) {
+static bool piece_continues(const struct hp_piece *last, const struct hp_piece *piece)
+{
     if (last->user != piece->user || last->sink != piece->sink ||
         last->untracked != piece->untracked || last->single != piece->single) {
         return false;
     }
-    return piece->single ? last->request + last->count == piece->request
-                         : last->request == piece->request &&
-                               last->index + last->count == piece->index;
+    return piece->single
+               ? last->request + last->count == piece->request
+               : last->request == piece->request && last->index + last->count == piece->index;
 }
 
-static enum hp_err piece_room(struct hp_message *message, uint32_t more) {
+enum hp_err hp_submit_piece_room(struct hp_message *message, uint32_t more)
+{
     uint32_t capacity = message->piece_capacity;
     struct hp_piece *pieces;
 
@@ -112,7 +119,8 @@ static enum hp_err piece_room(struct hp_message *message, uint32_t more) {
     return HP_OK;
 }
 
-enum hp_err hp_submit_add_piece(struct hp_message *message, const struct hp_piece *piece) {
+enum hp_err hp_submit_add_piece(struct hp_message *message, const struct hp_piece *piece)
+{
     struct hp_piece *last =
         message->piece_count == 0 ? NULL : &message->pieces[message->piece_count - 1];
 
@@ -121,7 +129,7 @@ enum hp_err hp_submit_add_piece(struct hp_message *message, const struct hp_piec
         message->count += piece->count;
         return HP_OK;
     }
-    if (piece_room(message, 1) != HP_OK) {
+    if (hp_submit_piece_room(message, 1) != HP_OK) {
         return HP_ERR_NOMEM;
     }
     message->pieces[message->piece_count] = *piece;
@@ -130,7 +138,8 @@ enum hp_err hp_submit_add_piece(struct hp_message *message, const struct hp_piec
     return HP_OK;
 }
 
-enum hp_err hp_submit_put_payload(struct hp_message *message, struct hp_bin payload) {
+enum hp_err hp_submit_put_payload(struct hp_message *message, struct hp_bin payload)
+{
     if (!message->payloads) {
         if (hp_wire_put_cstr(&message->body, "payloads") != HP_OK ||
             hp_wire_array_open(&message->body, &message->list_mark) != HP_OK) {
@@ -143,7 +152,8 @@ enum hp_err hp_submit_put_payload(struct hp_message *message, struct hp_bin payl
 }
 
 /* Without memory the message stays open, and is closed at the next step. */
-static void message_close(struct hp_engine *engine, struct hp_message *message) {
+static void message_close(struct hp_engine *engine, struct hp_message *message)
+{
     size_t old_size = message->body.size;
 
     if (message->payloads) {
@@ -161,7 +171,8 @@ static void message_close(struct hp_engine *engine, struct hp_message *message) 
     engine->open = NULL;
 }
 
-void hp_submit_flush(struct hp_engine *engine) {
+void hp_submit_flush(struct hp_engine *engine)
+{
     if (engine->open != NULL) {
         message_close(engine, engine->open);
     }
@@ -169,7 +180,8 @@ void hp_submit_flush(struct hp_engine *engine) {
 
 /* Makes `shared` and its encoding those of these options. */
 static enum hp_status encode_options(struct hp_engine *engine,
-                                     const struct hp_engine_submit *submit) {
+                                     const struct hp_engine_submit *submit)
+{
     struct hp_st_task_options wire;
     struct hp_error error = {0};
     enum hp_err err;
@@ -189,17 +201,17 @@ static enum hp_status encode_options(struct hp_engine *engine,
         err = hp_view_options_copy(submit->options, &engine->shared_arena, &engine->shared);
     }
     if (err != HP_OK) {
-        return hp_engine_error_set(engine,
-                                   err == HP_ERR_NOMEM ? HP_STATUS_NO_MEMORY
-                                                       : HP_STATUS_BAD_ARGUMENT,
-                                   "%s", error.text[0] != '\0' ? error.text : hp_err_text(err));
+        return hp_engine_error_set(
+            engine, err == HP_ERR_NOMEM ? HP_STATUS_NO_MEMORY : HP_STATUS_BAD_ARGUMENT, "%s",
+            error.text[0] != '\0' ? error.text : hp_err_text(err));
     }
     engine->shared_valid = !submit->array;
     return HP_STATUS_OK;
 }
 
 static enum hp_status check_arguments(struct hp_engine *engine,
-                                      const struct hp_engine_submit *submit) {
+                                      const struct hp_engine_submit *submit)
+{
     const struct hp_options *options = submit->options;
 
     if (options == NULL || submit->count == 0) {
@@ -227,7 +239,8 @@ static enum hp_status check_arguments(struct hp_engine *engine,
     return HP_STATUS_OK;
 }
 
-bool hp_engine_has_room(const struct hp_engine *engine) {
+bool hp_engine_has_room(const struct hp_engine *engine)
+{
     /* An open message counts as one even though it takes more, hence `<=`. */
     uint32_t count = engine->submit_count + engine->stage_count;
 
@@ -237,14 +250,16 @@ bool hp_engine_has_room(const struct hp_engine *engine) {
 }
 
 /* May the open message take `count` more tasks, with or without payloads? */
-static bool open_fits(const struct hp_message *open, bool payloads, uint32_t count, bool single) {
+static bool open_fits(const struct hp_message *open, bool payloads, uint32_t count, bool single)
+{
     return open->payloads == payloads && open->body.size < HP_SUBMIT_BODY_BYTES &&
            open->count + count <= (single ? HP_SUBMIT_SHARE_TASKS : HP_LIMIT_SUBMIT_TASKS);
 }
 
 /* The message that takes the next tasks: the open one, or a new one. NULL: out of memory. */
 static struct hp_message *message_for(struct hp_engine *engine,
-                                      const struct hp_engine_submit *submit, uint32_t count) {
+                                      const struct hp_engine_submit *submit, uint32_t count)
+{
     bool alone = submit->array || submit->options->ukey != NULL;
 
     if (engine->open != NULL &&
@@ -258,7 +273,8 @@ static struct hp_message *message_for(struct hp_engine *engine,
 }
 
 static enum hp_status add_tasks(struct hp_engine *engine, const struct hp_engine_submit *submit,
-                                struct hp_piece *piece, const struct hp_bytes *payload) {
+                                struct hp_piece *piece, const struct hp_bytes *payload)
+{
     struct hp_message *message = message_for(engine, submit, piece->count);
     size_t old_size;
     enum hp_err err = HP_OK;
@@ -287,7 +303,8 @@ static enum hp_status add_tasks(struct hp_engine *engine, const struct hp_engine
 
 /* One call's payloads: inline ones go to messages, those over the limit to stages. */
 static enum hp_status add_payloads(struct hp_engine *engine, const struct hp_engine_submit *submit,
-                                   struct hp_piece piece) {
+                                   struct hp_piece piece)
+{
     enum hp_status status = HP_STATUS_OK;
 
     for (uint32_t i = 0; status == HP_STATUS_OK && i < submit->count; i++) {
@@ -303,7 +320,8 @@ static enum hp_status add_payloads(struct hp_engine *engine, const struct hp_eng
 }
 
 enum hp_status hp_engine_submit(struct hp_engine *engine, const struct hp_engine_submit *submit,
-                                uint64_t *ret_request) {
+                                uint64_t *ret_request)
+{
     struct hp_piece piece = {.request = engine->next_request,
                              .user = submit->user,
                              .sink = submit->sink,
@@ -315,9 +333,8 @@ enum hp_status hp_engine_submit(struct hp_engine *engine, const struct hp_engine
     if (status == HP_STATUS_OK && !hp_engine_has_room(engine)) {
         return HP_STATUS_AGAIN;
     }
-    if (status == HP_STATUS_OK &&
-        (submit->array || !engine->shared_valid ||
-         !hp_view_options_equal(submit->options, &engine->shared))) {
+    if (status == HP_STATUS_OK && (submit->array || !engine->shared_valid ||
+                                   !hp_view_options_equal(submit->options, &engine->shared))) {
         status = encode_options(engine, submit);
     }
     if (status != HP_STATUS_OK) {
@@ -339,12 +356,12 @@ enum hp_status hp_engine_submit(struct hp_engine *engine, const struct hp_engine
 
 /* ---------------------------------------------------------------- sending */
 
-static enum hp_err put_message(struct hp_engine *engine, struct hp_message *message,
-                               uint64_t acked) {
+static enum hp_err put_message(struct hp_engine *engine, struct hp_message *message, uint64_t acked)
+{
     struct hp_buf *out = &engine->out;
     uint32_t msgid = hp_engine_msgid(engine, &message->pending);
-    enum hp_err err = msgid == 0 ? HP_ERR_NOMEM
-                                 : hp_rpc_put_request(out, msgid, HP_METHOD_TASK_SUBMIT);
+    enum hp_err err =
+        msgid == 0 ? HP_ERR_NOMEM : hp_rpc_put_request(out, msgid, HP_METHOD_TASK_SUBMIT);
 
     err = err == HP_OK ? hp_wire_put_map(out, message->pair_count + 2) : err;
     err = err == HP_OK ? hp_wire_put_cstr(out, "number") : err;
@@ -354,7 +371,8 @@ static enum hp_err put_message(struct hp_engine *engine, struct hp_message *mess
     return err == HP_OK ? hp_wire_put_raw(out, hp_buf_bin(&message->body)) : err;
 }
 
-bool hp_submit_compose(struct hp_engine *engine) {
+bool hp_submit_compose(struct hp_engine *engine)
+{
     struct hp_message *message;
     uint64_t first;
 
@@ -379,7 +397,8 @@ bool hp_submit_compose(struct hp_engine *engine) {
 
 /* ---------------------------------------------------------------- connections */
 
-void hp_submit_lost(struct hp_engine *engine) {
+void hp_submit_lost(struct hp_engine *engine)
+{
     struct hp_list *link;
 
     for (link = engine->submits.next; link != engine->unsent; link = link->next) {
@@ -389,7 +408,8 @@ void hp_submit_lost(struct hp_engine *engine) {
     engine->unsent = engine->submits.next;
 }
 
-bool hp_submit_resume(struct hp_engine *engine, uint64_t last_number) {
+bool hp_submit_resume(struct hp_engine *engine, uint64_t last_number)
+{
     struct hp_list *link;
 
     if (last_number < engine->applied_number) {
@@ -412,7 +432,8 @@ bool hp_submit_resume(struct hp_engine *engine, uint64_t last_number) {
 
 /* Queues an item that gives one event for each call whose piece has no sink. */
 static void emit(struct hp_engine *engine, const struct hp_piece *pieces, uint32_t piece_count,
-                 const struct hp_event *base) {
+                 const struct hp_event *base)
+{
     struct hp_item *item;
     uint32_t kept = 0;
     size_t size = piece_count * sizeof(*pieces);
@@ -434,9 +455,8 @@ static void emit(struct hp_engine *engine, const struct hp_piece *pieces, uint32
     }
     item->kind = HP_ITEM_SUBMITTED;
     item->event = *base;
-    item->event.text = base->text == NULL
-                           ? NULL
-                           : hp_arena_copy(&item->arena, base->text, strlen(base->text));
+    item->event.text =
+        base->text == NULL ? NULL : hp_arena_copy(&item->arena, base->text, strlen(base->text));
     for (uint32_t i = 0; i < piece_count; i++) {
         if (pieces[i].sink == NULL) {
             item->pieces[item->piece_count++] = pieces[i];
@@ -446,7 +466,8 @@ static void emit(struct hp_engine *engine, const struct hp_piece *pieces, uint32
 }
 
 static void emit_to_sinks(const struct hp_piece *pieces, uint32_t piece_count,
-                          const struct hp_event *base) {
+                          const struct hp_event *base)
+{
     for (uint32_t i = 0; i < piece_count; i++) {
         uint32_t calls = pieces[i].single ? pieces[i].count : 1;
 
@@ -464,27 +485,31 @@ static void emit_to_sinks(const struct hp_piece *pieces, uint32_t piece_count,
 }
 
 static void emit_all(struct hp_engine *engine, const struct hp_piece *pieces, uint32_t piece_count,
-                     const struct hp_event *base) {
+                     const struct hp_event *base)
+{
     emit(engine, pieces, piece_count, base);
     emit_to_sinks(pieces, piece_count, base);
 }
 
 void hp_submit_fail_piece(struct hp_engine *engine, const struct hp_piece *piece,
-                          enum hp_status status, const char *text) {
+                          enum hp_status status, const char *text)
+{
     struct hp_event base = {.kind = HP_EVENT_SUBMIT_FAILED, .status = status, .text = text};
 
     emit_all(engine, piece, 1, &base);
 }
 
 static void message_fail(struct hp_engine *engine, struct hp_message *message,
-                         enum hp_status status, const char *text) {
+                         enum hp_status status, const char *text)
+{
     struct hp_event base = {.kind = HP_EVENT_SUBMIT_FAILED, .status = status, .text = text};
 
     emit_all(engine, message->pieces, message->piece_count, &base);
     hp_submit_message_free(engine, message);
 }
 
-void hp_submit_session_lost(struct hp_engine *engine) {
+void hp_submit_session_lost(struct hp_engine *engine)
+{
     struct hp_list *link = engine->submits.next;
 
     while (link != &engine->submits) {
@@ -506,7 +531,8 @@ void hp_submit_session_lost(struct hp_engine *engine) {
 }
 
 /* The broker applied nothing from this message on: take the numbers back, send again later. */
-static void back_off(struct hp_engine *engine, struct hp_message *message, uint64_t delay_ms) {
+static void back_off(struct hp_engine *engine, struct hp_message *message, uint64_t delay_ms)
+{
     struct hp_list *link;
 
     engine->next_number = message->number;
@@ -526,16 +552,16 @@ static void back_off(struct hp_engine *engine, struct hp_message *message, uint6
 }
 
 static void message_done(struct hp_engine *engine, struct hp_message *message,
-                         const struct hp_msg_task_submit_reply *reply) {
+                         const struct hp_msg_task_submit_reply *reply)
+{
     struct hp_event base = {.kind = HP_EVENT_SUBMITTED,
                             .ids = {.first = reply->first, .count = reply->count},
                             .outcome = (enum hp_outcome)reply->outcome};
     bool missed = message->replayed || message->number <= engine->early_number;
     bool tracked = tracked_tasks(message) > 0;
 
-    if (tracked &&
-        hp_track_add(&engine->track, base.ids, message->pieces, message->piece_count,
-                     missed ? HP_CHECK_WANTED : HP_CHECK_NONE) != HP_OK) {
+    if (tracked && hp_track_add(&engine->track, base.ids, message->pieces, message->piece_count,
+                                missed ? HP_CHECK_WANTED : HP_CHECK_NONE) != HP_OK) {
         hp_engine_fail(engine, HP_STATUS_NO_MEMORY, "out of memory");
         return; /* not acknowledged: it is asked for again on the next connection */
     }
@@ -550,7 +576,8 @@ static void message_done(struct hp_engine *engine, struct hp_message *message,
 }
 
 void hp_submit_reply(struct hp_engine *engine, struct hp_message *message,
-                     const struct hp_reply *reply) {
+                     const struct hp_reply *reply)
+{
     struct hp_msg_task_submit_reply submitted;
     struct hp_error error = {0};
 
@@ -576,131 +603,9 @@ void hp_submit_reply(struct hp_engine *engine, struct hp_message *message,
     }
     if (submitted.first == 0 || submitted.count != message->count ||
         submitted.first > UINT64_MAX - submitted.count) {
-        hp_engine_fail(engine, HP_STATUS_PROTOCOL, "the broker's answer to a submit makes no sense");
+        hp_engine_fail(engine, HP_STATUS_PROTOCOL,
+                       "the broker's answer to a submit makes no sense");
         return;
     }
     message_done(engine, message, &submitted);
-}
-
-/* ---------------------------------------------------------------- forgetting */
-
-/* What is forgotten: a request, or, if sink is set, all that goes to it. */
-struct what {
-    uint64_t request;
-    const struct hp_sink *sink;
-};
-
-static bool piece_is(const struct hp_piece *piece, const struct what *what) {
-    if (what->sink != NULL) {
-        return piece->sink == what->sink;
-    }
-    return piece->single
-               ? what->request >= piece->request && what->request - piece->request < piece->count
-               : what->request == piece->request;
-}
-
-/* Cuts one call out of a piece of many, so that it can be silenced alone. */
-static enum hp_err piece_split(struct hp_message *message, uint32_t i, uint32_t at) {
-    struct hp_piece *piece;
-
-    if (at == 0 || at >= message->pieces[i].count) {
-        return HP_OK;
-    }
-    if (piece_room(message, 1) != HP_OK) {
-        return HP_ERR_NOMEM;
-    }
-    piece = &message->pieces[i];
-    memmove(piece + 1, piece, (message->piece_count - i) * sizeof(*piece));
-    message->piece_count++;
-    piece[0].count = at;
-    piece[1].request += at;
-    piece[1].offset += at;
-    piece[1].count -= at;
-    return HP_OK;
-}
-
-static void message_split(struct hp_message *message, const struct what *what) {
-    for (uint32_t i = 0; i < message->piece_count; i++) {
-        struct hp_piece *piece = &message->pieces[i];
-
-        if (what->sink == NULL && piece->single && piece->count > 1 && piece_is(piece, what)) {
-            uint32_t at = (uint32_t)(what->request - piece->request);
-
-            /* Without memory the piece stays whole: its events still come, which does no harm. */
-            if (piece_split(message, i, at + 1) == HP_OK) {
-                (void)piece_split(message, i, at);
-            }
-            return;
-        }
-    }
-}
-
-/* Silences pieces; true if nothing else is in the message. */
-static bool message_forget(struct hp_engine *engine, struct hp_message *message,
-                           const struct what *what, bool *ret_found) {
-    bool alone = true;
-
-    *ret_found = false;
-    message_split(message, what);
-    for (uint32_t i = 0; i < message->piece_count; i++) {
-        struct hp_piece *piece = &message->pieces[i];
-
-        if (!piece_is(piece, what) || (what->sink == NULL && piece->single && piece->count > 1)) {
-            alone = false;
-            continue;
-        }
-        *ret_found = true;
-        engine->submit_tasks -= piece->untracked ? 0 : piece->count;
-        piece->untracked = true;
-        piece->sink = &hp_sink_none;
-    }
-    return alone;
-}
-
-static void sink_nothing(struct hp_sink *sink, const struct hp_event *event) {
-    (void)sink;
-    (void)event;
-}
-
-struct hp_sink hp_sink_none = {.take = sink_nothing};
-
-static bool forget(struct hp_engine *engine, const struct what *what) {
-    struct hp_list *link = engine->submits.next;
-    bool sent = true; /* those before `unsent` */
-    bool dropped = true;
-
-    while (link != &engine->submits) {
-        struct hp_message *message = message_of(link);
-        bool found;
-        bool alone;
-
-        sent = sent && link != engine->unsent;
-        link = link->next;
-        alone = message_forget(engine, message, what, &found);
-        if (found && alone && !sent && message->number == 0) {
-            hp_submit_message_free(engine, message); /* I3 */
-        } else if (found) {
-            dropped = false;
-        }
-    }
-    return dropped;
-}
-
-void hp_engine_forget(struct hp_engine *engine, uint64_t request, bool *ret_dropped) {
-    struct what what = {.request = request};
-    bool dropped = hp_stage_forget(engine, request, NULL);
-
-    dropped = forget(engine, &what) && dropped;
-    hp_track_forget(&engine->track, request, NULL);
-    if (ret_dropped != NULL) {
-        *ret_dropped = dropped;
-    }
-}
-
-void hp_engine_forget_sink(struct hp_engine *engine, const struct hp_sink *sink) {
-    struct what what = {.sink = sink};
-
-    (void)hp_stage_forget(engine, 0, sink);
-    (void)forget(engine, &what);
-    hp_track_forget(&engine->track, 0, sink);
 }

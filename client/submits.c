@@ -28,7 +28,8 @@ struct gather {
     size_t part_capacity;
 };
 
-static enum hp_err add_part(struct gather *gather, uint64_t index, struct hp_ids ids) {
+static enum hp_err add_part(struct gather *gather, uint64_t index, struct hp_ids ids)
+{
     if (gather->part_count == gather->part_capacity) {
         size_t capacity = gather->part_capacity == 0 ? 8 : gather->part_capacity * 2;
         struct part *parts = hp_realloc_array(gather->parts, capacity, sizeof(*parts));
@@ -43,7 +44,8 @@ static enum hp_err add_part(struct gather *gather, uint64_t index, struct hp_ids
     return HP_OK;
 }
 
-static void take(struct hp_sink *sink, const struct hp_event *event) {
+static void take(struct hp_sink *sink, const struct hp_event *event)
+{
     struct gather *gather = HP_CONTAINER_OF(sink, struct gather, sink);
     uint64_t base = (uint64_t)(uintptr_t)event->user;
 
@@ -55,15 +57,15 @@ static void take(struct hp_sink *sink, const struct hp_event *event) {
         }
     }
     if (gather->status == HP_STATUS_OK) {
-        gather->status =
-            event->kind == HP_EVENT_SUBMITTED ? HP_STATUS_NO_MEMORY : event->status;
+        gather->status = event->kind == HP_EVENT_SUBMITTED ? HP_STATUS_NO_MEMORY : event->status;
         (void)snprintf(gather->text, sizeof(gather->text), "%s",
                        event->text != NULL ? event->text : hp_strerror(gather->status));
     }
 }
 
 /* Waits until the window has room. */
-static enum hp_status wait_room(struct hp_client *client, uint64_t deadline_ms) {
+static enum hp_status wait_room(struct hp_client *client, uint64_t deadline_ms)
+{
     enum hp_status status = HP_STATUS_OK;
 
     while (status == HP_STATUS_OK && !hp_engine_has_room(client->engine)) {
@@ -73,11 +75,11 @@ static enum hp_status wait_room(struct hp_client *client, uint64_t deadline_ms) 
 }
 
 static enum hp_status wait_tasks(struct hp_client *client, struct gather *gather, uint64_t count,
-                                 uint64_t deadline_ms) {
+                                 uint64_t deadline_ms)
+{
     enum hp_status status = HP_STATUS_OK;
 
-    while (status == HP_STATUS_OK && gather->status == HP_STATUS_OK &&
-           gather->task_count < count) {
+    while (status == HP_STATUS_OK && gather->status == HP_STATUS_OK && gather->task_count < count) {
         status = hp_client_pump(client, deadline_ms);
     }
     if (gather->status != HP_STATUS_OK) {
@@ -88,7 +90,8 @@ static enum hp_status wait_tasks(struct hp_client *client, struct gather *gather
 
 /* One submit of the engine and its acknowledgement. */
 static enum hp_status submit_one(struct hp_client *client, struct hp_engine_submit *submit,
-                                 int64_t timeout_ms, struct gather *gather) {
+                                 int64_t timeout_ms, struct gather *gather)
+{
     uint64_t deadline_ms = hp_client_deadline_ms(client, timeout_ms);
     uint64_t request;
     bool dropped = false;
@@ -118,7 +121,8 @@ static enum hp_status submit_one(struct hp_client *client, struct hp_engine_subm
 
 enum hp_status hp_submit(struct hp_client *client, const struct hp_options *options,
                          const struct hp_bytes *payload, int64_t timeout_ms, uint64_t *ret_id,
-                         enum hp_outcome *ret_outcome) {
+                         enum hp_outcome *ret_outcome)
+{
     struct gather gather = {.status = HP_STATUS_OK};
     struct hp_engine_submit submit = {.options = options, .payloads = payload, .count = 1};
     enum hp_status status = submit_one(client, &submit, timeout_ms, &gather);
@@ -134,7 +138,8 @@ enum hp_status hp_submit(struct hp_client *client, const struct hp_options *opti
 }
 
 enum hp_status hp_submit_array(struct hp_client *client, const struct hp_options *options,
-                               uint32_t count, int64_t timeout_ms, struct hp_ids *ret_ids) {
+                               uint32_t count, int64_t timeout_ms, struct hp_ids *ret_ids)
+{
     struct gather gather = {.status = HP_STATUS_OK};
     struct hp_engine_submit submit = {.options = options, .count = count, .array = true};
     enum hp_status status = submit_one(client, &submit, timeout_ms, &gather);
@@ -148,14 +153,16 @@ enum hp_status hp_submit_array(struct hp_client *client, const struct hp_options
 
 /* ---------------------------------------------------------------- many */
 
-static int compare_parts(const void *a, const void *b) {
+static int compare_parts(const void *a, const void *b)
+{
     const struct part *x = a;
     const struct part *y = b;
 
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-static enum hp_err make_id_list(struct gather *gather, struct hp_id_list *ret_ids) {
+static enum hp_err make_id_list(struct gather *gather, struct hp_id_list *ret_ids)
+{
     size_t count = 0;
 
     *ret_ids = (struct hp_id_list){0};
@@ -184,7 +191,8 @@ static enum hp_err make_id_list(struct gather *gather, struct hp_id_list *ret_id
 }
 
 /* Payloads from `from` on that go into one chunk. */
-static uint32_t chunk_count(const struct hp_bytes *payloads, size_t from, size_t count) {
+static uint32_t chunk_count(const struct hp_bytes *payloads, size_t from, size_t count)
+{
     uint32_t taken = 0;
     size_t size = 0;
 
@@ -197,7 +205,8 @@ static uint32_t chunk_count(const struct hp_bytes *payloads, size_t from, size_t
 
 enum hp_status hp_submit_many(struct hp_client *client, const struct hp_options *options,
                               const struct hp_bytes *payloads, size_t count, int64_t timeout_ms,
-                              struct hp_id_list *ret_ids) {
+                              struct hp_id_list *ret_ids)
+{
     uint64_t deadline_ms = hp_client_deadline_ms(client, timeout_ms);
     struct gather gather = {.sink = {.take = take}, .status = HP_STATUS_OK};
     size_t given = 0;
@@ -233,7 +242,8 @@ enum hp_status hp_submit_many(struct hp_client *client, const struct hp_options 
     return status;
 }
 
-void hp_id_list_clear(struct hp_id_list *list) {
+void hp_id_list_clear(struct hp_id_list *list)
+{
     hp_free(list->ranges);
     *list = (struct hp_id_list){0};
 }

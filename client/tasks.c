@@ -26,13 +26,15 @@ struct filler {
     size_t capacity;
 };
 
-static enum hp_err filler_init(struct filler *filler) {
+static enum hp_err filler_init(struct filler *filler)
+{
     filler->capacity = 16;
     filler->list = hp_view_task_list_new(&filler->arena, filler->capacity);
     return filler->list == NULL ? HP_ERR_NOMEM : HP_OK;
 }
 
-static enum hp_err filler_add(struct filler *filler, const struct hp_st_task_status *status) {
+static enum hp_err filler_add(struct filler *filler, const struct hp_st_task_status *status)
+{
     struct hp_task_list *list = filler->list;
     struct hp_end *end = NULL;
 
@@ -59,7 +61,8 @@ static enum hp_err filler_add(struct filler *filler, const struct hp_st_task_sta
     return HP_OK;
 }
 
-static enum hp_status add_all(struct filler *filler, const struct hp_list_task_status *tasks) {
+static enum hp_status add_all(struct filler *filler, const struct hp_list_task_status *tasks)
+{
     for (uint32_t i = 0; i < tasks->count; i++) {
         if (filler_add(filler, &tasks->items[i]) != HP_OK) {
             return HP_STATUS_NO_MEMORY;
@@ -69,7 +72,8 @@ static enum hp_status add_all(struct filler *filler, const struct hp_list_task_s
 }
 
 static void put_ranges(const struct hp_ids *ids, size_t count, struct hp_st_id_range *ranges,
-                       struct hp_list_id_range *ret) {
+                       struct hp_list_id_range *ret)
+{
     for (size_t i = 0; i < count; i++) {
         hp_st_id_range_init(&ranges[i]);
         ranges[i].first = ids[i].first;
@@ -88,7 +92,8 @@ struct got {
     uint64_t next;
 };
 
-static enum hp_status decode_get(void *context, const struct hp_reply *reply) {
+static enum hp_status decode_get(void *context, const struct hp_reply *reply)
+{
     HP_CLEANUP(hp_arena_deinit) struct hp_arena arena;
     struct got *got = context;
     struct hp_msg_task_get_reply message;
@@ -106,7 +111,8 @@ static enum hp_status decode_get(void *context, const struct hp_reply *reply) {
 
 /* Drops the ids in front of `next` from ranges; how many ranges are left. Progress is certain: the
  * first id never stays, unless it is `next` itself and so refused. */
-static size_t ranges_from(struct hp_ids *ranges, size_t count, uint64_t next) {
+static size_t ranges_from(struct hp_ids *ranges, size_t count, uint64_t next)
+{
     for (size_t i = 0; i < count; i++) {
         if (next >= ranges[i].first && next - ranges[i].first < ranges[i].count &&
             (i > 0 || next > ranges[i].first)) {
@@ -122,7 +128,8 @@ static size_t ranges_from(struct hp_ids *ranges, size_t count, uint64_t next) {
 }
 
 static enum hp_status get_ranges(struct hp_client *client, struct hp_ids *ids, size_t count,
-                                 unsigned detail, uint64_t deadline_ms, struct filler *filler) {
+                                 unsigned detail, uint64_t deadline_ms, struct filler *filler)
+{
     struct hp_st_id_range ranges[GET_RANGES];
     enum hp_status status = HP_STATUS_OK;
 
@@ -147,8 +154,8 @@ static enum hp_status get_ranges(struct hp_client *client, struct hp_ids *ids, s
 }
 
 static enum hp_status get_all(struct hp_client *client, const struct hp_ids *ids, size_t id_count,
-                              unsigned detail, uint64_t deadline_ms,
-                              struct hp_task_list **ret_list) {
+                              unsigned detail, uint64_t deadline_ms, struct hp_task_list **ret_list)
+{
     struct hp_id_cursor cursor = {.ids = ids, .count = id_count};
     struct hp_ids part[GET_RANGES];
     struct filler filler;
@@ -171,7 +178,8 @@ static enum hp_status get_all(struct hp_client *client, const struct hp_ids *ids
 }
 
 enum hp_status hp_get(struct hp_client *client, const struct hp_ids *ids, size_t id_count,
-                      unsigned detail, int64_t timeout_ms, struct hp_task_list **ret_list) {
+                      unsigned detail, int64_t timeout_ms, struct hp_task_list **ret_list)
+{
     return get_all(client, ids, id_count, detail, hp_client_deadline_ms(client, timeout_ms),
                    ret_list);
 }
@@ -188,7 +196,8 @@ struct waited {
     bool any_ended;
 };
 
-static void take_wait(void *context, const struct hp_reply *reply) {
+static void take_wait(void *context, const struct hp_reply *reply)
+{
     HP_CLEANUP(hp_arena_deinit) struct hp_arena arena;
     struct waited *waited = context;
     struct hp_msg_task_wait_reply message;
@@ -215,7 +224,8 @@ static void take_wait(void *context, const struct hp_reply *reply) {
 
 static enum hp_status wait_begin(struct hp_client *client, const uint64_t *ids, uint32_t count,
                                  enum hp_wait_for wait_for, uint64_t deadline_ms,
-                                 struct waited *waited) {
+                                 struct waited *waited)
+{
     struct hp_msg_task_wait wait;
     struct hp_buf params;
     uint64_t now_ms = hp_clock_mono_ms();
@@ -245,7 +255,8 @@ static enum hp_status wait_begin(struct hp_client *client, const uint64_t *ids, 
 }
 
 /* All ids of the ranges, one by one, up to a limit. */
-static size_t list_ids(struct hp_id_cursor *cursor, uint64_t *ids, size_t max) {
+static size_t list_ids(struct hp_id_cursor *cursor, uint64_t *ids, size_t max)
+{
     struct hp_ids range;
     size_t count = 0;
 
@@ -258,19 +269,21 @@ static size_t list_ids(struct hp_id_cursor *cursor, uint64_t *ids, size_t max) {
 }
 
 static bool is_broken(struct hp_client *client, const struct waited *waited,
-                      enum hp_status *ret_status) {
+                      enum hp_status *ret_status)
+{
     if (!waited->done || waited->status == HP_STATUS_OK || waited->status == HP_STATUS_BUSY ||
         waited->status == HP_STATUS_DRAINING) {
         return false;
     }
-    *ret_status = hp_client_fail(client, waited->status, "task.wait: %s",
-                                 hp_strerror(waited->status));
+    *ret_status =
+        hp_client_fail(client, waited->status, "task.wait: %s", hp_strerror(waited->status));
     return true;
 }
 
 /* Waits for all ids of one chunk. */
 static enum hp_status wait_chunk(struct hp_client *client, const uint64_t *ids, uint32_t count,
-                                 uint64_t deadline_ms) {
+                                 uint64_t deadline_ms)
+{
     enum hp_status status = HP_STATUS_OK;
 
     while (status == HP_STATUS_OK) {
@@ -297,7 +310,8 @@ static enum hp_status wait_chunk(struct hp_client *client, const uint64_t *ids, 
 }
 
 static enum hp_status wait_all(struct hp_client *client, const struct hp_ids *ids, size_t id_count,
-                               uint64_t deadline_ms) {
+                               uint64_t deadline_ms)
+{
     struct hp_id_cursor cursor = {.ids = ids, .count = id_count};
     uint64_t chunk[WAIT_IDS];
     size_t count;
@@ -311,7 +325,8 @@ static enum hp_status wait_all(struct hp_client *client, const struct hp_ids *id
 
 /* One round over all chunks at the same time; *ret_ended: one has ended. */
 static enum hp_status any_round(struct hp_client *client, struct waited *calls, size_t call_count,
-                                uint64_t deadline_ms, bool *ret_ended) {
+                                uint64_t deadline_ms, bool *ret_ended)
+{
     enum hp_status status = HP_STATUS_OK;
     bool all_done = false;
 
@@ -336,7 +351,8 @@ static enum hp_status any_round(struct hp_client *client, struct waited *calls, 
 }
 
 static enum hp_status wait_any(struct hp_client *client, const struct hp_ids *ids, size_t id_count,
-                               uint64_t deadline_ms) {
+                               uint64_t deadline_ms)
+{
     bool ended = false;
     enum hp_status status = HP_STATUS_OK;
 
@@ -373,7 +389,8 @@ static enum hp_status wait_any(struct hp_client *client, const struct hp_ids *id
 
 enum hp_status hp_wait(struct hp_client *client, const struct hp_ids *ids, size_t id_count,
                        enum hp_wait_for wait_for, unsigned detail, int64_t timeout_ms,
-                       struct hp_task_list **ret_list) {
+                       struct hp_task_list **ret_list)
+{
     uint64_t deadline_ms = hp_client_deadline_ms(client, timeout_ms);
     uint64_t look_ms;
     bool timed_out;
@@ -402,7 +419,8 @@ enum hp_status hp_wait(struct hp_client *client, const struct hp_ids *ids, size_
 
 /* ---------------------------------------------------------------- list */
 
-void hp_filter_init(struct hp_filter *filter) {
+void hp_filter_init(struct hp_filter *filter)
+{
     *filter = (struct hp_filter){.limit = 100};
 }
 
@@ -411,7 +429,8 @@ struct listed {
     uint64_t next;
 };
 
-static enum hp_status decode_list(void *context, const struct hp_reply *reply) {
+static enum hp_status decode_list(void *context, const struct hp_reply *reply)
+{
     HP_CLEANUP(hp_arena_deinit) struct hp_arena arena;
     struct listed *listed = context;
     struct hp_msg_task_list_reply message;
@@ -425,7 +444,8 @@ static enum hp_status decode_list(void *context, const struct hp_reply *reply) {
 }
 
 static void put_filter(const struct hp_filter *filter, struct hp_msg_task_list *list,
-                       uint64_t states[32]) {
+                       uint64_t states[32])
+{
     hp_msg_task_list_init(list);
     for (uint32_t i = 0; i < 32; i++) {
         if ((filter->states >> i & 1) != 0) {
@@ -454,8 +474,9 @@ static void put_filter(const struct hp_filter *filter, struct hp_msg_task_list *
     list->has |= HP_HAS_TASK_LIST_LIMIT | HP_HAS_TASK_LIST_END;
 }
 
-enum hp_status hp_list(struct hp_client *client, const struct hp_filter *filter,
-                       int64_t timeout_ms, struct hp_task_list **ret_list) {
+enum hp_status hp_list(struct hp_client *client, const struct hp_filter *filter, int64_t timeout_ms,
+                       struct hp_task_list **ret_list)
+{
     uint64_t states[32];
     struct listed listed = {0};
     struct hp_msg_task_list list;
@@ -467,9 +488,9 @@ enum hp_status hp_list(struct hp_client *client, const struct hp_filter *filter,
     }
     put_filter(filter, &list, states);
     hp_buf_init(&params, HP_LIMIT_FRAME_BYTES);
-    status = hp_client_call(client, HP_METHOD_TASK_LIST, hp_msg_task_list_encode(&params, &list),
-                            &params, hp_client_deadline_ms(client, timeout_ms), decode_list,
-                            &listed);
+    status =
+        hp_client_call(client, HP_METHOD_TASK_LIST, hp_msg_task_list_encode(&params, &list),
+                       &params, hp_client_deadline_ms(client, timeout_ms), decode_list, &listed);
     if (status != HP_STATUS_OK) {
         hp_task_list_free(listed.filler.list);
         return status;
@@ -485,7 +506,8 @@ struct cancelled {
     bool complete; /* every answer so far had its results */
 };
 
-static enum hp_status decode_cancel(void *context, const struct hp_reply *reply) {
+static enum hp_status decode_cancel(void *context, const struct hp_reply *reply)
+{
     HP_CLEANUP(hp_arena_deinit) struct hp_arena arena;
     struct cancelled *cancelled = context;
     struct hp_cancel_report *report = &cancelled->report;
@@ -518,14 +540,16 @@ static enum hp_status decode_cancel(void *context, const struct hp_reply *reply)
     return HP_STATUS_OK;
 }
 
-void hp_cancel_report_clear(struct hp_cancel_report *report) {
+void hp_cancel_report_clear(struct hp_cancel_report *report)
+{
     hp_free(report->results);
     *report = (struct hp_cancel_report){0};
 }
 
 static enum hp_status cancel_part(struct hp_client *client, const struct hp_ids *ids, size_t count,
                                   struct hp_msg_task_cancel *cancel, uint64_t deadline_ms,
-                                  struct cancelled *cancelled) {
+                                  struct cancelled *cancelled)
+{
     HP_CLEANUP(hp_free_ptr) struct hp_st_id_range *ranges = hp_alloc_array(count, sizeof(*ranges));
     struct hp_buf params;
 
@@ -534,14 +558,14 @@ static enum hp_status cancel_part(struct hp_client *client, const struct hp_ids 
     }
     put_ranges(ids, count, ranges, &cancel->ranges);
     hp_buf_init(&params, HP_LIMIT_FRAME_BYTES);
-    return hp_client_call(client, HP_METHOD_TASK_CANCEL,
-                          hp_msg_task_cancel_encode(&params, cancel), &params, deadline_ms,
-                          decode_cancel, cancelled);
+    return hp_client_call(client, HP_METHOD_TASK_CANCEL, hp_msg_task_cancel_encode(&params, cancel),
+                          &params, deadline_ms, decode_cancel, cancelled);
 }
 
 enum hp_status hp_cancel(struct hp_client *client, const struct hp_ids *ids, size_t id_count,
                          enum hp_cancel_how how, uint64_t grace_ms, const char *reason,
-                         int64_t timeout_ms, struct hp_cancel_report *ret_report) {
+                         int64_t timeout_ms, struct hp_cancel_report *ret_report)
+{
     uint64_t deadline_ms = hp_client_deadline_ms(client, timeout_ms);
     struct hp_id_cursor cursor = {.ids = ids, .count = id_count};
     struct cancelled cancelled = {.complete = true};

@@ -10,11 +10,13 @@
 /* Below this many dead runs compacting is not worth it. */
 #define DEAD_COUNT_MIN 32u
 
-void hp_track_init(struct hp_track *track) {
+void hp_track_init(struct hp_track *track)
+{
     memset(track, 0, sizeof(*track));
 }
 
-static void run_release(struct hp_run *run) {
+static void run_release(struct hp_run *run)
+{
     hp_free(run->ended);
     hp_free(run->many);
     run->ended = NULL;
@@ -23,7 +25,8 @@ static void run_release(struct hp_run *run) {
     run->check = HP_CHECK_NONE;
 }
 
-void hp_track_deinit(struct hp_track *track) {
+void hp_track_deinit(struct hp_track *track)
+{
     for (size_t i = 0; i < track->count; i++) {
         run_release(&track->runs[i]);
     }
@@ -31,11 +34,13 @@ void hp_track_deinit(struct hp_track *track) {
     hp_track_init(track);
 }
 
-static const struct hp_piece *run_pieces(const struct hp_run *run) {
+static const struct hp_piece *run_pieces(const struct hp_run *run)
+{
     return run->many != NULL ? run->many : &run->one;
 }
 
-static bool any_sink(const struct hp_piece *pieces, uint32_t piece_count) {
+static bool any_sink(const struct hp_piece *pieces, uint32_t piece_count)
+{
     for (uint32_t i = 0; i < piece_count; i++) {
         if (pieces[i].sink != NULL) {
             return true;
@@ -44,12 +49,14 @@ static bool any_sink(const struct hp_piece *pieces, uint32_t piece_count) {
     return false;
 }
 
-static bool run_is_ended(const struct hp_run *run, uint32_t index) {
+static bool run_is_ended(const struct hp_run *run, uint32_t index)
+{
     return run->ended != NULL && (run->ended[index / 64] >> (index % 64) & 1) != 0;
 }
 
 /* Index of the last run with first <= id; count if there is none. */
-static size_t find_floor(const struct hp_track *track, uint64_t id) {
+static size_t find_floor(const struct hp_track *track, uint64_t id)
+{
     size_t low = 0;
     size_t high = track->count;
 
@@ -65,13 +72,15 @@ static size_t find_floor(const struct hp_track *track, uint64_t id) {
     return low == 0 ? track->count : low - 1;
 }
 
-static bool run_holds(const struct hp_run *run, uint64_t id) {
+static bool run_holds(const struct hp_run *run, uint64_t id)
+{
     return run->left > 0 && id >= run->first && id - run->first < run->count &&
            !run_is_ended(run, (uint32_t)(id - run->first));
 }
 
 /* The run in which `id` has not ended, or NULL. */
-static struct hp_run *find_run(struct hp_track *track, uint64_t id) {
+static struct hp_run *find_run(struct hp_track *track, uint64_t id)
+{
     size_t index;
 
     if (track->recent < track->count && run_holds(&track->runs[track->recent], id)) {
@@ -91,7 +100,8 @@ static struct hp_run *find_run(struct hp_track *track, uint64_t id) {
     return NULL;
 }
 
-static void owner_of(const struct hp_run *run, uint32_t index, struct hp_owner *ret_owner) {
+static void owner_of(const struct hp_run *run, uint32_t index, struct hp_owner *ret_owner)
+{
     const struct hp_piece *pieces = run_pieces(run);
     uint32_t low = 0;
     uint32_t high = run->piece_count - 1;
@@ -115,7 +125,8 @@ static void owner_of(const struct hp_run *run, uint32_t index, struct hp_owner *
 
 /* Only the bitmap can fail; made here and not at the first end, so that ending never fails. */
 static enum hp_err run_make(struct hp_run *run, struct hp_ids ids, const struct hp_piece *pieces,
-                            uint32_t piece_count, enum hp_check check) {
+                            uint32_t piece_count, enum hp_check check)
+{
     memset(run, 0, sizeof(*run));
     run->first = ids.first;
     run->count = ids.count;
@@ -140,7 +151,8 @@ static enum hp_err run_make(struct hp_run *run, struct hp_ids ids, const struct 
     return HP_OK;
 }
 
-static enum hp_err make_room(struct hp_track *track) {
+static enum hp_err make_room(struct hp_track *track)
+{
     struct hp_run *runs;
     size_t capacity;
 
@@ -157,7 +169,8 @@ static enum hp_err make_room(struct hp_track *track) {
     return HP_OK;
 }
 
-static void compact(struct hp_track *track) {
+static void compact(struct hp_track *track)
+{
     size_t kept = 0;
 
     for (size_t i = 0; i < track->count; i++) {
@@ -174,7 +187,8 @@ static void compact(struct hp_track *track) {
     }
 }
 
-static void mark_ended(struct hp_track *track, struct hp_run *run, uint32_t index) {
+static void mark_ended(struct hp_track *track, struct hp_run *run, uint32_t index)
+{
     HP_ASSERT(run->left > 0); /* I2 */
     if (run->ended != NULL) {
         run->ended[index / 64] |= UINT64_C(1) << (index % 64);
@@ -191,7 +205,8 @@ static void mark_ended(struct hp_track *track, struct hp_run *run, uint32_t inde
 }
 
 /* Called where no pointer to a run is held. */
-static void compact_if_worth(struct hp_track *track) {
+static void compact_if_worth(struct hp_track *track)
+{
     if (track->dead_count == track->count ||
         (track->dead_count >= DEAD_COUNT_MIN && track->dead_count * 2 > track->count)) {
         compact(track);
@@ -199,13 +214,13 @@ static void compact_if_worth(struct hp_track *track) {
 }
 
 enum hp_err hp_track_add(struct hp_track *track, struct hp_ids ids, const struct hp_piece *pieces,
-                         uint32_t piece_count, enum hp_check check) {
+                         uint32_t piece_count, enum hp_check check)
+{
     struct hp_run run;
     size_t at;
 
     HP_ASSERT(ids.count > 0 && piece_count > 0);
-    if (make_room(track) != HP_OK ||
-        run_make(&run, ids, pieces, piece_count, check) != HP_OK) {
+    if (make_room(track) != HP_OK || run_make(&run, ids, pieces, piece_count, check) != HP_OK) {
         return HP_ERR_NOMEM;
     }
     at = find_floor(track, ids.first);
@@ -232,7 +247,8 @@ enum hp_err hp_track_add(struct hp_track *track, struct hp_ids ids, const struct
     return HP_OK;
 }
 
-bool hp_track_find(struct hp_track *track, uint64_t id, struct hp_owner *ret_owner) {
+bool hp_track_find(struct hp_track *track, uint64_t id, struct hp_owner *ret_owner)
+{
     struct hp_run *run = find_run(track, id);
 
     if (run == NULL) {
@@ -242,7 +258,8 @@ bool hp_track_find(struct hp_track *track, uint64_t id, struct hp_owner *ret_own
     return true;
 }
 
-bool hp_track_end(struct hp_track *track, uint64_t id, struct hp_owner *ret_owner) {
+bool hp_track_end(struct hp_track *track, uint64_t id, struct hp_owner *ret_owner)
+{
     struct hp_run *run = find_run(track, id);
 
     if (run == NULL) {
@@ -255,7 +272,8 @@ bool hp_track_end(struct hp_track *track, uint64_t id, struct hp_owner *ret_owne
 }
 
 static bool piece_matches(const struct hp_piece *piece, uint64_t request,
-                          const struct hp_sink *sink) {
+                          const struct hp_sink *sink)
+{
     if (sink != NULL) {
         return piece->sink == sink;
     }
@@ -264,7 +282,8 @@ static bool piece_matches(const struct hp_piece *piece, uint64_t request,
 }
 
 static void run_forget(struct hp_track *track, struct hp_run *run, uint64_t request,
-                       const struct hp_sink *sink) {
+                       const struct hp_sink *sink)
+{
     for (uint32_t i = 0; run->left > 0 && i < run->piece_count; i++) {
         struct hp_piece piece = run_pieces(run)[i]; /* a copy: the run may die below */
         bool part = piece.single && sink == NULL;
@@ -282,7 +301,8 @@ static void run_forget(struct hp_track *track, struct hp_run *run, uint64_t requ
     }
 }
 
-void hp_track_forget(struct hp_track *track, uint64_t request, const struct hp_sink *sink) {
+void hp_track_forget(struct hp_track *track, uint64_t request, const struct hp_sink *sink)
+{
     for (size_t i = 0; i < track->count; i++) {
         if (track->runs[i].left > 0) {
             run_forget(track, &track->runs[i], request, sink);
@@ -291,7 +311,8 @@ void hp_track_forget(struct hp_track *track, uint64_t request, const struct hp_s
     compact_if_worth(track);
 }
 
-void hp_track_want_check(struct hp_track *track) {
+void hp_track_want_check(struct hp_track *track)
+{
     track->check_wanted = track->left > 0;
     for (size_t i = 0; i < track->count; i++) {
         if (track->runs[i].left > 0) {
@@ -300,11 +321,13 @@ void hp_track_want_check(struct hp_track *track) {
     }
 }
 
-bool hp_track_check_wanted(const struct hp_track *track) {
+bool hp_track_check_wanted(const struct hp_track *track)
+{
     return track->check_wanted;
 }
 
-void hp_track_check_begin(struct hp_track *track) {
+void hp_track_check_begin(struct hp_track *track)
+{
     for (size_t i = 0; i < track->count; i++) {
         if (track->runs[i].check == HP_CHECK_WANTED) {
             track->runs[i].check = HP_CHECK_RUNNING;
@@ -313,7 +336,8 @@ void hp_track_check_begin(struct hp_track *track) {
     track->check_wanted = false;
 }
 
-void hp_track_check_end(struct hp_track *track) {
+void hp_track_check_end(struct hp_track *track)
+{
     for (size_t i = 0; i < track->count; i++) {
         if (track->runs[i].check == HP_CHECK_RUNNING) {
             track->runs[i].check = HP_CHECK_NONE;
@@ -323,7 +347,8 @@ void hp_track_check_end(struct hp_track *track) {
 
 /* First consecutive ids that have not ended, from index on. */
 static bool run_next(const struct hp_run *run, uint32_t index, uint32_t count_max,
-                     struct hp_ids *ret_ids) {
+                     struct hp_ids *ret_ids)
+{
     uint32_t end;
 
     while (index < run->count && run_is_ended(run, index)) {
@@ -341,7 +366,8 @@ static bool run_next(const struct hp_run *run, uint32_t index, uint32_t count_ma
 }
 
 bool hp_track_check_next(const struct hp_track *track, uint64_t from, uint32_t count_max,
-                         struct hp_ids *ret_ids) {
+                         struct hp_ids *ret_ids)
+{
     size_t i = find_floor(track, from);
     bool found = false;
 
@@ -369,7 +395,8 @@ bool hp_track_check_next(const struct hp_track *track, uint64_t from, uint32_t c
 }
 
 bool hp_track_sink_next(const struct hp_track *track, const struct hp_sink *sink, uint64_t from,
-                        struct hp_ids *ret_ids) {
+                        struct hp_ids *ret_ids)
+{
     for (size_t i = 0; i < track->count; i++) {
         const struct hp_run *run = &track->runs[i];
         uint64_t skip = from > run->first ? from - run->first : 0;

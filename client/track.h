@@ -22,10 +22,10 @@ struct hp_piece {
     uint64_t request; /* of the first task */
     void *user;
     struct hp_sink *sink;
-    uint64_t index; /* of the first task in its call */
+    uint64_t index;  /* of the first task in its call */
     uint32_t count;  /* tasks */
     uint32_t offset; /* of the first task in its message or run; kept by whoever holds the pieces */
-    bool single;    /* each task is a call of its own: request, request + 1, ... */
+    bool single;     /* each task is a call of its own: request, request + 1, ... */
     bool untracked;
 };
 
@@ -56,7 +56,7 @@ struct hp_track {
     size_t recent;      /* index of the run found last */
     uint32_t count_max; /* longest run, ever */
     bool overlap;
-    bool check_wanted; /* some run may be WANTED */
+    bool check_wanted;  /* some run may be WANTED */
     uint64_t left;      /* ids that have not ended, all runs */
     uint64_t sink_left; /* those whose piece has a sink; counts whole runs with any sink piece */
 };

@@ -12,14 +12,16 @@
         struct hp_arena arena;                                                                     \
         struct hp_##type answer;                                                                   \
     };                                                                                             \
-    static struct owned_##type *new_##type(void) {                                                 \
+    static struct owned_##type *new_##type(void)                                                   \
+    {                                                                                              \
         struct owned_##type *owned = hp_calloc(1, sizeof(*owned));                                 \
         if (owned != NULL) {                                                                       \
             hp_arena_init(&owned->arena, 1024, SIZE_MAX / 8);                                      \
         }                                                                                          \
         return owned;                                                                              \
     }                                                                                              \
-    void hp_##type##_free(struct hp_##type *answer) {                                              \
+    void hp_##type##_free(struct hp_##type *answer)                                                \
+    {                                                                                              \
         if (answer != NULL) {                                                                      \
             struct owned_##type *owned = HP_CONTAINER_OF(answer, struct owned_##type, answer);     \
             hp_arena_deinit(&owned->arena);                                                        \
@@ -34,14 +36,16 @@ DEFINE_OWNED(broker_info)
 
 #define PARAMS_BYTES (64u << 10)
 
-static enum hp_status status_of(enum hp_err err) {
+static enum hp_status status_of(enum hp_err err)
+{
     return err == HP_OK ? HP_STATUS_OK
                         : (err == HP_ERR_NOMEM ? HP_STATUS_NO_MEMORY : HP_STATUS_PROTOCOL);
 }
 
 /* Decoding into an owned answer frees it on an error, so that a repeated call starts anew. */
 #define DECODE_OWNED(type, message_type)                                                           \
-    static enum hp_status decode_##type(void *context, const struct hp_reply *reply) {             \
+    static enum hp_status decode_##type(void *context, const struct hp_reply *reply)               \
+    {                                                                                              \
         struct owned_##type *owned = new_##type();                                                 \
         struct message_type message;                                                               \
         enum hp_err err;                                                                           \
@@ -61,7 +65,8 @@ static enum hp_status status_of(enum hp_err err) {
 /* ---------------------------------------------------------------- one task */
 
 static enum hp_err fill_lines(const struct hp_msg_task_why_reply *message, struct hp_arena *arena,
-                              struct hp_lines *ret) {
+                              struct hp_lines *ret)
+{
     ret->state = (enum hp_state)message->state;
     return hp_view_strs(&message->lines, arena, &ret->lines, &ret->count);
 }
@@ -69,7 +74,8 @@ static enum hp_err fill_lines(const struct hp_msg_task_why_reply *message, struc
 DECODE_OWNED(lines, hp_msg_task_why_reply)
 
 enum hp_status hp_why(struct hp_client *client, uint64_t id, int64_t timeout_ms,
-                      struct hp_lines **ret_lines) {
+                      struct hp_lines **ret_lines)
+{
     struct hp_msg_task_why why;
     struct hp_buf params;
 
@@ -82,7 +88,8 @@ enum hp_status hp_why(struct hp_client *client, uint64_t id, int64_t timeout_ms,
 }
 
 /* The replies to follow and signal are the same: a state. */
-static enum hp_status decode_state(void *context, const struct hp_reply *reply) {
+static enum hp_status decode_state(void *context, const struct hp_reply *reply)
+{
     HP_CLEANUP(hp_arena_deinit) struct hp_arena arena;
     struct hp_msg_task_follow_reply message;
     enum hp_state *ret_state = context;
@@ -97,7 +104,8 @@ static enum hp_status decode_state(void *context, const struct hp_reply *reply) 
 }
 
 enum hp_status hp_follow(struct hp_client *client, uint64_t id, bool on, int64_t timeout_ms,
-                         enum hp_state *ret_state) {
+                         enum hp_state *ret_state)
+{
     struct hp_msg_task_follow follow;
     struct hp_buf params;
     enum hp_state state = HP_STATE_UNKNOWN;
@@ -108,9 +116,9 @@ enum hp_status hp_follow(struct hp_client *client, uint64_t id, bool on, int64_t
     follow.on = on;
     follow.has = HP_HAS_TASK_FOLLOW_ON;
     hp_buf_init(&params, PARAMS_BYTES);
-    status = hp_client_call(client, HP_METHOD_TASK_FOLLOW,
-                            hp_msg_task_follow_encode(&params, &follow), &params,
-                            hp_client_deadline_ms(client, timeout_ms), decode_state, &state);
+    status =
+        hp_client_call(client, HP_METHOD_TASK_FOLLOW, hp_msg_task_follow_encode(&params, &follow),
+                       &params, hp_client_deadline_ms(client, timeout_ms), decode_state, &state);
     if (status == HP_STATUS_OK && ret_state != NULL) {
         *ret_state = state;
     }
@@ -118,7 +126,8 @@ enum hp_status hp_follow(struct hp_client *client, uint64_t id, bool on, int64_t
 }
 
 enum hp_status hp_signal(struct hp_client *client, uint64_t id, uint32_t signal_number,
-                         int64_t timeout_ms, enum hp_state *ret_state) {
+                         int64_t timeout_ms, enum hp_state *ret_state)
+{
     struct hp_msg_task_signal message;
     struct hp_buf params;
     enum hp_state state = HP_STATE_UNKNOWN;
@@ -128,9 +137,9 @@ enum hp_status hp_signal(struct hp_client *client, uint64_t id, uint32_t signal_
     message.id = id;
     message.signal = signal_number;
     hp_buf_init(&params, PARAMS_BYTES);
-    status = hp_client_call(client, HP_METHOD_TASK_SIGNAL,
-                            hp_msg_task_signal_encode(&params, &message), &params,
-                            hp_client_deadline_ms(client, timeout_ms), decode_state, &state);
+    status =
+        hp_client_call(client, HP_METHOD_TASK_SIGNAL, hp_msg_task_signal_encode(&params, &message),
+                       &params, hp_client_deadline_ms(client, timeout_ms), decode_state, &state);
     if (status == HP_STATUS_OK && ret_state != NULL) {
         *ret_state = state;
     }
@@ -140,7 +149,8 @@ enum hp_status hp_signal(struct hp_client *client, uint64_t id, uint32_t signal_
 /* ---------------------------------------------------------------- queues and workers */
 
 static enum hp_err fill_queue_list(const struct hp_msg_queue_list_reply *message,
-                                   struct hp_arena *arena, struct hp_queue_list *ret) {
+                                   struct hp_arena *arena, struct hp_queue_list *ret)
+{
     enum hp_err err = HP_OK;
 
     ret->count = message->queues.count;
@@ -165,7 +175,8 @@ static enum hp_err fill_queue_list(const struct hp_msg_queue_list_reply *message
 DECODE_OWNED(queue_list, hp_msg_queue_list_reply)
 
 enum hp_status hp_queue_get(struct hp_client *client, const char *name, int64_t timeout_ms,
-                            struct hp_queue_list **ret_list) {
+                            struct hp_queue_list **ret_list)
+{
     struct hp_msg_queue_list list;
     struct hp_queue_list *got = NULL;
     struct hp_buf params;
@@ -177,9 +188,9 @@ enum hp_status hp_queue_get(struct hp_client *client, const char *name, int64_t 
         list.has |= HP_HAS_QUEUE_LIST_NAME;
     }
     hp_buf_init(&params, PARAMS_BYTES);
-    status = hp_client_call(client, HP_METHOD_QUEUE_LIST, hp_msg_queue_list_encode(&params, &list),
-                            &params, hp_client_deadline_ms(client, timeout_ms), decode_queue_list,
-                            &got);
+    status =
+        hp_client_call(client, HP_METHOD_QUEUE_LIST, hp_msg_queue_list_encode(&params, &list),
+                       &params, hp_client_deadline_ms(client, timeout_ms), decode_queue_list, &got);
     if (status == HP_STATUS_OK && name != NULL && got->count == 0) {
         hp_queue_list_free(got);
         return hp_client_fail(client, HP_STATUS_NOT_FOUND, "there is no queue %s", name);
@@ -190,7 +201,8 @@ enum hp_status hp_queue_get(struct hp_client *client, const char *name, int64_t 
     return status;
 }
 
-static enum hp_status decode_changed(void *context, const struct hp_reply *reply) {
+static enum hp_status decode_changed(void *context, const struct hp_reply *reply)
+{
     HP_CLEANUP(hp_arena_deinit) struct hp_arena arena;
     struct hp_msg_queue_pause_reply message; /* that of worker.drain is the same */
     enum hp_err err;
@@ -204,7 +216,8 @@ static enum hp_status decode_changed(void *context, const struct hp_reply *reply
 }
 
 enum hp_status hp_queue_pause(struct hp_client *client, const char *name, bool paused,
-                              int64_t timeout_ms, bool *ret_changed) {
+                              int64_t timeout_ms, bool *ret_changed)
+{
     struct hp_msg_queue_pause pause;
     struct hp_buf params;
 
@@ -212,13 +225,14 @@ enum hp_status hp_queue_pause(struct hp_client *client, const char *name, bool p
     pause.name = hp_str_of(name);
     pause.paused = paused;
     hp_buf_init(&params, PARAMS_BYTES);
-    return hp_client_call(client, HP_METHOD_QUEUE_PAUSE,
-                          hp_msg_queue_pause_encode(&params, &pause), &params,
-                          hp_client_deadline_ms(client, timeout_ms), decode_changed, ret_changed);
+    return hp_client_call(client, HP_METHOD_QUEUE_PAUSE, hp_msg_queue_pause_encode(&params, &pause),
+                          &params, hp_client_deadline_ms(client, timeout_ms), decode_changed,
+                          ret_changed);
 }
 
 static enum hp_err fill_worker(const struct hp_st_worker_info *from, struct hp_arena *arena,
-                               struct hp_worker *ret) {
+                               struct hp_worker *ret)
+{
     enum hp_err err;
 
     *ret = (struct hp_worker){.state = (enum hp_worker_state)from->state,
@@ -234,13 +248,14 @@ static enum hp_err fill_worker(const struct hp_st_worker_info *from, struct hp_a
     err = err == HP_OK ? hp_view_str(from->drain_reason, arena, &ret->drain_reason) : err;
     err = err == HP_OK ? hp_view_str(from->host, arena, &ret->host) : err;
     err = err == HP_OK ? hp_view_strs(&from->tags, arena, &ret->tags, &ret->tag_count) : err;
-    return err == HP_OK ? hp_view_strs(&from->functions, arena, &ret->functions,
-                                       &ret->function_count)
-                        : err;
+    return err == HP_OK
+               ? hp_view_strs(&from->functions, arena, &ret->functions, &ret->function_count)
+               : err;
 }
 
 static enum hp_err fill_worker_list(const struct hp_msg_worker_list_reply *message,
-                                    struct hp_arena *arena, struct hp_worker_list *ret) {
+                                    struct hp_arena *arena, struct hp_worker_list *ret)
+{
     enum hp_err err = HP_OK;
 
     ret->count = message->workers.count;
@@ -257,7 +272,8 @@ static enum hp_err fill_worker_list(const struct hp_msg_worker_list_reply *messa
 DECODE_OWNED(worker_list, hp_msg_worker_list_reply)
 
 enum hp_status hp_worker_get(struct hp_client *client, const char *node, int64_t timeout_ms,
-                             struct hp_worker_list **ret_list) {
+                             struct hp_worker_list **ret_list)
+{
     struct hp_msg_worker_list list;
     struct hp_worker_list *got = NULL;
     struct hp_buf params;
@@ -283,7 +299,8 @@ enum hp_status hp_worker_get(struct hp_client *client, const char *node, int64_t
 }
 
 enum hp_status hp_worker_drain(struct hp_client *client, const char *node, bool on,
-                               const char *reason, int64_t timeout_ms, bool *ret_changed) {
+                               const char *reason, int64_t timeout_ms, bool *ret_changed)
+{
     struct hp_msg_worker_drain drain;
     struct hp_buf params;
 
@@ -302,7 +319,8 @@ enum hp_status hp_worker_drain(struct hp_client *client, const char *node, bool 
 
 /* ---------------------------------------------------------------- the broker */
 
-static enum hp_status decode_ping(void *context, const struct hp_reply *reply) {
+static enum hp_status decode_ping(void *context, const struct hp_reply *reply)
+{
     HP_CLEANUP(hp_arena_deinit) struct hp_arena arena;
     struct hp_msg_broker_ping_reply message;
     enum hp_err err;
@@ -316,12 +334,14 @@ static enum hp_status decode_ping(void *context, const struct hp_reply *reply) {
 }
 
 /* Params of the calls that have none. */
-static enum hp_err put_nothing(struct hp_buf *params) {
+static enum hp_err put_nothing(struct hp_buf *params)
+{
     hp_buf_init(params, PARAMS_BYTES);
     return hp_wire_put_map(params, 0);
 }
 
-enum hp_status hp_broker_ping(struct hp_client *client, int64_t timeout_ms, int64_t *ret_now_ms) {
+enum hp_status hp_broker_ping(struct hp_client *client, int64_t timeout_ms, int64_t *ret_now_ms)
+{
     struct hp_buf params;
     enum hp_err err = put_nothing(&params);
 
@@ -330,7 +350,8 @@ enum hp_status hp_broker_ping(struct hp_client *client, int64_t timeout_ms, int6
 }
 
 static enum hp_err fill_broker_info(const struct hp_msg_broker_status_reply *message,
-                                    struct hp_arena *arena, struct hp_broker_info *ret) {
+                                    struct hp_arena *arena, struct hp_broker_info *ret)
+{
     enum hp_err err = hp_view_str(message->server, arena, &ret->server);
 
     ret->epoch = message->epoch;
@@ -353,7 +374,8 @@ static enum hp_err fill_broker_info(const struct hp_msg_broker_status_reply *mes
 DECODE_OWNED(broker_info, hp_msg_broker_status_reply)
 
 enum hp_status hp_broker_status(struct hp_client *client, int64_t timeout_ms,
-                                struct hp_broker_info **ret_info) {
+                                struct hp_broker_info **ret_info)
+{
     struct hp_buf params;
     enum hp_err err = put_nothing(&params);
 
@@ -361,7 +383,8 @@ enum hp_status hp_broker_status(struct hp_client *client, int64_t timeout_ms,
                           hp_client_deadline_ms(client, timeout_ms), decode_broker_info, ret_info);
 }
 
-static enum hp_status decode_backup(void *context, const struct hp_reply *reply) {
+static enum hp_status decode_backup(void *context, const struct hp_reply *reply)
+{
     HP_CLEANUP(hp_arena_deinit) struct hp_arena arena;
     struct hp_msg_broker_backup_reply *message = context;
 
@@ -370,7 +393,8 @@ static enum hp_status decode_backup(void *context, const struct hp_reply *reply)
 }
 
 enum hp_status hp_broker_backup(struct hp_client *client, const char *path, int64_t timeout_ms,
-                                uint64_t *ret_tasks, uint64_t *ret_size_bytes) {
+                                uint64_t *ret_tasks, uint64_t *ret_size_bytes)
+{
     struct hp_msg_broker_backup backup;
     struct hp_msg_broker_backup_reply reply;
     struct hp_buf params;
@@ -391,7 +415,8 @@ enum hp_status hp_broker_backup(struct hp_client *client, const char *path, int6
     return status;
 }
 
-static enum hp_status decode_check(void *context, const struct hp_reply *reply) {
+static enum hp_status decode_check(void *context, const struct hp_reply *reply)
+{
     struct owned_lines *owned = new_lines();
     struct hp_msg_broker_check_reply message;
     enum hp_err err;
@@ -413,7 +438,8 @@ static enum hp_status decode_check(void *context, const struct hp_reply *reply) 
 }
 
 enum hp_status hp_broker_check(struct hp_client *client, int64_t timeout_ms,
-                               struct hp_lines **ret_lines) {
+                               struct hp_lines **ret_lines)
+{
     struct hp_buf params;
     enum hp_err err = put_nothing(&params);
 

@@ -55,7 +55,8 @@
     X(env, env_count, ENV)                                                                         \
     X(tags, tag_count, TAGS)
 
-void hp_options_init(struct hp_options *options) {
+void hp_options_init(struct hp_options *options)
+{
     struct hp_st_task_options wire;
 
     memset(options, 0, sizeof(*options));
@@ -67,7 +68,8 @@ void hp_options_init(struct hp_options *options) {
 }
 
 static enum hp_err list_to_wire(const char *const *from, size_t count, struct hp_arena *arena,
-                                struct hp_list_str *ret) {
+                                struct hp_list_str *ret)
+{
     if (count > UINT32_MAX) {
         return HP_ERR_RANGE;
     }
@@ -83,7 +85,8 @@ static enum hp_err list_to_wire(const char *const *from, size_t count, struct hp
 }
 
 enum hp_err hp_view_options_to_wire(const struct hp_options *options, struct hp_arena *arena,
-                                    struct hp_st_task_options *ret) {
+                                    struct hp_st_task_options *ret)
+{
     enum hp_err err = HP_OK;
 
     hp_st_task_options_init(ret);
@@ -113,7 +116,8 @@ enum hp_err hp_view_options_to_wire(const struct hp_options *options, struct hp_
     return err;
 }
 
-enum hp_err hp_view_str(struct hp_str from, struct hp_arena *arena, const char **ret) {
+enum hp_err hp_view_str(struct hp_str from, struct hp_arena *arena, const char **ret)
+{
     *ret = NULL;
     if (from.data == NULL) {
         return HP_OK;
@@ -123,7 +127,8 @@ enum hp_err hp_view_str(struct hp_str from, struct hp_arena *arena, const char *
 }
 
 enum hp_err hp_view_strs(const struct hp_list_str *from, struct hp_arena *arena, const char ***ret,
-                         size_t *ret_count) {
+                         size_t *ret_count)
+{
     *ret = HP_ARENA_NEW_ARRAY(arena, const char *, (size_t)from->count + 1);
     *ret_count = from->count;
     if (*ret == NULL) {
@@ -139,7 +144,8 @@ enum hp_err hp_view_strs(const struct hp_list_str *from, struct hp_arena *arena,
 }
 
 enum hp_err hp_view_options(const struct hp_st_task_options *from, struct hp_arena *arena,
-                            struct hp_options *ret) {
+                            struct hp_options *ret)
+{
     enum hp_err err = HP_OK;
 
     memset(ret, 0, sizeof(*ret));
@@ -161,7 +167,8 @@ enum hp_err hp_view_options(const struct hp_st_task_options *from, struct hp_are
     return err;
 }
 
-static const char *copy_string(const char *from, struct hp_arena *arena, enum hp_err *err) {
+static const char *copy_string(const char *from, struct hp_arena *arena, enum hp_err *err)
+{
     const char *copy = from == NULL ? NULL : hp_arena_copy(arena, from, strlen(from));
 
     if (from != NULL && copy == NULL) {
@@ -171,7 +178,8 @@ static const char *copy_string(const char *from, struct hp_arena *arena, enum hp
 }
 
 static const char *const *copy_strings(const char *const *from, size_t count,
-                                       struct hp_arena *arena, enum hp_err *err) {
+                                       struct hp_arena *arena, enum hp_err *err)
+{
     const char **copy = HP_ARENA_NEW_ARRAY(arena, const char *, count + 1);
 
     if (copy == NULL) {
@@ -185,7 +193,8 @@ static const char *const *copy_strings(const char *const *from, size_t count,
 }
 
 enum hp_err hp_view_options_copy(const struct hp_options *from, struct hp_arena *arena,
-                                 struct hp_options *ret) {
+                                 struct hp_options *ret)
+{
     enum hp_err err = HP_OK;
 
     *ret = *from;
@@ -199,12 +208,13 @@ enum hp_err hp_view_options_copy(const struct hp_options *from, struct hp_arena 
     return err;
 }
 
-static bool strings_equal(const char *a, const char *b) {
+static bool strings_equal(const char *a, const char *b)
+{
     return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
 }
 
-static bool lists_equal(const char *const *a, size_t a_count, const char *const *b,
-                        size_t b_count) {
+static bool lists_equal(const char *const *a, size_t a_count, const char *const *b, size_t b_count)
+{
     if (a_count != b_count) {
         return false;
     }
@@ -216,22 +226,24 @@ static bool lists_equal(const char *const *a, size_t a_count, const char *const 
     return true;
 }
 
-bool hp_view_options_equal(const struct hp_options *a, const struct hp_options *b) {
-#define X(field, wire_field, upper) && a->field == b->field
+bool hp_view_options_equal(const struct hp_options *a, const struct hp_options *b)
+{
+#define X(field, wire_field, upper) &&a->field == b->field
     bool equal = a->kind == b->kind OPTION_NUMBERS(X);
 #undef X
-#define X(field, upper) && strings_equal(a->field, b->field)
+#define X(field, upper) &&strings_equal(a->field, b->field)
     equal = equal OPTION_STRINGS(X);
 #undef X
 #define X(field, count_field, upper)                                                               \
-    && lists_equal(a->field, a->count_field, b->field, b->count_field)
+    &&lists_equal(a->field, a->count_field, b->field, b->count_field)
     equal = equal OPTION_LISTS(X);
 #undef X
     return equal;
 }
 
 static enum hp_err view_bytes(struct hp_bin from, struct hp_arena *arena, bool copy,
-                              struct hp_bytes *ret) {
+                              struct hp_bytes *ret)
+{
     *ret = (struct hp_bytes){.data = from.data, .size = from.size};
     if (copy && from.size > 0) {
         ret->data = hp_arena_copy(arena, from.data, from.size);
@@ -241,7 +253,8 @@ static enum hp_err view_bytes(struct hp_bin from, struct hp_arena *arena, bool c
 }
 
 static enum hp_err view_end(const struct hp_st_task_end *from, struct hp_arena *arena, bool copy,
-                            struct hp_end *ret) {
+                            struct hp_end *ret)
+{
     memset(ret, 0, sizeof(*ret));
     ret->result_blob = from->result_blob;
     ret->has_digest = (from->has & HP_HAS_ST_TASK_END_DIGEST) != 0;
@@ -270,7 +283,8 @@ static enum hp_err view_end(const struct hp_st_task_end *from, struct hp_arena *
 }
 
 enum hp_err hp_view_task(const struct hp_st_task_status *from, struct hp_arena *arena, bool copy,
-                         struct hp_task *ret, struct hp_end *ret_end) {
+                         struct hp_task *ret, struct hp_end *ret_end)
+{
     enum hp_err err;
 
     memset(ret, 0, sizeof(*ret));
@@ -307,7 +321,8 @@ struct owned_list {
     struct hp_task_list list;
 };
 
-struct hp_task_list *hp_view_task_list_new(struct hp_arena **ret_arena, size_t count) {
+struct hp_task_list *hp_view_task_list_new(struct hp_arena **ret_arena, size_t count)
+{
     struct owned_list *owned = hp_calloc(1, sizeof(*owned));
 
     if (owned == NULL) {
@@ -323,7 +338,8 @@ struct hp_task_list *hp_view_task_list_new(struct hp_arena **ret_arena, size_t c
     return &owned->list;
 }
 
-void hp_task_list_free(struct hp_task_list *list) {
+void hp_task_list_free(struct hp_task_list *list)
+{
     if (list != NULL) {
         struct owned_list *owned = HP_CONTAINER_OF(list, struct owned_list, list);
 

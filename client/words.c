@@ -57,11 +57,13 @@ static const struct {
     {HP_STATUS_SYSTEM, "system", "a system call failed"},
 };
 
-const char *hp_version(void) {
+const char *hp_version(void)
+{
     return HP_VERSION;
 }
 
-const char *hp_status_word(enum hp_status status) {
+const char *hp_status_word(enum hp_status status)
+{
     for (size_t i = 0; i < HP_COUNT_OF(statuses); i++) {
         if (statuses[i].status == status) {
             return statuses[i].word;
@@ -70,7 +72,8 @@ const char *hp_status_word(enum hp_status status) {
     return "?";
 }
 
-const char *hp_strerror(enum hp_status status) {
+const char *hp_strerror(enum hp_status status)
+{
     for (size_t i = 0; i < HP_COUNT_OF(statuses); i++) {
         if (statuses[i].status == status) {
             return statuses[i].text;
@@ -79,7 +82,8 @@ const char *hp_strerror(enum hp_status status) {
     return "unknown status";
 }
 
-enum hp_status hp_status_of_rpc(enum hp_rpc_error_code code) {
+enum hp_status hp_status_of_rpc(enum hp_rpc_error_code code)
+{
     const char *word = hp_rpc_error_name(code);
 
     for (size_t i = 1; i < HP_COUNT_OF(statuses); i++) {
@@ -90,7 +94,8 @@ enum hp_status hp_status_of_rpc(enum hp_rpc_error_code code) {
     return code == HP_RPC_ERROR_HELLO_FIRST ? HP_STATUS_PROTOCOL : HP_STATUS_INTERNAL;
 }
 
-enum hp_status hp_status_of_err(enum hp_err err) {
+enum hp_status hp_status_of_err(enum hp_err err)
+{
     if (err == HP_OK) {
         return HP_STATUS_OK;
     }
@@ -104,37 +109,45 @@ enum hp_status hp_status_of_err(enum hp_err err) {
 }
 
 /* "?" for what is no value: the generated functions say "unknown", which is also a state. */
-static const char *word_of(const struct hp_codec_enum *values, unsigned value) {
+static const char *word_of(const struct hp_codec_enum *values, unsigned value)
+{
     int index = hp_codec_enum_index(values, value);
 
     return index < 0 ? "?" : values->names[index];
 }
 
-const char *hp_kind_word(enum hp_kind kind) {
+const char *hp_kind_word(enum hp_kind kind)
+{
     return word_of(&hp_task_kind_enum, kind);
 }
 
-const char *hp_state_word(enum hp_state state) {
+const char *hp_state_word(enum hp_state state)
+{
     return word_of(&hp_task_state_enum, state);
 }
 
-const char *hp_end_reason_word(enum hp_end_reason reason) {
+const char *hp_end_reason_word(enum hp_end_reason reason)
+{
     return word_of(&hp_reason_enum, reason);
 }
 
-const char *hp_outcome_word(enum hp_outcome outcome) {
+const char *hp_outcome_word(enum hp_outcome outcome)
+{
     return word_of(&hp_submit_outcome_enum, outcome);
 }
 
-const char *hp_cancelled_word(enum hp_cancelled cancelled) {
+const char *hp_cancelled_word(enum hp_cancelled cancelled)
+{
     return word_of(&hp_cancel_outcome_enum, cancelled);
 }
 
-const char *hp_worker_state_word(enum hp_worker_state state) {
+const char *hp_worker_state_word(enum hp_worker_state state)
+{
     return word_of(&hp_node_state_enum, state);
 }
 
-const char *hp_end_reason_text(enum hp_end_reason reason) {
+const char *hp_end_reason_text(enum hp_end_reason reason)
+{
     static const char *const texts[] = {
         [HP_END_NONE] = "no reason: success, or not ended",
         [HP_END_ERROR] = "the function returned an error",
@@ -160,7 +173,8 @@ const char *hp_end_reason_text(enum hp_end_reason reason) {
     return (unsigned)reason < HP_COUNT_OF(texts) ? texts[reason] : "unknown reason";
 }
 
-bool hp_state_parse(const char *word, enum hp_state *ret_state) {
+bool hp_state_parse(const char *word, enum hp_state *ret_state)
+{
     enum hp_task_state state;
 
     if (!hp_task_state_find(hp_str_of(word), &state)) {
@@ -170,6 +184,7 @@ bool hp_state_parse(const char *word, enum hp_state *ret_state) {
     return true;
 }
 
-bool hp_state_is_final(enum hp_state state) {
+bool hp_state_is_final(enum hp_state state)
+{
     return state >= HP_STATE_DONE && state <= HP_STATE_EXPIRED;
 }

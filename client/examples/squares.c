@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Squares the numbers 1..N (default 1000) with the function `square` of the example module, one task
- * each, submitted without waiting for one another, and prints the sum:
+ * Squares the numbers 1..N (default 1000) with the function `square` of the example module, one
+ * task each, submitted without waiting for one another, and prints the sum:
  *
  *     cc squares.c $(pkg-config --cflags --libs hostpool) -o squares
  *     ./squares 1000

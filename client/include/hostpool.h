@@ -49,7 +49,7 @@ extern "C" {
 #define HP_VERSION_PATCH 0
 
 /* Limits that a caller meets. */
-#define HP_PAYLOAD_INLINE_BYTES 65536   /* larger payloads and results travel as blobs, by themselves */
+#define HP_PAYLOAD_INLINE_BYTES 65536   /* larger payloads and results travel as blobs, unasked */
 #define HP_PAYLOAD_BYTES_MAX 1073741824 /* largest payload or result */
 #define HP_ARRAY_TASKS_MAX 1000000      /* tasks of one hp_submit_array */
 #define HP_SUBMIT_TASKS_MAX 16384       /* payloads of one hp_submit_async */
@@ -404,8 +404,9 @@ HP_API enum hp_status hp_client_new(const struct hp_client_options *options,
 HP_API void hp_client_free(struct hp_client *client);
 
 /*
- * hp_client_new, then connects and says hello. timeout_ms as everywhere. Errors: those of
- * hp_client_new; UNREACHABLE, DENIED, VERSION, PROTOCOL, TIMEOUT. *ret_client is set on errors as
+ * hp_client_new, then connects and says hello: one attempt over all addresses of the host, within
+ * timeout_ms, so that "connection refused" is known at once (later calls do try again). Errors:
+ * those of hp_client_new; UNREACHABLE, DENIED, VERSION, PROTOCOL. *ret_client is set on errors as
  * well, unless memory was short: ask it for hp_client_error, then hp_close it.
  */
 HP_API enum hp_status hp_connect(const struct hp_client_options *options, int64_t timeout_ms,
@@ -445,8 +446,8 @@ HP_API enum hp_status hp_submit(struct hp_client *client, const struct hp_option
 
 /*
  * Submits count tasks, one for each payload, in as many pipelined messages as needed; each message
- * is all or nothing. On an error *ret_ids holds what was acknowledged (a prefix of payloads).
- * *ret_ids: hp_id_list_clear.
+ * is all or nothing. On an error *ret_ids holds what was acknowledged: its total is then less than
+ * count, and which payloads are missing is not told. *ret_ids: hp_id_list_clear, after errors too.
  */
 HP_API enum hp_status hp_submit_many(struct hp_client *client, const struct hp_options *options,
                                      const struct hp_bytes *payloads, size_t count,
@@ -466,8 +467,9 @@ enum hp_detail {
 /*
  * Waits until all (or any one) of the tasks have ended, and gives the state of each in *ret_list,
  * in the order asked. ret_list may be NULL; hp_task_list_free. detail: 0 or HP_DETAIL_END. When
- * the time is over: HP_STATUS_TIMEOUT if nothing could be learnt, else HP_STATUS_OK with
- * timed_out set. Ids which the broker does not know count as ended (state gone or unknown).
+ * the time is over: HP_STATUS_OK with timed_out set, or HP_STATUS_TIMEOUT if ret_list is NULL. A
+ * wait for any is for at most 65,536 ids. Ids which the broker does not know count as ended (state
+ * gone or unknown).
  * Restarts of broker and network are waited out.
  */
 HP_API enum hp_status hp_wait(struct hp_client *client, const struct hp_ids *ids, size_t id_count,
@@ -741,7 +743,8 @@ HP_API enum hp_status hp_submit_array_async(struct hp_client *client,
                                             void *user, uint64_t *ret_request);
 
 /* Queue other requests; each is answered by one HP_EVENT_REPLY with the same request number and
- * user. Repeated by themselves after a reconnect. ids of get and wait: at most 1024 ids in all. */
+ * user. Repeated by themselves after a reconnect (a signal may so arrive twice). At most 1024
+ * ranges; a get may be cut for size: then list->next is the id to go on from. */
 HP_API enum hp_status hp_get_async(struct hp_client *client, const struct hp_ids *ids,
                                    size_t id_count, unsigned detail, void *user,
                                    uint64_t *ret_request);
