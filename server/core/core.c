@@ -371,6 +371,8 @@ uint64_t hp_core_next_deadline_ms(const struct hp_core *core)
     return at;
 }
 
+enum { LOADS_PER_CONN_MAX = 16, OUT_PER_TURN_BYTES = 1 << 20 };
+
 bool hp_core_wants_input(const struct hp_core *core, uint64_t id)
 {
     const struct hp_conn *conn = hp_conn_find(core, id);
@@ -379,6 +381,9 @@ bool hp_core_wants_input(const struct hp_core *core, uint64_t id)
     }
     if (conn->state == HP_SM_CONN_GREETING || conn->paused) {
         return false;
+    }
+    if (conn->load_count >= LOADS_PER_CONN_MAX || conn->now.size > OUT_PER_TURN_BYTES) {
+        return false; /* small requests with large answers */
     }
     /* Workers' results are always taken: they free what the backlog holds. */
     return core->backlog_ops <= core->config.backlog_ops_max || conn->node != NULL;

@@ -180,7 +180,7 @@ void hp_trace(struct hp_core *core, enum hp_trace_level level, const char *event
 
 /* ------------------------------------------------ loads and what waits for them */
 struct hp_pending *hp_pending_new(struct hp_core *core, enum hp_pending_kind kind,
-                                  const struct hp_conn *conn, uint32_t msgid)
+                                  struct hp_conn *conn, uint32_t msgid)
 {
     struct hp_pending *pending = hp_must_calloc(sizeof(*pending));
     pending->kind = kind;
@@ -190,11 +190,18 @@ struct hp_pending *hp_pending_new(struct hp_core *core, enum hp_pending_kind kin
     hp_buf_init(&pending->results, OUT_BYTES_MAX);
     hp_must(hp_idmap_put_ptr(&core->pendings, pending->cookie, pending));
     hp_list_push_back(&core->pending_list, &pending->link);
+    if (conn != NULL) {
+        conn->load_count++;
+    }
     return pending;
 }
 
 void hp_pending_free(struct hp_core *core, struct hp_pending *pending)
 {
+    struct hp_conn *conn = hp_conn_find(core, pending->conn); /* ids are never used again */
+    if (conn != NULL) {
+        conn->load_count--;
+    }
     (void)hp_idmap_remove(&core->pendings, pending->cookie, NULL);
     hp_list_remove(&pending->link);
     hp_buf_deinit(&pending->results);

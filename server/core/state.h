@@ -265,6 +265,8 @@ struct hp_conn {
     uint8_t state; /* HP_CONN_* */
     bool loopback, events, error_maps, blocked, events_lost, closing, in_dirty;
     bool paused; /* a request of this connection waits for a load before the next may be read */
+    uint32_t load_count; /* requests of it that wait for the store */
+    uint32_t wait_count; /* of `waits` */
     uint64_t opened_ms;
     struct hp_session *session;
     struct hp_node *node;
@@ -426,7 +428,7 @@ void hp_trace(struct hp_core *core, enum hp_trace_level level, const char *event
 struct hp_load *hp_out_load(struct hp_core *core, enum hp_load_kind kind,
                             struct hp_pending *pending);
 struct hp_pending *hp_pending_new(struct hp_core *core, enum hp_pending_kind kind,
-                                  const struct hp_conn *conn, uint32_t msgid);
+                                  struct hp_conn *conn, uint32_t msgid);
 void hp_pending_free(struct hp_core *core, struct hp_pending *pending);
 
 /* ------------------------------------------------ spec.c: specs, lanes, classes, queues */

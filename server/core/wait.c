@@ -58,11 +58,17 @@ void hp_wait_free(struct hp_core *core, struct hp_wait *wait)
             pending->wait = NULL;
         }
     }
+    struct hp_conn *conn = hp_conn_find(core, wait->conn);
+    if (conn != NULL) {
+        conn->wait_count--;
+    }
     hp_list_remove(&wait->conn_link);
     hp_free(wait->ids);
     hp_free(wait->ended);
     hp_free(wait);
 }
+
+enum { WAITS_PER_CONN_MAX = 256, WAITS_RETRY_MS = 100 };
 
 void hp_on_task_wait(struct hp_request *request)
 {
@@ -78,6 +84,12 @@ void hp_on_task_wait(struct hp_request *request)
         hp_request_bad(request, &error);
         return;
     }
+    if (request->conn->wait_count >= WAITS_PER_CONN_MAX) {
+        hp_out_busy(core, request->conn, request->rpc->msgid, WAITS_RETRY_MS,
+                    "this connection has too many waits open");
+        return;
+    }
+    request->conn->wait_count++;
     struct hp_wait *wait = hp_must_calloc(sizeof(*wait));
     wait->cookie = core->next_cookie++;
     wait->conn = request->conn->id;

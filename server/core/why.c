@@ -129,7 +129,7 @@ static void say_state(struct why *why, const struct hp_loaded *loaded,
     }
 }
 
-static void why_load(struct hp_core *core, const struct hp_conn *conn, uint32_t msgid, uint64_t id)
+static void why_load(struct hp_core *core, struct hp_conn *conn, uint32_t msgid, uint64_t id)
 {
     struct hp_pending *pending = hp_pending_new(core, HP_PENDING_WHY, conn, msgid);
     pending->id = id;
