@@ -154,14 +154,9 @@ static bool gave_up(struct hp_store_thread *thread)
 
 static void wait_ms(struct hp_store_thread *thread, uint64_t ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(ms / 1000);
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    uint64_t until_us = hp_clock_mono_us() + ms * 1000;
+    struct timespec until = {.tv_sec = (time_t)(until_us / 1000000),
+                             .tv_nsec = (long)(until_us % 1000000) * 1000};
     pthread_mutex_lock(&thread->lock);
     (void)pthread_cond_timedwait(&thread->cond, &thread->lock, &until);
     pthread_mutex_unlock(&thread->lock);
