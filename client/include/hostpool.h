@@ -29,7 +29,7 @@
 #ifndef HOSTPOOL_H
 #define HOSTPOOL_H
 
-#include "hostpool_values.h"
+#include <hostpool_values.h>
 
 #ifdef __cplusplus
 extern "C" {
