@@ -15,7 +15,8 @@
 
 #define OUTPUT_QUEUE_BYTES (1024u * 1024u)
 
-/* -------------------------------------------------------------------------------------- commands */
+/* -------------------------------------------------------------------------------------- commands
+ */
 
 static void run_command(struct hp_worker *worker, const struct hp_agent_command *from)
 {
@@ -49,7 +50,8 @@ static void run_command(struct hp_worker *worker, const struct hp_agent_command 
     event->error = hp_str_of(text);
 }
 
-/* ----------------------------------------------------------------------------------------- calls */
+/* ----------------------------------------------------------------------------------------- calls
+ */
 
 /* A descriptor that holds a large payload, or -1. */
 static int payload_fd(struct hp_bin payload)
@@ -102,7 +104,8 @@ static void give_calls(struct hp_worker *worker, const struct hp_agent_effect *e
         return;
     }
     /* Until child_ready says otherwise it takes no more. Last one first, so that order is kept. */
-    hp_log(HP_LOG_DEBUG, "child_refused", HP_KV_U64("child", effect->child), HP_KV_ERR("error", err));
+    hp_log(HP_LOG_DEBUG, "child_refused", HP_KV_U64("child", effect->child),
+           HP_KV_ERR("error", err));
     hp_worker_feed_add(worker, HP_AGENT_EXEC_CHILD_DOWN)->child = effect->child;
     for (uint32_t i = effect->call_count; i > given; i--) {
         hp_worker_feed_add(worker, HP_AGENT_EXEC_HANDED_BACK)->key = effect->calls[i - 1].key;
@@ -131,7 +134,8 @@ static void kill_call(struct hp_worker *worker, const struct hp_agent_effect *ef
     }
 }
 
-/* -------------------------------------------------------------------------------------- the rest */
+/* -------------------------------------------------------------------------------------- the rest
+ */
 
 static void log_line(const struct hp_agent_effect *effect)
 {

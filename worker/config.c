@@ -71,7 +71,8 @@ static const struct hp_conf_option options[] = {
     [OPT_MODULE] = {.name = "module",
                     .type = HP_CONF_STR,
                     .value_name = "FILE[,FILE...]",
-                    .text = "Modules whose functions this worker offers. The flag may be repeated."},
+                    .text =
+                        "Modules whose functions this worker offers. The flag may be repeated."},
     [OPT_TAGS] = {.name = "tags",
                   .type = HP_CONF_STR,
                   .value_name = "TAG[,TAG...]",
@@ -110,7 +111,8 @@ static const struct hp_conf_option options[] = {
     [OPT_RECYCLE_MEM] = {.name = "recycle_mem",
                          .type = HP_CONF_SIZE,
                          .default_text = "0",
-                         .text = "A function child is replaced when it has grown to this; 0: never."},
+                         .text =
+                             "A function child is replaced when it has grown to this; 0: never."},
     [OPT_RESULT_MAX] = {.name = "result_max",
                         .type = HP_CONF_SIZE,
                         .default_text = "1G",
@@ -144,7 +146,8 @@ static const struct hp_conf_option options[] = {
                   .is_flag_only = true},
 };
 
-/* ------------------------------------------------------------------------------ reading the flags */
+/* ------------------------------------------------------------------------------ reading the flags
+ */
 
 /* Joins repeated --module flags to one list, as the table holds one value for each name. */
 static enum hp_err join_modules(struct hp_arena *arena, int argc, const char *const *argv,
@@ -368,8 +371,7 @@ static enum hp_err read_numbers(struct hp_worker_config *config, struct hp_error
     config->slots = (uint32_t)or_default(config, OPT_SLOTS, cpus < 1 ? 1 : (uint64_t)cpus);
     config->slots = HP_MIN(config->slots, 4096u);
     uint32_t room = HP_AGENT_RUNS_MAX - config->slots;
-    config->prefetch =
-        (uint32_t)or_default(config, OPT_PREFETCH, HP_MIN(PREFETCH_DEFAULT, room));
+    config->prefetch = (uint32_t)or_default(config, OPT_PREFETCH, HP_MIN(PREFETCH_DEFAULT, room));
     if (config->prefetch > room) {
         return hp_error_set(reterr, HP_ERR_RANGE, "slots and prefetch together are at most %u",
                             HP_AGENT_RUNS_MAX);
@@ -436,7 +438,8 @@ void hp_worker_config_deinit(struct hp_worker_config *config)
     hp_arena_deinit(&config->arena);
 }
 
-/* -------------------------------------------------------------------------------------- printing */
+/* -------------------------------------------------------------------------------------- printing
+ */
 
 static enum hp_err print(const struct hp_buf *text)
 {

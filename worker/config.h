@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Settings of hostpool-worker: one table for the file, the flags and --help, and the checked result.
+ * Settings of hostpool-worker: one table for the file, the flags and --help, and the checked
+ * result.
  */
 #ifndef HP_WORKER_CONFIG_H
 #define HP_WORKER_CONFIG_H
@@ -51,8 +52,8 @@ struct hp_worker_config {
 };
 
 /*
- * Reads flags and the config file and checks everything. On an error `config` is still to be deinited.
- * HP_ERR_INVALID, HP_ERR_RANGE and others with a sentence for the user.
+ * Reads flags and the config file and checks everything. On an error `config` is still to be
+ * deinited. HP_ERR_INVALID, HP_ERR_RANGE and others with a sentence for the user.
  */
 enum hp_err hp_worker_config_read(struct hp_worker_config *config, int argc,
                                   const char *const *argv, struct hp_error *reterr) HP_MUST_CHECK;

@@ -2,8 +2,8 @@
 /*
  * Start, turns and end of the worker daemon.
  *
- * Order of the start: the executor's helpers are forked before anything is opened that their children
- * must not share (the lock, the spool, the loop, the connection).
+ * Order of the start: the executor's helpers are forked before anything is opened that their
+ * children must not share (the lock, the spool, the loop, the connection).
  */
 #include "worker/daemon.h"
 
@@ -286,10 +286,10 @@ static void turn(struct hp_worker *worker)
 static void log_start(const struct hp_worker *worker)
 {
     const struct hp_worker_config *config = worker->config;
-    hp_log(HP_LOG_INFO, "started", HP_KV_STR("version", HP_VERSION), HP_KV_STR("node", config->node),
-           HP_KV_STR("broker", config->broker_text), HP_KV_U64("slots", config->slots),
-           HP_KV_U64("functions", worker->function_count), HP_KV_STR("state_dir", config->state_dir),
-           HP_KV_I64("pid", getpid()));
+    hp_log(HP_LOG_INFO, "started", HP_KV_STR("version", HP_VERSION),
+           HP_KV_STR("node", config->node), HP_KV_STR("broker", config->broker_text),
+           HP_KV_U64("slots", config->slots), HP_KV_U64("functions", worker->function_count),
+           HP_KV_STR("state_dir", config->state_dir), HP_KV_I64("pid", getpid()));
 }
 
 static void log_end(const struct hp_worker *worker)

@@ -3,9 +3,9 @@
  * The worker daemon's shell around the pure agent, private to worker/: it owns the loop, the
  * connection, the executor and the spool, feeds the agent and carries out its effects.
  *
- * A turn: wait for events; callbacks gather (bytes and signals go to the agent at once, the executor's
- * reports into `feed`); then settle: feed the agent, carry out its effects until there are none, and
- * write what it has for the broker.
+ * A turn: wait for events; callbacks gather (bytes and signals go to the agent at once, the
+ * executor's reports into `feed`); then settle: feed the agent, carry out its effects until there
+ * are none, and write what it has for the broker.
  */
 #ifndef HP_WORKER_DAEMON_H
 #define HP_WORKER_DAEMON_H

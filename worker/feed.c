@@ -85,7 +85,8 @@ static void set_usage(struct hp_agent_event *event, const struct hp_exec_usage *
     event->maxrss_kb = usage->maxrss_kb;
 }
 
-/* -------------------------------------------------------------------------------------- commands */
+/* -------------------------------------------------------------------------------------- commands
+ */
 
 static void on_started(void *context, uint64_t key, pid_t pid)
 {
@@ -131,7 +132,8 @@ static void on_ended(void *context, uint64_t key, const struct hp_exec_end *end)
     set_usage(event, &end->usage);
 }
 
-/* ------------------------------------------------------------------------------------- functions */
+/* ------------------------------------------------------------------------------------- functions
+ */
 
 /* Maps a large result until the batch was given on. Empty and false: not possible. */
 static bool map_result(struct hp_worker *worker, const struct hp_exec_call_end *end,
@@ -243,7 +245,8 @@ static void on_child_output(void *context, uint32_t child, enum hp_exec_stream s
            HP_KV_STRN("text", hp_bin_as_str(data)));
 }
 
-/* ----------------------------------------------------------------------------------- the executor */
+/* ----------------------------------------------------------------------------------- the executor
+ */
 
 static void on_ready(void *context, const struct hp_exec_functions *functions)
 {

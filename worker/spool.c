@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The spool's file: appending, reading back, cutting off a torn end, compaction. See spool.h for the
- * format and what it promises.
+ * The spool's file: appending, reading back, cutting off a torn end, compaction. See spool.h for
+ * the format and what it promises.
  */
 #include "worker/spool.h"
 
@@ -37,11 +37,11 @@ struct hp_spool {
     char dir[PATH_BYTES];
     char path[PATH_BYTES];
     uint8_t boot[HP_SPOOL_BOOT_BYTES];
-    struct hp_buf queue;    /* frames not yet written */
-    struct hp_idmap live;   /* id -> offset of its frame in the file */
-    uint64_t queued_from;   /* first id in the queue, or 0: no record is in it */
+    struct hp_buf queue;  /* frames not yet written */
+    struct hp_idmap live; /* id -> offset of its frame in the file */
+    uint64_t queued_from; /* first id in the queue, or 0: no record is in it */
     uint64_t last_id;
-    uint64_t file_bytes;    /* written and whole */
+    uint64_t file_bytes; /* written and whole */
     uint64_t live_bytes;
     uint64_t cut_bytes;
     uint64_t sync_count;
@@ -277,7 +277,8 @@ void hp_spool_close(struct hp_spool *spool)
     hp_free(spool);
 }
 
-/* ------------------------------------------------------------------------------------- appending */
+/* ------------------------------------------------------------------------------------- appending
+ */
 
 enum hp_err hp_spool_append(struct hp_spool *spool, uint64_t id, struct hp_bin record)
 {
@@ -382,7 +383,8 @@ enum hp_err hp_spool_sync(struct hp_spool *spool, struct hp_error *reterr)
     return HP_OK;
 }
 
-/* ------------------------------------------------------------------------------------ compaction */
+/* ------------------------------------------------------------------------------------ compaction
+ */
 
 /* Copies the live frames to `fd`; their new offsets go into `moved`. */
 static enum hp_err copy_live(struct hp_spool *spool, int fd, const uint8_t *data,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Life of the agent, its inputs from the executor and the clock, and its outputs. Every input ends in
- * hp_agent_tick, which settles everything that follows from it.
+ * Life of the agent, its inputs from the executor and the clock, and its outputs. Every input ends
+ * in hp_agent_tick, which settles everything that follows from it.
  */
 #include <string.h>
 
@@ -28,8 +28,9 @@ static enum hp_err check_config(const struct hp_agent_config *config, struct hp_
                             HP_AGENT_RUNS_MAX);
     }
     if (config->tag_count > 64 || config->function_count > 4096 || config->token.size > 512) {
-        return hp_error_set(reterr, HP_ERR_RANGE, "more than 64 tags, 4096 functions, or a token "
-                                                  "over 512 bytes");
+        return hp_error_set(reterr, HP_ERR_RANGE,
+                            "more than 64 tags, 4096 functions, or a token "
+                            "over 512 bytes");
     }
     for (uint32_t i = 0; i < config->tag_count; i++) {
         if (!hp_name_valid(config->tags[i])) {
@@ -101,8 +102,8 @@ static void init_records(struct hp_agent *agent, const struct hp_agent_config *c
     hp_pool_init(&agent->runs, sizeof(struct hp_agent_run), RUN_RECORDS_MAX);
     hp_idmap_init(&agent->by_id, config->seed);
     hp_heap_init(&agent->timers, timer_before);
-    struct hp_list *lists[] = {&agent->fetching, &agent->commands,  &agent->functions_waiting,
-                               &agent->running,  &agent->spooling,  &agent->uploading,
+    struct hp_list *lists[] = {&agent->fetching, &agent->commands, &agent->functions_waiting,
+                               &agent->running,  &agent->spooling, &agent->uploading,
                                &agent->ready};
     for (size_t i = 0; i < HP_COUNT_OF(lists); i++) {
         hp_list_init(lists[i]);

@@ -2,9 +2,9 @@
 /*
  * The worker's agent: slots, attempts, heartbeats, self-fence, reconnects, unacknowledged results.
  *
- * A pure state machine: no I/O, no clock, no thread. The shell (worker/, or the simulator) calls one
- * of the inputs below with the time, then carries out the effects and sends the output, before it
- * calls the next input:
+ * A pure state machine: no I/O, no clock, no thread. The shell (worker/, or the simulator) calls
+ * one of the inputs below with the time, then carries out the effects and sends the output, before
+ * it calls the next input:
  *
  *     hp_agent_received(agent, data, size, now_ms);
  *     for (size_t i = 0; i < hp_agent_effect_count(agent); i++) { do(hp_agent_effect(agent, i)); }
@@ -14,7 +14,8 @@
  * Several inputs may be given before the effects are drained: that is how work gathers in batches.
  * Effects must be carried out in their order, and none may be dropped.
  *
- * now_ms counts from any origin, never goes back, and must count suspended time too (CLOCK_BOOTTIME).
+ * now_ms counts from any origin, never goes back, and must count suspended time too
+ * (CLOCK_BOOTTIME).
  *
  * Rules it keeps (SEMANTICS.md 4 and DESIGN.md 5):
  * I1 An attempt is forgotten only when the broker has answered for it (or disowned it).
@@ -46,34 +47,34 @@ struct hp_agent;
 
 /* Everything is copied by hp_agent_new. */
 struct hp_agent_config {
-    struct hp_str client; /* program and version, for people */
-    struct hp_str node;   /* node name, 1..255 bytes */
-    struct hp_str host;   /* host name */
-    struct hp_str token;  /* empty: none */
+    struct hp_str client;              /* program and version, for people */
+    struct hp_str node;                /* node name, 1..255 bytes */
+    struct hp_str host;                /* host name */
+    struct hp_str token;               /* empty: none */
     uint8_t boot[HP_AGENT_BOOT_BYTES]; /* random per start */
     uint32_t pid;
     uint32_t slots;        /* 1..4096 */
     uint32_t prefetch_max; /* function tasks held beyond the slots; 0..4096 */
     uint64_t mem_bytes;    /* memory offered; 0: not stated */
     const struct hp_str *tags;
-    uint32_t tag_count; /* <= 64 */
+    uint32_t tag_count;             /* <= 64 */
     const struct hp_str *functions; /* names; a call names one by its index here */
     uint32_t function_count;        /* <= 4096; 0: no function children at all */
     bool commands;                  /* runs commands */
     uint64_t seed;                  /* of the jitter */
-    uint64_t blob_bytes_max; /* bytes of fetched payloads in memory at once; 0: 1 GiB */
+    uint64_t blob_bytes_max;        /* bytes of fetched payloads in memory at once; 0: 1 GiB */
 };
 
 /* ------------------------------------------------------------------------------------- effects */
 
 enum hp_agent_effect_kind {
-    HP_AGENT_CONNECT,      /* connect; answer with hp_agent_connected or hp_agent_disconnected */
-    HP_AGENT_CLOSE,        /* close the connection (text: why); no answer is expected */
-    HP_AGENT_RUN,          /* start a command: answered by EXEC_STARTED/ENDED */
-    HP_AGENT_CALL,         /* give calls to a function child */
-    HP_AGENT_KILL,         /* signal the run `key`: see below */
-    HP_AGENT_RECALL,       /* take unclaimed calls back from a function child: EXEC_HANDED_BACK */
-    HP_AGENT_FOLLOW,       /* pass on the output of `key` (on): kept output first, then as it comes */
+    HP_AGENT_CONNECT, /* connect; answer with hp_agent_connected or hp_agent_disconnected */
+    HP_AGENT_CLOSE,   /* close the connection (text: why); no answer is expected */
+    HP_AGENT_RUN,     /* start a command: answered by EXEC_STARTED/ENDED */
+    HP_AGENT_CALL,    /* give calls to a function child */
+    HP_AGENT_KILL,    /* signal the run `key`: see below */
+    HP_AGENT_RECALL,  /* take unclaimed calls back from a function child: EXEC_HANDED_BACK */
+    HP_AGENT_FOLLOW,  /* pass on the output of `key` (on): kept output first, then as it comes */
     HP_AGENT_SET_DEADLINE, /* dead-man's switch: at `deadline_ms` kill all runs with `fence` */
     HP_AGENT_SPOOL_APPEND, /* write `record` under `spool_id`, fsync: hp_agent_spooled */
     HP_AGENT_SPOOL_ACK,    /* the record `spool_id` is not needed any more */
@@ -102,8 +103,8 @@ struct hp_agent_command {
     uint32_t attempt;
     uint32_t cpus; /* slots it takes */
     const struct hp_str *argv;
-    uint32_t argv_count;     /* at least one */
-    struct hp_bin argv_more; /* further arguments, each ended by a NUL byte */
+    uint32_t argv_count;      /* at least one */
+    struct hp_bin argv_more;  /* further arguments, each ended by a NUL byte */
     const struct hp_str *env; /* KEY=VALUE */
     uint32_t env_count;
     struct hp_str cwd; /* empty: the worker's default */
@@ -123,21 +124,21 @@ struct hp_agent_call {
     uint32_t attempt;
     uint32_t function_index; /* into hp_agent_config.functions */
     struct hp_bin payload;   /* of any size up to the blob limit */
-    bool fence; /* as in hp_agent_command */
+    bool fence;              /* as in hp_agent_command */
 };
 
 /*
  * KILL of a command: `signal` to its group. KILL of a call must never hit another one: if `key` has
- * not begun it is taken back (HANDED_BACK); if it runs, everything behind it is taken back first and
- * then the child is signalled; if it has ended, nothing is done.
+ * not begun it is taken back (HANDED_BACK); if it runs, everything behind it is taken back first
+ * and then the child is signalled; if it has ended, nothing is done.
  */
 struct hp_agent_effect {
     enum hp_agent_effect_kind kind;
-    uint64_t key;                           /* KILL, FOLLOW */
-    uint32_t child; /* CALL, RECALL: 0 .. slots-1; KILL: NO_CHILD for a command */
-    int signal;                             /* KILL */
-    bool on;                                /* FOLLOW */
-    enum hp_agent_log_level level;          /* LOG */
+    uint64_t key;                  /* KILL, FOLLOW */
+    uint32_t child;                /* CALL, RECALL: 0 .. slots-1; KILL: NO_CHILD for a command */
+    int signal;                    /* KILL */
+    bool on;                       /* FOLLOW */
+    enum hp_agent_log_level level; /* LOG */
     const struct hp_agent_command *command; /* RUN */
     const struct hp_agent_call *calls;      /* CALL */
     uint32_t call_count;                    /* CALL */
@@ -155,8 +156,8 @@ enum hp_agent_event_kind {
     HP_AGENT_EXEC_ENDED,       /* a command ended, or could not be started */
     HP_AGENT_EXEC_RESULT,      /* a call ended: outcome */
     HP_AGENT_EXEC_HANDED_BACK, /* a call came back unclaimed: it never ran */
-    HP_AGENT_EXEC_CHILD_UP,    /* a function child takes calls from now on (all are down at start) */
-    HP_AGENT_EXEC_CHILD_DOWN,  /* it takes no more; calls that it still has end as any other */
+    HP_AGENT_EXEC_CHILD_UP,   /* a function child takes calls from now on (all are down at start) */
+    HP_AGENT_EXEC_CHILD_DOWN, /* it takes no more; calls that it still has end as any other */
 };
 
 /* What a function's return means. */
@@ -167,13 +168,13 @@ enum hp_agent_outcome {
     HP_AGENT_OUTCOME_RETRY,       /* an error, and a retry is wanted after retry_ms */
     HP_AGENT_OUTCOME_TOO_BIG,     /* the result is over the cap */
     HP_AGENT_OUTCOME_NO_FUNCTION, /* the child does not know the function */
-    HP_AGENT_OUTCOME_DIED,        /* the child died in this call: signal or exit_code, oom, fenced */
+    HP_AGENT_OUTCOME_DIED, /* the child died in this call: signal or exit_code, oom, fenced */
 };
 
 /*
  * What the executor saw. All views are only read during the call. Of one child, results come in the
- * order of its calls; calls that come back together come last one first. Every key that was given out
- * ends in exactly one ENDED, RESULT or HANDED_BACK.
+ * order of its calls; calls that come back together come last one first. Every key that was given
+ * out ends in exactly one ENDED, RESULT or HANDED_BACK.
  */
 struct hp_agent_event {
     enum hp_agent_event_kind kind;
@@ -185,8 +186,8 @@ struct hp_agent_event {
     uint32_t start_errno; /* ENDED: could not be started */
     uint32_t signal;
     int32_t exit_code;
-    bool oom;       /* killed for memory */
-    bool fenced;    /* killed by the dead-man's switch, or lost with the executor itself */
+    bool oom;    /* killed for memory */
+    bool fenced; /* killed by the dead-man's switch, or lost with the executor itself */
     bool out_truncated;
     bool err_truncated;
     struct hp_bin out; /* ENDED: kept stdout; OUTPUT: the bytes; RESULT: the result */
@@ -219,8 +220,8 @@ void hp_agent_free(struct hp_agent *agent);
 
 /*
  * A record that an earlier start of the daemon left in the spool, under the id it was written with.
- * Call before the first tick, in the order of the ids; the agent's own ids go on behind them. A record
- * which can not be read is logged and acknowledged away: its attempt was lost with it.
+ * Call before the first tick, in the order of the ids; the agent's own ids go on behind them. A
+ * record which can not be read is logged and acknowledged away: its attempt was lost with it.
  */
 void hp_agent_spool_loaded(struct hp_agent *agent, uint64_t spool_id, struct hp_bin record);
 
@@ -235,7 +236,8 @@ void hp_agent_disconnected(struct hp_agent *agent, const char *why, uint64_t now
 /* Bytes from the broker, in any pieces. Hostile bytes lead to HP_AGENT_CLOSE. */
 void hp_agent_received(struct hp_agent *agent, const uint8_t *data, size_t size, uint64_t now_ms);
 
-/* Time passed. Call at hp_agent_next_deadline_ms or later; earlier does no harm. The first starts it. */
+/* Time passed. Call at hp_agent_next_deadline_ms or later; earlier does no harm. The first starts
+ * it. */
 void hp_agent_tick(struct hp_agent *agent, uint64_t now_ms);
 
 /* What the executor saw, in its order. */
@@ -279,10 +281,10 @@ struct hp_agent_stats {
     bool registered; /* worker.register was answered on it */
     bool draining;
     bool fenced;
-    uint32_t held;        /* attempts, all */
-    uint32_t waiting;     /* not yet given to a child */
-    uint32_t running;     /* commands that run, calls given to children */
-    uint32_t unacked;     /* ended, not yet answered */
+    uint32_t held;    /* attempts, all */
+    uint32_t waiting; /* not yet given to a child */
+    uint32_t running; /* commands that run, calls given to children */
+    uint32_t unacked; /* ended, not yet answered */
     uint32_t slots_used;
     uint32_t children_busy;
     uint64_t started_total;
@@ -301,7 +303,8 @@ void hp_agent_get_stats(const struct hp_agent *agent, struct hp_agent_stats *ret
 /* Asserts all invariants between the agent's records. O(attempts); for tests and the simulator. */
 void hp_agent_check(const struct hp_agent *agent);
 
-/* Text of the whole state for people, sorted by task id. HP_ERR_FULL, HP_ERR_NOMEM from the buffer. */
+/* Text of the whole state for people, sorted by task id. HP_ERR_FULL, HP_ERR_NOMEM from the buffer.
+ */
 enum hp_err hp_agent_dump(const struct hp_agent *agent, struct hp_buf *buf) HP_MUST_CHECK;
 
 #endif

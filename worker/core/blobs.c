@@ -51,8 +51,7 @@ static void part_reset(struct hp_agent_part *part)
 
 static void parts_reset(const struct hp_list *list)
 {
-    HP_LIST_FOR_EACH(node, list)
-    {
+    HP_LIST_FOR_EACH (node, list) {
         struct hp_agent_run *run = HP_LIST_ENTRY(node, struct hp_agent_run, link);
         for (uint32_t i = 0; run->parts != NULL && i < run->parts->count; i++) {
             part_reset(&run->parts->item[i]);
@@ -63,16 +62,14 @@ static void parts_reset(const struct hp_list *list)
 /* Blobs that no stored result refers to may be gone when the broker is back: all start anew. */
 void hp_agent_blobs_link_down(struct hp_agent *agent)
 {
-    HP_LIST_FOR_EACH_SAFE(node, &agent->ready)
-    {
+    HP_LIST_FOR_EACH_SAFE (node, &agent->ready) {
         struct hp_agent_run *run = HP_LIST_ENTRY(node, struct hp_agent_run, link);
         if (run->parts != NULL) {
             hp_agent_run_move(agent, run, HP_AGENT_UPLOADING, &agent->uploading, false);
         }
     }
     parts_reset(&agent->uploading);
-    HP_LIST_FOR_EACH(node, &agent->fetching)
-    {
+    HP_LIST_FOR_EACH (node, &agent->fetching) {
         HP_LIST_ENTRY(node, struct hp_agent_run, link)->fetch->asked = false;
     }
     agent->put_calls = 0;
@@ -128,7 +125,7 @@ static bool send_put(struct hp_agent *agent, struct hp_agent_run *run, uint32_t 
 static void pump_uploads(struct hp_agent *agent)
 {
     struct hp_list *node = hp_list_first(&agent->uploading);
-    bool open = agent->link == HP_AGENT_LINK_UP || agent->link == HP_AGENT_LINK_FLUSH;
+    bool open = agent->link >= HP_AGENT_LINK_FLUSH;
     if (node == NULL || !open || agent->now_ms < agent->blob_hold_ms) {
         return;
     }
@@ -156,9 +153,8 @@ static void name_blobs(struct hp_agent *agent, struct hp_agent_run *run)
 {
     const struct hp_wire_obj *root = NULL;
     struct hp_st_task_end end;
-    enum hp_err err =
-        hp_wire_unpack_checked(agent->wire, &hp_tok_limits_open,
-                               hp_bin_make(run->end, run->end_size), &root, NULL);
+    enum hp_err err = hp_wire_unpack_checked(agent->wire, &hp_tok_limits_open,
+                                             hp_bin_make(run->end, run->end_size), &root, NULL);
     if (err == HP_OK) {
         err = hp_st_task_end_decode(root, &agent->arena, &end, NULL);
     }
@@ -184,7 +180,8 @@ static void name_blobs(struct hp_agent *agent, struct hp_agent_run *run)
 static void too_big(struct hp_agent *agent, struct hp_agent_run *run)
 {
     struct hp_st_task_end end = {.has = HP_HAS_ST_TASK_END_ERROR,
-                                 .error = HP_STR_INIT("the result is larger than the broker takes")};
+                                 .error =
+                                     HP_STR_INIT("the result is larger than the broker takes")};
     enum hp_err err = hp_agent_run_set_end(agent, run, &end);
     HP_ASSERT(err == HP_OK);
     hp_agent_parts_free(run);
@@ -270,8 +267,7 @@ static void pump_fetches(struct hp_agent *agent)
     if (agent->link != HP_AGENT_LINK_UP || agent->now_ms < agent->blob_hold_ms) {
         return;
     }
-    HP_LIST_FOR_EACH(node, &agent->fetching)
-    {
+    HP_LIST_FOR_EACH (node, &agent->fetching) {
         struct hp_agent_run *run = HP_LIST_ENTRY(node, struct hp_agent_run, link);
         if (agent->get_calls >= GET_CALLS_MAX) {
             return;
@@ -309,8 +305,8 @@ static bool make_room(struct hp_agent *agent, struct hp_agent_fetch *fetch)
     if (fetch->data != NULL) {
         return true;
     }
-    bool fits = agent->fetch_bytes == 0 ||
-                agent->fetch_bytes + fetch->size <= agent->config.blob_bytes_max;
+    bool fits =
+        agent->fetch_bytes == 0 || agent->fetch_bytes + fetch->size <= agent->config.blob_bytes_max;
     fetch->data = fits ? hp_alloc(fetch->size) : NULL;
     if (fetch->data == NULL) {
         fetch->wait_until_ms = agent->now_ms + RETRY_WAIT_MS;

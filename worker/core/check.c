@@ -35,8 +35,7 @@ void hp_agent_get_stats(const struct hp_agent *agent, struct hp_agent_stats *ret
 static uint32_t check_list(const struct hp_list *list, enum hp_agent_run_state state)
 {
     uint32_t count = 0;
-    HP_LIST_FOR_EACH(node, list)
-    {
+    HP_LIST_FOR_EACH (node, list) {
         const struct hp_agent_run *run = HP_LIST_ENTRY(node, const struct hp_agent_run, link);
         HP_ASSERT(run->state == (uint8_t)state);
         HP_ASSERT((run->parts == NULL || run->state >= HP_AGENT_SPOOLING));
@@ -52,8 +51,7 @@ static uint32_t check_children(const struct hp_agent *agent, uint32_t *ret_slots
     for (uint32_t i = 0; i < agent->child_count; i++) {
         const struct hp_agent_child *child = &agent->children[i];
         uint64_t load_us = 0;
-        HP_LIST_FOR_EACH(node, &child->runs)
-        {
+        HP_LIST_FOR_EACH (node, &child->runs) {
             const struct hp_agent_run *run = HP_LIST_ENTRY(node, const struct hp_agent_run, link);
             HP_ASSERT(run->child == i);
             load_us += run->est_us;
@@ -100,8 +98,7 @@ void hp_agent_check(const struct hp_agent *agent)
     HP_ASSERT(check_list(&agent->spooling, HP_AGENT_SPOOLING) == count[HP_AGENT_SPOOLING]);
     HP_ASSERT(check_list(&agent->uploading, HP_AGENT_UPLOADING) == count[HP_AGENT_UPLOADING]);
     HP_ASSERT(check_list(&agent->ready, HP_AGENT_READY) == count[HP_AGENT_READY]);
-    HP_LIST_FOR_EACH(node, &agent->running)
-    {
+    HP_LIST_FOR_EACH (node, &agent->running) {
         slots += HP_LIST_ENTRY(node, const struct hp_agent_run, link)->parcel->cpus;
     }
     uint32_t running = check_list(&agent->running, HP_AGENT_RUNNING);

@@ -63,7 +63,7 @@ static bool send_done(struct hp_agent *agent)
 
 void hp_agent_flush_done(struct hp_agent *agent)
 {
-    bool open = agent->link == HP_AGENT_LINK_UP || agent->link == HP_AGENT_LINK_FLUSH;
+    bool open = agent->link >= HP_AGENT_LINK_FLUSH;
     while (open && agent->done_calls < HP_AGENT_DONE_CALLS_MAX &&
            !hp_list_is_empty(&agent->ready) && agent->now_ms >= agent->done_hold_ms &&
            agent->tx.size < HP_AGENT_OUTPUT_BUSY_BYTES) {
@@ -142,7 +142,8 @@ void hp_agent_done_requeue(struct hp_agent *agent)
     }
 }
 
-/* The broker refused the call as such: never for one run's fault more often than it takes to find it. */
+/* The broker refused the call as such: never for one run's fault more often than it takes to find
+ * it. */
 static void done_refused(struct hp_agent *agent, struct hp_agent_rpc *rpc,
                          const struct hp_rpc_failure *failure)
 {
@@ -218,8 +219,7 @@ void hp_agent_spool_run(struct hp_agent *agent, struct hp_agent_run *run)
 
 static void spool_list(struct hp_agent *agent, const struct hp_list *list)
 {
-    HP_LIST_FOR_EACH(node, list)
-    {
+    HP_LIST_FOR_EACH (node, list) {
         hp_agent_spool_run(agent, HP_LIST_ENTRY(node, struct hp_agent_run, link));
     }
 }

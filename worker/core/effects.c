@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The list of effects and the small growing lists of references. Running out of memory for these few
- * bytes stops the process: a daemon that drops an effect has lost track of what runs, while one that
- * restarts reports what its spool holds and the broker repeats the rest.
+ * The list of effects and the small growing lists of references. Running out of memory for these
+ * few bytes stops the process: a daemon that drops an effect has lost track of what runs, while one
+ * that restarts reports what its spool holds and the broker repeats the rest.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -49,7 +49,8 @@ void hp_agent_log(struct hp_agent *agent, enum hp_agent_log_level level, const c
     effect->text = text;
 }
 
-void hp_agent_refs_add_raw(struct hp_agent_refs *refs, uint64_t id, uint32_t attempt, uint64_t epoch)
+void hp_agent_refs_add_raw(struct hp_agent_refs *refs, uint64_t id, uint32_t attempt,
+                           uint64_t epoch)
 {
     if (refs->count == refs->capacity) {
         uint32_t capacity = refs->capacity == 0 ? 64 : refs->capacity * 2;

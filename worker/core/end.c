@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Ends of attempts: what the executor saw becomes a reason and an encoded task_end, and the run starts
- * on its way back to the broker.
+ * Ends of attempts: what the executor saw becomes a reason and an encoded task_end, and the run
+ * starts on its way back to the broker.
  */
 #include "common/base/assert.h"
 #include "common/base/mem.h"
@@ -80,8 +80,8 @@ static void finish(struct hp_agent *agent, struct hp_agent_run *run, enum hp_rea
     if (run->fetch != NULL) {
         hp_agent_fetch_free(agent, run);
     }
-    bool long_run = run->started_ms != 0 &&
-                    agent->now_ms - run->started_ms > HP_AGENT_SPOOL_AFTER_MS;
+    bool long_run =
+        run->started_ms != 0 && agent->now_ms - run->started_ms > HP_AGENT_SPOOL_AFTER_MS;
     bool first = long_run || run->parcel->at_most_once || agent->link != HP_AGENT_LINK_UP;
     if (first && !agent->spool_failed) {
         hp_agent_run_move(agent, run, HP_AGENT_SPOOLING, &agent->spooling, false);
@@ -100,7 +100,8 @@ void hp_agent_end_unstarted(struct hp_agent *agent, struct hp_agent_run *run, en
     finish(agent, run, reason, &end);
 }
 
-/* --------------------------------------------------------------------------------------- commands */
+/* --------------------------------------------------------------------------------------- commands
+ */
 
 /* The reason for which the agent itself ended the run, or NONE. */
 static enum hp_reason own_reason(const struct hp_agent_run *run, bool fenced)
@@ -180,8 +181,8 @@ static void set_output(struct hp_agent_run *run, struct hp_st_task_end *end,
     end->digest = digest_of(event->out);
     end->out_size = event->out_size;
     end->err_size = event->err_size;
-    end->has |= HP_HAS_ST_TASK_END_DIGEST | HP_HAS_ST_TASK_END_OUT_SIZE |
-                HP_HAS_ST_TASK_END_ERR_SIZE;
+    end->has |=
+        HP_HAS_ST_TASK_END_DIGEST | HP_HAS_ST_TASK_END_OUT_SIZE | HP_HAS_ST_TASK_END_ERR_SIZE;
     if (event->out_truncated) {
         end->out_truncated = true;
         end->has |= HP_HAS_ST_TASK_END_OUT_TRUNCATED;
@@ -212,7 +213,8 @@ void hp_agent_end_command(struct hp_agent *agent, struct hp_agent_run *run,
     finish(agent, run, command_reason(run, event), &end);
 }
 
-/* ------------------------------------------------------------------------------------------ calls */
+/* ------------------------------------------------------------------------------------------ calls
+ */
 
 static enum hp_reason death_reason(const struct hp_agent_run *run,
                                    const struct hp_agent_event *event)
@@ -256,6 +258,9 @@ static enum hp_reason call_reason(struct hp_agent_run *run, const struct hp_agen
 void hp_agent_end_call(struct hp_agent *agent, struct hp_agent_run *run,
                        const struct hp_agent_event *event)
 {
+    if (event->outcome == HP_AGENT_OUTCOME_DIED) {
+        agent->children[run->child].up = false; /* until a new one is reported */
+    }
     hp_agent_unplace(agent, run);
     hp_agent_run_move(agent, run, HP_AGENT_FREE, NULL, false);
     if (event->outcome != HP_AGENT_OUTCOME_DIED) {

@@ -9,9 +9,10 @@
 #include "common/base/assert.h"
 #include "worker/core/state.h"
 
-#define GREETING_MS 10000u      /* for the answers to hello and worker.register */
+#define GREETING_MS 10000u /* for the answers to hello and worker.register */
 #define BACKOFF_BASE_MS 100u
 #define BACKOFF_CAP_MS 5000u
+#define FAILURES_PER_LINE 16u /* of connects: a broker that is away must not fill the log */
 #define INPUT_SLICE_BYTES (256u * 1024u)
 
 /* --------------------------------------------------------------------------------------- calls */
@@ -91,8 +92,8 @@ void hp_agent_link_down(struct hp_agent *agent)
     hp_buf_clear(&agent->rx);
     hp_buf_shrink(&agent->rx);
     hp_buf_clear(&agent->tx);
-    hp_agent_blobs_link_down(agent);
     hp_agent_done_requeue(agent);
+    hp_agent_blobs_link_down(agent);
     for (uint32_t i = 0; i < HP_AGENT_RPC_MAX; i++) {
         if (agent->rpcs[i].used) {
             hp_agent_rpc_free(agent, &agent->rpcs[i]);
@@ -104,7 +105,8 @@ void hp_agent_link_down(struct hp_agent *agent)
     agent->blob_hold_ms = 0;
     uint32_t shift = HP_MIN(agent->failures, 6u);
     uint64_t delay_ms = HP_MIN((uint64_t)BACKOFF_BASE_MS << shift, (uint64_t)BACKOFF_CAP_MS);
-    agent->connect_at_ms = agent->now_ms + delay_ms / 2 + hp_rand_uniform(&agent->rand, delay_ms / 2);
+    agent->connect_at_ms =
+        agent->now_ms + delay_ms / 2 + hp_rand_uniform(&agent->rand, delay_ms / 2);
     agent->failures++;
     hp_agent_spool_ended(agent);
 }
@@ -147,8 +149,8 @@ uint64_t hp_agent_link_deadline_ms(const struct hp_agent *agent)
         const struct hp_agent_rpc *rpc = &agent->rpcs[i];
         if (rpc->used && rpc->method == HP_METHOD_WORKER_HEARTBEAT) {
             at_ms = HP_MIN(at_ms, rpc->sent_ms + HP_MAX(agent->lease_ms / 2, (uint64_t)1));
-        } else if (rpc->used && (rpc->method == HP_METHOD_HELLO ||
-                                 rpc->method == HP_METHOD_WORKER_REGISTER)) {
+        } else if (rpc->used &&
+                   (rpc->method == HP_METHOD_HELLO || rpc->method == HP_METHOD_WORKER_REGISTER)) {
             at_ms = HP_MIN(at_ms, rpc->sent_ms + GREETING_MS);
         }
     }
@@ -158,7 +160,8 @@ uint64_t hp_agent_link_deadline_ms(const struct hp_agent *agent)
     if (agent->link >= HP_AGENT_LINK_FLUSH) {
         bool held = !hp_list_is_empty(&agent->ready) && agent->done_hold_ms > agent->now_ms;
         at_ms = held ? HP_MIN(at_ms, agent->done_hold_ms) : at_ms;
-        bool blobs = agent->state_count[HP_AGENT_UPLOADING] + agent->state_count[HP_AGENT_FETCHING] > 0;
+        bool blobs =
+            agent->state_count[HP_AGENT_UPLOADING] + agent->state_count[HP_AGENT_FETCHING] > 0;
         at_ms = blobs && agent->blob_hold_ms > agent->now_ms ? HP_MIN(at_ms, agent->blob_hold_ms)
                                                              : at_ms;
     }
@@ -275,6 +278,9 @@ static void eat_frames(struct hp_agent *agent)
             hp_agent_link_close(agent, "bad message: %s", error.text);
             return;
         }
+        if (agent->closing) {
+            return; /* the buffer may be gone */
+        }
         hp_buf_consume(&agent->rx, frame_size);
         hp_tok_reset(&agent->tok);
     }
@@ -317,10 +323,11 @@ void hp_agent_disconnected(struct hp_agent *agent, const char *why, uint64_t now
     if (agent->link == HP_AGENT_LINK_OFF) {
         return;
     }
-    hp_agent_log(agent, HP_AGENT_LOG_WARN, "%s: %s",
-                 agent->link == HP_AGENT_LINK_CONNECTING ? "no connection to the broker"
-                                                         : "connection to the broker lost",
-                 why);
+    if (agent->link != HP_AGENT_LINK_CONNECTING) {
+        hp_agent_log(agent, HP_AGENT_LOG_WARN, "connection to the broker lost: %s", why);
+    } else if (agent->failures % FAILURES_PER_LINE == 0) {
+        hp_agent_log(agent, HP_AGENT_LOG_WARN, "no connection to the broker: %s", why);
+    }
     hp_agent_link_down(agent);
     hp_agent_tick(agent, agent->now_ms);
 }

@@ -7,8 +7,8 @@
 #include "common/base/assert.h"
 #include "worker/core/state.h"
 
-#define STOP_WAIT_MS 1000u   /* after KILL, for the ends to come in */
-#define ACK_WAIT_MS 2000u    /* a drained agent waits so long for the last answers */
+#define STOP_WAIT_MS 1000u /* after KILL, for the ends to come in */
+#define ACK_WAIT_MS 2000u  /* a drained agent waits so long for the last answers */
 #define RECALL_WAIT_MS 200u
 
 void hp_agent_signal(struct hp_agent *agent, struct hp_agent_run *run, int signal)
@@ -97,7 +97,8 @@ void hp_agent_timers_tick(struct hp_agent *agent)
     }
 }
 
-/* --------------------------------------------------------------------------- orders by the broker */
+/* --------------------------------------------------------------------------- orders by the broker
+ */
 
 void hp_agent_run_kill(struct hp_agent *agent, const struct hp_st_run_ref *ref)
 {
@@ -157,7 +158,8 @@ static void follow(struct hp_agent *agent, const struct hp_list_run_ref *refs, b
     }
 }
 
-/* Hands back up to `count` unstarted calls, the youngest first: those not placed, then placed ones. */
+/* Hands back up to `count` unstarted calls, the youngest first: those not placed, then placed ones.
+ */
 static void recall(struct hp_agent *agent, uint32_t count)
 {
     while (count > 0 && !hp_list_is_empty(&agent->functions_waiting)) {
@@ -202,7 +204,8 @@ void hp_agent_on_control(struct hp_agent *agent, const struct hp_msg_worker_cont
     }
 }
 
-/* -------------------------------------------------------------------------------- drain and stop */
+/* -------------------------------------------------------------------------------- drain and stop
+ */
 
 /* Takes everything back that has not begun; what comes back is released. */
 static void give_up_unstarted(struct hp_agent *agent)
@@ -221,8 +224,8 @@ void hp_agent_set_broker_drain(struct hp_agent *agent, bool draining)
         return;
     }
     agent->draining_broker = draining;
-    hp_agent_log(agent, HP_AGENT_LOG_INFO, draining ? "drained by the broker: no new tasks"
-                                                    : "drain ended by the broker");
+    hp_agent_log(agent, HP_AGENT_LOG_INFO,
+                 draining ? "drained by the broker: no new tasks" : "drain ended by the broker");
     if (draining) {
         give_up_unstarted(agent);
     }
@@ -232,8 +235,7 @@ void hp_agent_set_broker_drain(struct hp_agent *agent, bool draining)
 static void for_each_running(struct hp_agent *agent,
                              void (*act)(struct hp_agent *agent, struct hp_agent_run *run))
 {
-    HP_LIST_FOR_EACH_SAFE(node, &agent->running)
-    {
+    HP_LIST_FOR_EACH_SAFE (node, &agent->running) {
         act(agent, HP_LIST_ENTRY(node, struct hp_agent_run, link));
     }
     for (uint32_t i = 0; i < agent->child_count; i++) {
@@ -265,8 +267,8 @@ void hp_agent_drain(struct hp_agent *agent, uint64_t timeout_ms, uint64_t now_ms
     }
     agent->draining_self = true;
     agent->register_wanted = true;
-    agent->drain_at_ms = agent->now_ms > HP_AGENT_NEVER - timeout_ms ? HP_AGENT_NEVER
-                                                                     : agent->now_ms + timeout_ms;
+    agent->drain_at_ms =
+        agent->now_ms > HP_AGENT_NEVER - timeout_ms ? HP_AGENT_NEVER : agent->now_ms + timeout_ms;
     hp_agent_log(agent, HP_AGENT_LOG_INFO, "draining: %u running, %u waiting are handed back",
                  agent->state_count[HP_AGENT_RUNNING],
                  agent->state_count[HP_AGENT_WAITING] + agent->state_count[HP_AGENT_FETCHING]);
@@ -293,8 +295,9 @@ void hp_agent_stop(struct hp_agent *agent, uint64_t now_ms)
 /* All that ended was answered, or is durable and nobody is there to answer. */
 static bool all_safe(const struct hp_agent *agent)
 {
-    uint32_t unacked = agent->state_count[HP_AGENT_SPOOLING] + agent->state_count[HP_AGENT_UPLOADING] +
-                       agent->state_count[HP_AGENT_READY] + agent->state_count[HP_AGENT_SENT];
+    uint32_t unacked = agent->state_count[HP_AGENT_SPOOLING] +
+                       agent->state_count[HP_AGENT_UPLOADING] + agent->state_count[HP_AGENT_READY] +
+                       agent->state_count[HP_AGENT_SENT];
     if (unacked == 0 && agent->releases.count == 0) {
         return agent->link != HP_AGENT_LINK_UP || agent->rpc_count == 0;
     }
@@ -312,7 +315,8 @@ void hp_agent_ending_tick(struct hp_agent *agent)
         return;
     }
     uint32_t unfinished = agent->state_count[HP_AGENT_FETCHING] +
-                          agent->state_count[HP_AGENT_WAITING] + agent->state_count[HP_AGENT_RUNNING];
+                          agent->state_count[HP_AGENT_WAITING] +
+                          agent->state_count[HP_AGENT_RUNNING];
     if (!agent->stopping && unfinished > 0 && agent->now_ms >= agent->drain_at_ms) {
         hp_agent_log(agent, HP_AGENT_LOG_WARN, "the drain took too long");
         hp_agent_stop(agent, agent->now_ms);
@@ -326,7 +330,8 @@ void hp_agent_ending_tick(struct hp_agent *agent)
             hp_agent_spool_ended(agent);
         }
     }
-    bool late = agent->exit_at_ms != HP_AGENT_NEVER && agent->now_ms >= agent->exit_at_ms + STOP_WAIT_MS;
+    bool late =
+        agent->exit_at_ms != HP_AGENT_NEVER && agent->now_ms >= agent->exit_at_ms + STOP_WAIT_MS;
     if ((unfinished == 0 && all_safe(agent)) || late ||
         (agent->stopping && agent->now_ms >= agent->exit_at_ms)) {
         agent->exited = true;
@@ -334,7 +339,8 @@ void hp_agent_ending_tick(struct hp_agent *agent)
     }
 }
 
-/* ------------------------------------------------------------------------------------ self-fence */
+/* ------------------------------------------------------------------------------------ self-fence
+ */
 
 uint64_t hp_agent_fence_at_ms(const struct hp_agent *agent)
 {

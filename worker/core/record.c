@@ -2,11 +2,11 @@
 /*
  * What the spool holds of an ended attempt:
  *
- *     u8 version = 1, u8 parts, u32 item_size, item: an encoded done_item whose end lacks the blobs,
- *     and for each part: u8 kind, u64 size, bytes.
+ *     u8 version = 1, u8 parts, u32 item_size, item: an encoded done_item whose end lacks the
+ * blobs, and for each part: u8 kind, u64 size, bytes.
  *
- * Large parts are kept as bytes: a blob that was uploaded is swept if the broker never learnt of the
- * result that refers to it. Framing, digests and boot ids are the spool's own (worker/spool.h).
+ * Large parts are kept as bytes: a blob that was uploaded is swept if the broker never learnt of
+ * the result that refers to it. Framing, digests and boot ids are the spool's own (worker/spool.h).
  */
 #include <string.h>
 
@@ -102,7 +102,8 @@ static enum hp_err decode_item(struct hp_agent *agent, struct hp_bin bytes,
                                struct hp_st_done_item *ret_item, struct hp_error *reterr)
 {
     const struct hp_wire_obj *root = NULL;
-    enum hp_err err = hp_wire_unpack_checked(agent->wire, &hp_tok_limits_open, bytes, &root, reterr);
+    enum hp_err err =
+        hp_wire_unpack_checked(agent->wire, &hp_tok_limits_open, bytes, &root, reterr);
     if (err == HP_OK && hp_wire_type(root) != HP_WIRE_MAP) {
         err = HP_ERR_CORRUPT;
     }

@@ -38,10 +38,11 @@ static void refused(struct hp_agent *agent, const char *what, const struct hp_rp
     hp_agent_link_close(agent, "%s refused", what);
     hp_agent_link_down(agent);
     if (failure->code == HP_RPC_ERROR_DENIED || failure->code == HP_RPC_ERROR_VERSION) {
-        agent->connect_at_ms = agent->now_ms + DENIED_WAIT_MS / 2 +
-                               hp_rand_uniform(&agent->rand, DENIED_WAIT_MS / 2);
+        agent->connect_at_ms =
+            agent->now_ms + DENIED_WAIT_MS / 2 + hp_rand_uniform(&agent->rand, DENIED_WAIT_MS / 2);
     } else {
-        agent->connect_at_ms = HP_MAX(agent->connect_at_ms, agent->now_ms + failure->retry_after_ms);
+        agent->connect_at_ms =
+            HP_MAX(agent->connect_at_ms, agent->now_ms + failure->retry_after_ms);
     }
     agent->closing = true; /* what called us is still inside the frame */
 }
@@ -76,10 +77,10 @@ void hp_agent_on_hello_reply(struct hp_agent *agent, const struct hp_rpc *reply)
 }
 
 /* Adds the attempts of a list that the broker must know of. */
-static void list_runs(struct hp_agent *agent, const struct hp_list *list, struct hp_list_run_ref *refs)
+static void list_runs(struct hp_agent *agent, const struct hp_list *list,
+                      struct hp_list_run_ref *refs)
 {
-    HP_LIST_FOR_EACH(node, list)
-    {
+    HP_LIST_FOR_EACH (node, list) {
         const struct hp_agent_run *run = HP_LIST_ENTRY(node, const struct hp_agent_run, link);
         if (refs->count == HP_AGENT_RUNS_MAX) {
             return;
@@ -88,8 +89,7 @@ static void list_runs(struct hp_agent *agent, const struct hp_list *list, struct
             continue;
         }
         struct hp_st_run_ref *ref = &refs->items[refs->count++];
-        *ref = (struct hp_st_run_ref){
-            .id = run->id, .attempt = run->attempt, .epoch = run->epoch};
+        *ref = (struct hp_st_run_ref){.id = run->id, .attempt = run->attempt, .epoch = run->epoch};
         if (hp_agent_run_is_started(agent, run)) {
             ref->started = true;
             ref->has = HP_HAS_ST_RUN_REF_STARTED;

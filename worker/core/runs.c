@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Records of attempts: made, found, moved between lists, freed; and the memory of their end records.
+ * Records of attempts: made, found, moved between lists, freed; and the memory of their end
+ * records.
  */
 #include <string.h>
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Slots and function children: who runs next, how many calls a child is given ahead, and when they are
- * taken back.
+ * Slots and function children: who runs next, how many calls a child is given ahead, and when they
+ * are taken back.
  *
- * A command takes its cpus while it runs; a function child takes its own while it holds calls. Order of
- * arrival decides between commands and functions. A child is given up to HP_AGENT_BUDGET_US of work by
- * the measured run time of each function; a function that was never measured is given one at a time.
- * What a child was given comes back when its current call turns out slow, or when another child is
- * idle.
+ * A command takes its cpus while it runs; a function child takes its own while it holds calls.
+ * Order of arrival decides between commands and functions. A child is given up to
+ * HP_AGENT_BUDGET_US of work by the measured run time of each function; a function that was never
+ * measured is given one at a time. What a child was given comes back when its current call turns
+ * out slow, or when another child is idle.
  */
 #include "common/base/assert.h"
 #include "worker/core/state.h"
@@ -114,10 +114,9 @@ static uint32_t count_fitting(const struct hp_agent *agent, const struct hp_agen
 {
     uint64_t load_us = child->load_us;
     uint32_t count = 0;
-    uint32_t room = child->count < HP_AGENT_CHILD_CALLS_MAX ? HP_AGENT_CHILD_CALLS_MAX - child->count
-                                                            : 0;
-    HP_LIST_FOR_EACH(node, &agent->functions_waiting)
-    {
+    uint32_t room =
+        child->count < HP_AGENT_CHILD_CALLS_MAX ? HP_AGENT_CHILD_CALLS_MAX - child->count : 0;
+    HP_LIST_FOR_EACH (node, &agent->functions_waiting) {
         const struct hp_agent_run *run = HP_LIST_ENTRY(node, struct hp_agent_run, link);
         uint32_t est_us = estimate_us(agent, run);
         bool first = child->count + count == 0;

@@ -9,8 +9,8 @@
  *                            v   |         first)       parts)        +<--------+ link lost
  *                          handed back
  *
- * Runs are named by pool handles everywhere outside their lists, so an event that comes late for a run
- * which is gone is recognised.
+ * Runs are named by pool handles everywhere outside their lists, so an event that comes late for a
+ * run which is gone is recognised.
  */
 #ifndef HP_WORKER_CORE_STATE_H
 #define HP_WORKER_CORE_STATE_H
@@ -135,8 +135,8 @@ struct hp_agent_run {
     uint64_t key;
     uint64_t id;
     uint64_t epoch;
-    uint64_t older; /* an older attempt of the same id that is still held, or 0 */
-    uint64_t seq;   /* order of arrival */
+    uint64_t older;                 /* an older attempt of the same id that is still held, or 0 */
+    uint64_t seq;                   /* order of arrival */
     struct hp_agent_parcel *parcel; /* NULL: from the spool */
     struct hp_agent_fetch *fetch;   /* payload blob, also after it came */
     struct hp_agent_parts *parts;
@@ -178,7 +178,7 @@ enum hp_agent_link {
     HP_AGENT_LINK_OFF,
     HP_AGENT_LINK_CONNECTING,
     HP_AGENT_LINK_HELLO,
-    HP_AGENT_LINK_FLUSH,       /* hello answered; results go before the registration */
+    HP_AGENT_LINK_FLUSH, /* hello answered; results go before the registration */
     HP_AGENT_LINK_REGISTERING,
     HP_AGENT_LINK_UP,
 };
@@ -252,9 +252,9 @@ struct hp_agent {
     struct hp_idmap by_id;
     struct hp_heap timers;
     struct hp_list fetching;
-    struct hp_list commands;  /* waiting */
+    struct hp_list commands; /* waiting */
     struct hp_list functions_waiting;
-    struct hp_list running;   /* commands; calls are in their child's list */
+    struct hp_list running; /* commands; calls are in their child's list */
     struct hp_list spooling;
     struct hp_list uploading;
     struct hp_list ready;
@@ -276,7 +276,7 @@ struct hp_agent {
     uint64_t next_spool_id;
     uint64_t spool_durable_id;
     bool spool_failed;
-    uint64_t spool_retry_ms; /* after a failure: not before */
+    uint64_t spool_retry_ms;            /* after a failure: not before */
     struct hp_st_done_item *done_items; /* HP_AGENT_DONE_ITEMS, to encode from */
     uint32_t put_calls;
     uint32_t get_calls;
@@ -293,7 +293,8 @@ struct hp_agent {
     uint64_t now_ms;
 };
 
-/* --------------------------------------------------------------- effects.c: what the shell is to do */
+/* --------------------------------------------------------------- effects.c: what the shell is to
+ * do */
 struct hp_agent_effect *hp_agent_effect_add(struct hp_agent *agent, enum hp_agent_effect_kind kind);
 void *hp_agent_fx_alloc(struct hp_agent *agent, size_t size);
 void hp_agent_log(struct hp_agent *agent, enum hp_agent_log_level level, const char *format, ...)
@@ -302,7 +303,8 @@ void hp_agent_refs_add(struct hp_agent_refs *refs, const struct hp_agent_run *ru
 void hp_agent_refs_add_raw(struct hp_agent_refs *refs, uint64_t id, uint32_t attempt,
                            uint64_t epoch);
 
-/* ----------------------------------------------------------------------- runs.c: records of attempts */
+/* ----------------------------------------------------------------------- runs.c: records of
+ * attempts */
 /* NULL: no memory, or too many. The run is in no list; its state is FREE. */
 struct hp_agent_run *hp_agent_run_new(struct hp_agent *agent, uint64_t id, uint32_t attempt,
                                       uint64_t epoch);
@@ -321,11 +323,13 @@ enum hp_err hp_agent_run_set_end(struct hp_agent *agent, struct hp_agent_run *ru
 void hp_agent_run_store_end(struct hp_agent *agent, struct hp_agent_run *run, const uint8_t *data,
                             uint32_t size);
 
-/* ------------------------------------------------------------------- assign.c: tasks that come in */
+/* ------------------------------------------------------------------- assign.c: tasks that come in
+ */
 enum hp_err hp_agent_on_assign(struct hp_agent *agent, const struct hp_msg_worker_assign *assign,
                                struct hp_error *reterr);
 
-/* ------------------------------------------------------------------------- sched.c: slots, children */
+/* ------------------------------------------------------------------------- sched.c: slots,
+ * children */
 void hp_agent_pump(struct hp_agent *agent);
 void hp_agent_rebalance(struct hp_agent *agent);
 void hp_agent_children_tick(struct hp_agent *agent);
@@ -339,7 +343,8 @@ void hp_agent_release(struct hp_agent *agent, struct hp_agent_run *run);
 void hp_agent_release_waiting(struct hp_agent *agent);
 void hp_agent_measure(struct hp_agent *agent, uint32_t function_index, uint64_t run_us);
 
-/* ------------------------------------------------------------------- order.c: kill, cancel, timeouts */
+/* ------------------------------------------------------------------- order.c: kill, cancel,
+ * timeouts */
 void hp_agent_signal(struct hp_agent *agent, struct hp_agent_run *run, int signal);
 void hp_agent_run_arm(struct hp_agent *agent, struct hp_agent_run *run);
 void hp_agent_run_kill(struct hp_agent *agent, const struct hp_st_run_ref *ref);
@@ -352,7 +357,8 @@ void hp_agent_ending_tick(struct hp_agent *agent);
 void hp_agent_kill_all(struct hp_agent *agent);
 uint64_t hp_agent_fence_at_ms(const struct hp_agent *agent);
 
-/* ------------------------------------------------------------------------ end.c: ends of attempts */
+/* ------------------------------------------------------------------------ end.c: ends of attempts
+ */
 void hp_agent_end_command(struct hp_agent *agent, struct hp_agent_run *run,
                           const struct hp_agent_event *event);
 void hp_agent_end_call(struct hp_agent *agent, struct hp_agent_run *run,
@@ -363,7 +369,8 @@ void hp_agent_end_unstarted(struct hp_agent *agent, struct hp_agent_run *run, en
 /* After the end is encoded, and again after each of spool and upload: on to the next state. */
 void hp_agent_run_advance(struct hp_agent *agent, struct hp_agent_run *run);
 
-/* ------------------------------------------------------------------------- done.c: results that go */
+/* ------------------------------------------------------------------------- done.c: results that go
+ */
 void hp_agent_flush_done(struct hp_agent *agent);
 void hp_agent_flush_refs(struct hp_agent *agent);
 void hp_agent_on_done_reply(struct hp_agent *agent, struct hp_agent_rpc *rpc,
@@ -374,7 +381,8 @@ void hp_agent_spool_ended(struct hp_agent *agent);
 void hp_agent_spool_tick(struct hp_agent *agent);
 uint64_t hp_agent_spool_deadline_ms(const struct hp_agent *agent);
 
-/* ---------------------------------------------------------------------------- blobs.c: large bytes */
+/* ---------------------------------------------------------------------------- blobs.c: large bytes
+ */
 void hp_agent_blobs_pump(struct hp_agent *agent);
 void hp_agent_on_blob_reply(struct hp_agent *agent, struct hp_agent_rpc *rpc,
                             const struct hp_rpc *reply);
@@ -382,7 +390,8 @@ void hp_agent_blobs_link_down(struct hp_agent *agent);
 void hp_agent_fetch_free(struct hp_agent *agent, struct hp_agent_run *run);
 void hp_agent_parts_free(struct hp_agent_run *run);
 
-/* -------------------------------------------------------------------------- link.c: the connection */
+/* -------------------------------------------------------------------------- link.c: the connection
+ */
 /* NULL: no free call. Else the caller encodes the params with hp_agent_rpc_params. */
 struct hp_agent_rpc *hp_agent_rpc_begin(struct hp_agent *agent, enum hp_method method);
 void hp_agent_rpc_params(struct hp_agent *agent, const struct hp_codec_desc *desc,
@@ -408,7 +417,8 @@ void hp_agent_on_heartbeat_reply(struct hp_agent *agent, uint64_t sent_ms,
 void hp_agent_send_register(struct hp_agent *agent);
 void hp_agent_send_heartbeat(struct hp_agent *agent);
 
-/* ---------------------------------------------------------------------------- record.c: the spool */
+/* ---------------------------------------------------------------------------- record.c: the spool
+ */
 /* Encodes an ended run into `buf`. */
 enum hp_err hp_agent_record_encode(const struct hp_agent_run *run, struct hp_buf *buf);
 /* Fills a new run from a record; HP_ERR_CORRUPT, HP_ERR_NOMEM leave *ret_run NULL. */
