@@ -277,12 +277,14 @@ static enum hp_status add_tasks(struct hp_engine *engine, const struct hp_engine
 {
     struct hp_message *message = message_for(engine, submit, piece->count);
     size_t old_size;
+    bool had_payloads;
     enum hp_err err = HP_OK;
 
     if (message == NULL) {
         return HP_STATUS_NO_MEMORY;
     }
     old_size = message->body.size;
+    had_payloads = message->payloads;
     if (payload != NULL) {
         err = hp_submit_put_payload(message, hp_bin_make(payload->data, payload->size));
     }
@@ -291,6 +293,11 @@ static enum hp_status add_tasks(struct hp_engine *engine, const struct hp_engine
     }
     if (err != HP_OK) {
         hp_buf_truncate(&message->body, old_size);
+        message->payloads = had_payloads;
+        message->pair_count = 1 + (had_payloads ? 1 : 0);
+        if (message->count == 0) {
+            hp_submit_message_free(engine, message);
+        }
         return HP_STATUS_NO_MEMORY;
     }
     engine->submit_bytes += message->body.size - old_size;
@@ -319,9 +326,55 @@ static enum hp_status add_payloads(struct hp_engine *engine, const struct hp_eng
     return status;
 }
 
+/* What to go back to when memory ends in the middle of a call. */
+struct undo {
+    struct hp_message *last; /* of the list; NULL: it was empty */
+    struct hp_message before;
+    uint32_t last_piece_count; /* tasks of its last piece */
+};
+
+static struct undo undo_begin(const struct hp_engine *engine)
+{
+    struct undo undo = {0};
+
+    if (!hp_list_is_empty(&engine->submits)) {
+        undo.last = message_of(hp_list_last(&engine->submits));
+        undo.before = *undo.last;
+        if (undo.last->piece_count > 0) {
+            undo.last_piece_count = undo.last->pieces[undo.last->piece_count - 1].count;
+        }
+    }
+    return undo;
+}
+
+static void undo_end(struct hp_engine *engine, const struct undo *undo)
+{
+    struct hp_message *last = undo->last;
+
+    while (!hp_list_is_empty(&engine->submits) &&
+           message_of(hp_list_last(&engine->submits)) != last) {
+        hp_submit_message_free(engine, message_of(hp_list_last(&engine->submits)));
+    }
+    if (last == NULL || last->count == undo->before.count) {
+        return;
+    }
+    engine->submit_tasks -= tracked_tasks(last);
+    engine->submit_bytes -= last->body.size - undo->before.body.size;
+    hp_buf_truncate(&last->body, undo->before.body.size);
+    last->count = undo->before.count;
+    last->pair_count = undo->before.pair_count;
+    last->piece_count = undo->before.piece_count;
+    last->pieces[last->piece_count - 1].count = undo->last_piece_count;
+    engine->submit_tasks += tracked_tasks(last);
+    if (last->closed && last->payloads) {
+        hp_wire_array_close(&last->body, last->list_mark, last->count);
+    }
+}
+
 enum hp_status hp_engine_submit(struct hp_engine *engine, const struct hp_engine_submit *submit,
                                 uint64_t *ret_request)
 {
+    struct undo undo;
     struct hp_piece piece = {.request = engine->next_request,
                              .user = submit->user,
                              .sink = submit->sink,
@@ -340,11 +393,12 @@ enum hp_status hp_engine_submit(struct hp_engine *engine, const struct hp_engine
     if (status != HP_STATUS_OK) {
         return status;
     }
+    undo = undo_begin(engine);
     status = submit->payloads != NULL ? add_payloads(engine, submit, piece)
                                       : add_tasks(engine, submit, &piece, NULL);
     if (status != HP_STATUS_OK) {
-        /* Memory ended in the middle: what was taken of this call is taken back. */
-        hp_engine_forget(engine, piece.request, NULL);
+        (void)hp_stage_forget(engine, piece.request, NULL);
+        undo_end(engine, &undo);
         return hp_engine_error_set(engine, status, "out of memory");
     }
     if (ret_request != NULL) {
