@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A million tasks waiting: memory, nothing lost over kill -9, and then the right answers.
+
+HP_SCALE_SINGLE sets how many tasks are submitted one by one (default 100,000: the suite has a minute);
+HP_SCALE_FULL=1 submits the whole million that way as well.
+"""
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+
+import pool  # noqa: E402
+import wire_ref  # noqa: E402
+
+QUEUES = [f"q{i}" for i in range(20)]
+PAUSED = QUEUES[7]
+MIB = 1 << 20
+SMALL, LARGE = 100_000, 1_000_000
+FULL = os.environ.get("HP_SCALE_FULL") == "1"
+SINGLE = LARGE if FULL else int(os.environ.get("HP_SCALE_SINGLE", 100_000))
+
+
+def submit(one, mode, queue, count):
+    """count squares, the first of 0 in each queue; tasks per second."""
+    done = subprocess.run(
+        [pool.find_program(pool.BUILD / "tests/field/noops"), one.broker.host, mode, str(count),
+         "square", queue], stdout=subprocess.PIPE, text=True, check=False, timeout=280)
+    assert done.returncode == 0, done.stdout
+    return float(done.stdout.split("per_second ")[1].split()[0])
+
+
+def counts(one):
+    with one.client() as client:
+        return {q["name"]: q["ready"] for q in client.call("queue.list")["queues"]}
+
+
+def restart(one):
+    one.broker.kill()
+    begin_s = time.monotonic()
+    one.broker.start()
+    one.wait_ready(120)
+    return time.monotonic() - begin_s
+
+
+def fill(one, mode, total):
+    """Submits to all queues in turns; prints rates."""
+    rates = []
+    for share in (total // 10, total - total // 10):
+        for queue in QUEUES:
+            rates.append(submit(one, mode, queue, share // len(QUEUES)))
+        print(f"{mode}: {sum(rates[-20:]) / 20:.0f} tasks/s up to {share}, "
+              f"broker {pool.rss_bytes(one.broker.pid) / MIB:.1f} MiB")
+    print(f"{mode}: last queue / first queue: {rates[-1] / rates[0]:.2f}")
+
+
+def drain_some(one, expected_per_queue):
+    """Workers take tasks, the paused queue stays; the first answers of queues are right."""
+    one.add_worker("w1", slots=2)
+    one.add_worker("w2", slots=2)
+    one.wait_workers()
+    with one.client(60) as client:
+        listed = []
+        for queue in QUEUES[:3]:
+            task = client.call("task.list", queue=queue, limit=1)["tasks"][0]
+            listed.append((queue, task["id"]))
+        assert all(i for _, i in listed)
+
+        def drained():
+            ready = counts(one)
+            assert ready[PAUSED] == expected_per_queue
+            return sum(ready.values()) < (len(QUEUES) - 0.5) * expected_per_queue
+
+        pool.until(drained, "workers take tasks", 60)
+        done = client.call("task.list", states=[pool.DONE], limit=1000, end=True)["tasks"]
+        assert done
+        for task in done[:1000]:
+            root = int(wire_ref.unpack(task["end"]["result"]) ** 0.5 + 0.5)
+            assert wire_ref.unpack(task["end"]["result"]) == root * root
+
+
+@pytest.fixture
+def one(tmp_path):
+    with pool.Pool(tmp_path, ["--log-level", "warn"]) as a_pool:
+        yield a_pool.start()
+
+
+def scale(one, mode, total):
+    with one.client() as client:
+        client.call("queue.pause", name=PAUSED, paused=True)
+    small = min(SMALL, total)
+    fill(one, mode, small)
+    small_rss = pool.rss_bytes(one.broker.pid)
+    if total > small:
+        fill(one, mode, total - small)
+    large_rss = pool.rss_bytes(one.broker.pid)
+    print(f"broker: {small_rss / MIB:.1f} MiB with {small}, {large_rss / MIB:.1f} MiB with {total}")
+    assert large_rss < 256 * MIB
+    assert large_rss <= 1.2 * small_rss
+    wanted = {queue: total // len(QUEUES) for queue in QUEUES}
+    assert counts(one) == wanted
+    print(f"ready {restart(one):.2f} s after kill -9 and start, "
+          f"{pool.rss_bytes(one.broker.pid) / MIB:.1f} MiB")
+    assert counts(one) == wanted
+    drain_some(one, total // len(QUEUES))
+
+
+def test_groups(one):
+    scale(one, "groups", LARGE)
+
+
+def test_single_submits(one):
+    scale(one, "submit", SINGLE)
