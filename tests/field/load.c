@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A client under load for tests/kill: submits groups of mixed tasks with libhostpool and writes what it
- * was told to a journal, line by line, so that nothing it learnt is lost when it is killed.
+ * A client under load for tests/kill: submits groups of mixed tasks with libhostpool and writes
+ * what it was told to a journal, line by line, so that nothing it learnt is lost when it is killed.
  *
  *   load HOST SESSION_HEX JOURNAL SEED POOL_ID FOLDER OUTSTANDING
  *
@@ -118,15 +118,16 @@ static size_t make_payload(unsigned char *out, const char *kind, uint64_t base)
     return (size_t)snprintf((char *)out, 64, "in-%llu\n", (unsigned long long)base);
 }
 
-static const char *const script =
-    "printf '%s %s %s\\n' \"$HOSTPOOL_TASK_ID\" \"$HOSTPOOL_ATTEMPT\" \"$HOSTPOOL_EPOCH\" >>\"$STARTS\"\n"
-    "if [ \"$0\" = key ]; then exec 9>>\"$LOCKS.lock\"\n"
-    "flock -n 9 || printf '%s %s\\n' \"$HOSTPOOL_TASK_ID\" \"$HOSTPOOL_ATTEMPT\" >>\"$LOCKS.overlap\"\n"
-    "fi\n"
-    "read -r line\n"
-    "sleep 0.0$(($HOSTPOOL_TASK_ID % 4))\n"
-    "[ \"$0\" = exit3 ] && exit 3\n"
-    "printf 'out %s %s' \"$HOSTPOOL_TASK_ID\" \"$line\"\n";
+static const char *const script = "printf '%s %s %s\\n' \"$HOSTPOOL_TASK_ID\" "
+                                  "\"$HOSTPOOL_ATTEMPT\" \"$HOSTPOOL_EPOCH\" >>\"$STARTS\"\n"
+                                  "if [ \"$0\" = key ]; then exec 9>>\"$LOCKS.lock\"\n"
+                                  "flock -n 9 || printf '%s %s\\n' \"$HOSTPOOL_TASK_ID\" "
+                                  "\"$HOSTPOOL_ATTEMPT\" >>\"$LOCKS.overlap\"\n"
+                                  "fi\n"
+                                  "read -r line\n"
+                                  "sleep 0.0$(($HOSTPOOL_TASK_ID % 4))\n"
+                                  "[ \"$0\" = exit3 ] && exit 3\n"
+                                  "printf 'out %s %s' \"$HOSTPOOL_TASK_ID\" \"$line\"\n";
 
 static void set_options(const struct load *load, unsigned kind, struct hp_options *options,
                         const char **argv, const char **env)
@@ -245,7 +246,8 @@ static void turn(struct load *load)
     enum hp_status status = hp_client_process(load->client, 0);
     struct pollfd poll_fd = {.fd = hp_client_fd(load->client)};
     unsigned wants = hp_client_wants(load->client);
-    poll_fd.events = (short)((wants & HP_IO_READ ? POLLIN : 0) | (wants & HP_IO_WRITE ? POLLOUT : 0));
+    poll_fd.events =
+        (short)((wants & HP_IO_READ ? POLLIN : 0) | (wants & HP_IO_WRITE ? POLLOUT : 0));
     int wait_ms = hp_client_timeout_ms(load->client);
     if (wait_ms < 0 || wait_ms > 200) {
         wait_ms = 200; /* looks at is_stopping now and then */

@@ -6,11 +6,11 @@
  *   noops HOST MODE COUNT [FUNCTION]
  *
  * MODE pipelined: one hp_submit_async for each task, as many outstanding as the window holds;
- *      single:    the next task when the result of the last one is here (prints p50 and p99 as well);
- *      submit:    acknowledgements only, one task for each submit, pipelined;
- *      groups:    acknowledgements only, hp_submit_many of 250.
- * FUNCTION noop (default), or square: the result of task i must be i * i.
- * Prints one line: "tasks N seconds S per_second R ..." and exits 0 if every answer was right.
+ *      single:    the next task when the result of the last one is here (prints p50 and p99 as
+ * well); submit:    acknowledgements only, one task for each submit, pipelined; groups:
+ * acknowledgements only, hp_submit_many of 250. FUNCTION noop (default), or square: the result of
+ * task i must be i * i. Prints one line: "tasks N seconds S per_second R ..." and exits 0 if every
+ * answer was right.
  */
 #include <poll.h>
 #include <stdio.h>
@@ -50,7 +50,8 @@ static void die(const struct noops *noops, const char *what)
 }
 
 /* A MessagePack array of one unsigned integer, in its longest form. */
-static struct hp_bytes make_payload(const struct noops *noops, unsigned char room[10], uint64_t value)
+static struct hp_bytes make_payload(const struct noops *noops, unsigned char room[10],
+                                    uint64_t value)
 {
     if (!noops->is_square) {
         return (struct hp_bytes){.data = NULL, .size = 0};
@@ -109,7 +110,8 @@ static void wait_io(struct noops *noops)
 {
     struct pollfd poll_fd = {.fd = hp_client_fd(noops->client)};
     unsigned wants = hp_client_wants(noops->client);
-    poll_fd.events = (short)((wants & HP_IO_READ ? POLLIN : 0) | (wants & HP_IO_WRITE ? POLLOUT : 0));
+    poll_fd.events =
+        (short)((wants & HP_IO_READ ? POLLIN : 0) | (wants & HP_IO_WRITE ? POLLOUT : 0));
     int found = poll(&poll_fd, 1, hp_client_timeout_ms(noops->client));
     unsigned ready = found <= 0 ? 0
                                 : (poll_fd.revents & ~POLLOUT ? HP_IO_READ : 0u) |

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A full disk: submits are refused with a clear word, results still land, and it heals by itself."""
+"""A full disk: submits are refused in clear words, results still land, and it heals by itself."""
 import pathlib
 import subprocess
 import sys
@@ -61,7 +61,8 @@ def test_full_disk(small_disk, tmp_path):
         one.wait_workers()
         go = tmp_path / "go"
         with one.client() as client:
-            waiting = [submit(client, ["/bin/sh", "-c", SCRIPT], env=[f"GO={go}"]) for _ in range(12)]
+            waiting = [submit(client, ["/bin/sh", "-c", SCRIPT], env=[f"GO={go}"])
+                       for _ in range(12)]
             pool.until(lambda: one.nodes()["w1"]["used"] == 4, "four of them run")
 
             fill(small_disk / "filler")

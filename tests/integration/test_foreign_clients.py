@@ -72,12 +72,14 @@ def answers(text):
 
 
 def test_neovim(small_pool, tmp_path):
-    """Requests by rpcrequest. A notification is for Neovim a call of its API, so it answers task.event
-    with a notification that there is no such method: proof that it came, and the broker must bear it."""
+    """Requests by rpcrequest. A notification is for Neovim a call of its API, so it answers
+    task.event with a notification that there is no such method: proof that it came, and the broker
+    must bear it."""
     relay = Relay(small_pool.broker.address)
     said = answers(run(["nvim", "--headless", "-u", "NONE", "-i", "NONE", "-n",
                         "-c", f"luafile {FOREIGN / 'client.lua'}"],
-                       HP_HOST=relay.host, XDG_STATE_HOME=str(tmp_path), XDG_DATA_HOME=str(tmp_path)))
+                       HP_HOST=relay.host, XDG_STATE_HOME=str(tmp_path),
+                       XDG_DATA_HOME=str(tmp_path)))
     assert "failed" not in said
     assert said["hello"]["version"] == 1
     assert said["empty"] is True and said["none"] is True
@@ -104,7 +106,7 @@ def test_msgpack_in_ten_lines(small_pool):
 
 
 def test_pynvim(small_pool):
-    """pynvim's own session greets with a notification of Neovim; below that it is a plain client."""
+    """pynvim's tcp_session greets with a call of Neovim; the layers below are a plain client."""
     from pynvim.msgpack_rpc import async_session, event_loop, msgpack_stream
     from pynvim.msgpack_rpc import session as sessions
     loop = event_loop.EventLoop("tcp", *small_pool.broker.address)
@@ -115,7 +117,8 @@ def test_pynvim(small_pool):
     made = session.request("task.submit", {"number": 1, "options": {"kind": 1, "argv": ["true"]}})
     kind, method, params = session.next_message()
     assert (kind, method) == ("notification", "task.event")
-    assert [(task["id"], task["state"]) for task in params[0]["events"]] == [(made["first"], pool.DONE)]
+    ended = [(task["id"], task["state"]) for task in params[0]["events"]]
+    assert ended == [(made["first"], pool.DONE)]
     waited = session.request("task.wait", {"ids": [made["first"]]})
     assert waited["tasks"][0]["end"]["exit_code"] == 0
     with pytest.raises(Exception, match="not_found: "):
@@ -129,8 +132,8 @@ def test_node(small_pool, tmp_path):
     folder.mkdir()
     npm = shutil.which("npm")
     assert npm, "npm is not installed"
-    run([npm, "install", "--prefix", folder, "--no-save", "--no-audit", "--no-fund", "--ignore-scripts",
-         NPM_PACKAGE])
+    run([npm, "install", "--prefix", folder, "--no-save", "--no-audit", "--no-fund",
+         "--ignore-scripts", NPM_PACKAGE])
     address, port = small_pool.broker.address
     said = answers(run(["node", FOREIGN / "client.mjs", address, str(port), folder]))
     assert said["hello"] == 1

@@ -101,7 +101,8 @@ class NetPool(pool.Pool):
         self.net = net
         super().__init__(
             folder, ["--lease", "1500ms", "--heartbeat", "300ms", "--token-file", token_file],
-            address=net.address("b"), port=7741, prefix=net.inside("b"), token="a token of the test")
+            address=net.address("b"), port=7741, prefix=net.inside("b"),
+            token="a token of the test")
         for host in workers:
             self.add_worker(host, slots=2, flags=["--token-file", token_file],
                             prefix=net.inside(host))
@@ -111,7 +112,10 @@ class NetPool(pool.Pool):
             return super().client(timeout_s, **hello)
 
 
-SCRIPT = 'echo "$HOSTPOOL_TASK_ID $HOSTPOOL_ATTEMPT" >>"$STARTS"; sleep 0.05; ip -br -4 addr show eth0; cat'
+SCRIPT = """echo "$HOSTPOOL_TASK_ID $HOSTPOOL_ATTEMPT" >>"$STARTS"
+sleep 0.05
+ip -br -4 addr show eth0
+cat"""
 
 
 def submit_round(client, number, starts):
@@ -192,7 +196,7 @@ def test_a_wrong_token_is_refused(net, tmp_path):
                        for line in client.call("broker.status").get("warnings", []))
         one.broker.stop()
         refused = subprocess.run(
-            net.inside("b", pool.find_program(pool.HOSTPOOLD), "--data-dir", str(tmp_path / "other"),
-                       "--listen", f"{net.address('b')}:7741"),
+            net.inside("b", pool.find_program(pool.HOSTPOOLD), "--data-dir",
+                       str(tmp_path / "other"), "--listen", f"{net.address('b')}:7741"),
             stderr=subprocess.PIPE, text=True, timeout=30, check=False)
         assert refused.returncode == 2 and "token" in refused.stderr

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A million tasks waiting: memory, nothing lost over kill -9, and then the right answers.
 
-HP_SCALE_SINGLE sets how many tasks are submitted one by one (default 100,000: the suite has a minute);
-HP_SCALE_FULL=1 submits the whole million that way as well.
+HP_SCALE_SINGLE sets how many tasks are submitted one by one (default 100,000: the suite has a
+minute); HP_SCALE_FULL=1 submits the whole million that way as well.
 """
 import os
 import pathlib

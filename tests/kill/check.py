@@ -38,7 +38,8 @@ class History:
     def add_end(self, path, task_id, state, attempt, fnv):
         known = self.ends.get(task_id)
         if known and (known[:2] != (state, attempt) or fnv and known[2] and fnv != known[2]):
-            self.bad.append(f"{path.name}: task {task_id} ended {known} and {(state, attempt, fnv)}")
+            self.bad.append(f"{path.name}: task {task_id} ended {known} and "
+                            f"{(state, attempt, fnv)}")
         self.ends[task_id] = (state, attempt, fnv or (known[2] if known else None))
 
     def read_python(self, path):
@@ -79,7 +80,8 @@ def check_task(client, task_id, history, task):
     kind, base = history.tasks[task_id]
 
     def answer(one):
-        return pool.output_of(client, one) if kind in specs.COMMANDS else pool.result_of(client, one)
+        read = pool.output_of if kind in specs.COMMANDS else pool.result_of
+        return read(client, one)
 
     problem = specs.wrong(kind, base, task, answer)
     if problem:

@@ -12,8 +12,9 @@ import pool  # noqa: E402
 import wire_ref  # noqa: E402
 
 COMMANDS = {"cmd", "once", "key", "exit3"}
-# Commands write "task attempt epoch" to $STARTS when they start. `key` tasks hold a lock while they run.
-SCRIPT = """printf '%s %s %s\\n' "$HOSTPOOL_TASK_ID" "$HOSTPOOL_ATTEMPT" "$HOSTPOOL_EPOCH" >>"$STARTS"
+# Commands write "task attempt epoch" to $STARTS when they start; `key` ones hold a lock meanwhile.
+SCRIPT = """
+printf '%s %s %s\\n' "$HOSTPOOL_TASK_ID" "$HOSTPOOL_ATTEMPT" "$HOSTPOOL_EPOCH" >>"$STARTS"
 if [ "$0" = key ]; then exec 9>>"$LOCKS.lock"
 flock -n 9 || printf '%s %s\\n' "$HOSTPOOL_TASK_ID" "$HOSTPOOL_ATTEMPT" >>"$LOCKS.overlap"
 fi

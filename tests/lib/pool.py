@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A broker and workers as real processes: start, kill, stop, restart, and count what is left.
 
-All processes of a pool carry HP_TEST_POOL=<id of the pool> in their environment, so leftovers() finds
-what nobody ended. Only processes that a pool started are ever signalled, by their process id.
+All processes of a pool carry HP_TEST_POOL=<id of the pool> in their environment, so leftovers()
+finds what nobody ended. Only processes that a pool started are ever signalled, by their process id.
 """
 
 import contextlib

@@ -8,7 +8,10 @@ def call(msgid, method, params):
         while (frame := next(frames, None)) is None: frames.feed(sock.recv(65536))
         if frame[0] == 1: return frame
         print("event", frame[1], [task["state"] for task in frame[2][0]["events"]])
-print("hello", call(1, "hello", {"client": "ten lines", "version": 1, "session": b"s" * 16, "events": True})[3]["version"])
-first = call(2, "task.submit", {"number": 1, "options": {"kind": 2, "fn": "square"}, "payloads": [msgpack.packb([12])]})[3]["first"]
-print("wait", msgpack.unpackb(call(3, "task.wait", {"ids": [first]})[3]["tasks"][0]["end"]["result"]))
+greeting = {"client": "ten lines", "version": 1, "session": b"s" * 16, "events": True}
+print("hello", call(1, "hello", greeting)[3]["version"])
+task = {"options": {"kind": 2, "fn": "square"}, "payloads": [msgpack.packb([12])]}
+first = call(2, "task.submit", task)[3]["first"]
+ended, = call(3, "task.wait", {"ids": [first]})[3]["tasks"]
+print("wait", msgpack.unpackb(ended["end"]["result"]))
 print("error", call(4, "task.why", {"id": "x"})[2], call(5, "broker.ping", {})[2])
