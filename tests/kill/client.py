@@ -5,7 +5,7 @@
   client.py ADDRESS PORT SESSION_HEX JOURNAL SEED POOL_ID FOLDER
 
 Every submit is written to the journal before it is sent: {"n", "kind", "base", "count"}, and again
-when it is acknowledged: {"a", "first", "count"}. After a lost connection, or a restart after kill -9
+when it is acknowledged: {"a", "first", "count"}. After a lost connection, or a restart by kill -9
 with the same journal, the same numbers are sent again. Now and then a number that was answered is
 sent once more: its ids must be the same. {"e": [id, state, attempt]} is an end that was told;
 {"bad": text} is a broken promise. SIGTERM: no further submits, wait for the ends, exit 0.
