@@ -47,7 +47,10 @@ static int get_integer(const struct hp_bytes *bytes, uint64_t *ret)
         *ret = in[0];
         return 0;
     }
-    size = in[0] >= 0xcc && in[0] <= 0xcf ? (size_t)1 << (in[0] - 0xcc) : 0;
+    /* An integer that is not negative may come as an unsigned one or as a signed one. */
+    size = in[0] >= 0xcc && in[0] <= 0xcf ? (size_t)1 << (in[0] - 0xcc)
+           : in[0] >= 0xd0 && in[0] <= 0xd3 ? (size_t)1 << (in[0] - 0xd0)
+                                            : 0;
     if (size == 0 || bytes->size != size + 1) {
         return -1;
     }
