@@ -283,6 +283,18 @@ static void calls_are_taken_back(void **state)
     assert_int_equal(f->recall_count - before, 50); /* 2 .. 49, 51, 201 */
 }
 
+/* A result is told while the next call runs, and does not wait for its end. */
+static void results_do_not_wait(void **state)
+{
+    struct fixture *f = *state;
+    for (uint32_t i = 0; i < 100; i++) {
+        put(f, 0, i, "noop", "", 0);
+    }
+    put_number(f, 0, 100, "sleep_ms", 1000000);
+    WAIT_UNTIL(f, f->call_count == 100);
+    assert_int_equal(hp_exec_child_load(f->exec, 0), 1);
+}
+
 static void a_call_in_the_middle_is_skipped(void **state)
 {
     struct fixture *f = *state;
@@ -522,6 +534,7 @@ int main(void)
         EXEC_TEST(an_exit_fails_one_call),
         EXEC_TEST(crashes_under_load),
         EXEC_TEST(calls_are_taken_back),
+        EXEC_TEST(results_do_not_wait),
         EXEC_TEST(a_call_in_the_middle_is_skipped),
         EXEC_TEST(recall_races),
         cmocka_unit_test(recycling_by_count),

@@ -146,7 +146,7 @@ struct hp_exec_callbacks {
     void (*recalled)(void *context, uint32_t child, uint64_t key);
     /* The child can take calls: after its start, or room again after HP_ERR_AGAIN. */
     void (*child_ready)(void *context, uint32_t child, pid_t pid);
-    /* The child is gone; its calls were reported before. child_ready says when there is a new one. */
+    /* The child is gone; its calls were reported before. child_ready tells of a new one. */
     void (*child_ended)(void *context, uint32_t child, const struct hp_exec_child_end *end);
     /* Output of a function child, for logs. */
     void (*child_output)(void *context, uint32_t child, enum hp_exec_stream stream,

@@ -28,6 +28,8 @@
 
 #define NAMES_BYTES_MAX (2u * 1024u * 1024u)
 #define END_ROUNDS_MAX 5000
+#define SWEEP_MS 20
+#define SWEEPS_MAX 50u
 
 /* Tells the daemon; a message that can not even be queued means the end of the helper: the daemon
  * then sees EOF, which it knows how to handle. */
@@ -218,13 +220,19 @@ static uint64_t timeval_us(struct timeval value)
     return (uint64_t)value.tv_sec * 1000000u + (uint64_t)value.tv_usec;
 }
 
+/* Kills what ended leaders left behind; what can not be told apart now is looked at again soon. */
+static void sweep(struct hp_helper *helper, uint32_t looks)
+{
+    helper->sweeps_left = hp_orphans_kill(helper, false) > 0 ? looks : 0;
+}
+
 static void end_proc(struct hp_helper *helper, uint32_t index)
 {
     struct hp_proc proc = helper->procs[index];
     (void)kill(-proc.pid,
                SIGKILL); /* I2: the leader is dead but unreaped, so the id is still its */
     helper->procs[index] = helper->procs[--helper->proc_count];
-    (void)hp_orphans_kill(helper, false);
+    sweep(helper, SWEEPS_MAX);
     int status = 0;
     struct rusage usage = {0};
     while (wait4(proc.pid, &status, 0, &usage) < 0 && errno == EINTR) {
@@ -268,7 +276,7 @@ static void reap(struct hp_helper *helper)
         }
     }
     if (has_orphans) {
-        (void)hp_orphans_kill(helper, false); /* the children of what was reaped are ours now */
+        sweep(helper, SWEEPS_MAX); /* the children of what was reaped are ours now */
     }
 }
 
@@ -391,7 +399,12 @@ static void turn(struct hp_helper *helper)
         {.fd = helper->signal_fd, .events = POLLIN},
         {.fd = helper->timer_fd, .events = POLLIN},
     };
-    if (poll(fds, 3, -1) < 0) {
+    int count = poll(fds, 3, helper->sweeps_left > 0 ? SWEEP_MS : -1);
+    if (count < 0) {
+        return;
+    }
+    if (count == 0) {
+        sweep(helper, helper->sweeps_left - 1);
         return;
     }
     if (fds[2].revents != 0) {

@@ -54,7 +54,8 @@ struct hp_helper {
     int null_fd;
     int signal_fd;
     int timer_fd;
-    uint64_t armed_ms; /* deadline the timer is set to; 0: none */
+    uint32_t sweeps_left; /* looks at orphans still to be made, SWEEP_MS apart */
+    uint64_t armed_ms;    /* deadline the timer is set to; 0: none */
 };
 
 /* Runs a helper in a process just forked for it. Never returns. */
@@ -69,7 +70,7 @@ void hp_run_marker(char out[HP_RUN_MARKER_BYTES], uint64_t instance, uint64_t id
 
 /*
  * Kills children of this helper which belong to no live leader: they left the group of one that has
- * ended. With `all`, every child. Returns how many children were seen that are no leaders.
+ * ended. With `all`, every child. Returns how many were left because nothing tells whose they are.
  */
 uint32_t hp_orphans_kill(const struct hp_helper *helper, bool all);
 

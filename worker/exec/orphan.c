@@ -82,17 +82,20 @@ static bool marked_run(const struct hp_helper *helper, pid_t pid, uint64_t *ret_
     return false;
 }
 
-static bool is_left_over(const struct hp_helper *helper, pid_t pid)
+enum owner { OWNER_LIVE, OWNER_ENDED, OWNER_UNKNOWN };
+
+static enum owner find_owner(const struct hp_helper *helper, pid_t pid)
 {
     uint64_t id = 0;
     pid_t session = getsid(pid);
     if (session > 0 && leader(helper, session) != NULL) {
-        return false;
+        return OWNER_LIVE;
     }
     if (marked_run(helper, pid, &id)) {
-        return !id_is_live(helper, id);
+        return id_is_live(helper, id) ? OWNER_LIVE : OWNER_ENDED;
     }
-    return helper->proc_count == 0;
+    /* In the middle of an exec the environment is empty: the caller looks again. */
+    return helper->proc_count == 0 ? OWNER_ENDED : OWNER_UNKNOWN;
 }
 
 /* Next number of a list in text; 0 at its end. */
@@ -130,16 +133,17 @@ uint32_t hp_orphans_kill(const struct hp_helper *helper, bool all)
     pid_t self = getpid();
     (void)snprintf(name, sizeof name, "task/%d/children", (int)self);
     (void)read_proc(self, name, children, sizeof children);
-    uint32_t count = 0;
+    uint32_t unknown_count = 0;
     char *at = children;
     for (pid_t child; (child = next_pid(&at)) > 0;) {
         if (leader(helper, child) != NULL && !all) {
             continue;
         }
-        count++;
-        if (all || is_left_over(helper, child)) {
+        enum owner owner = all ? OWNER_ENDED : find_owner(helper, child);
+        unknown_count += owner == OWNER_UNKNOWN;
+        if (owner == OWNER_ENDED) {
             kill_tree(child, 0);
         }
     }
-    return count;
+    return unknown_count;
 }
