@@ -453,7 +453,7 @@ enum hp_err hp_worker_config_print_help(void)
     enum hp_err err = hp_buf_append_text(
         &text, "Usage: hostpool-worker [FLAG...]\n\n"
                "Runs tasks of a hostpool broker on this host, in the foreground.\n"
-               "SIGTERM or SIGINT drains: running tasks get --drain-timeout to end.\n\n"
+               "SIGTERM, SIGINT or SIGHUP drains: running tasks get --drain-timeout to end.\n\n"
                "Flags:\n");
     if (err == HP_OK) {
         err = hp_conf_help(options, OPT_COUNT, &text);

@@ -212,11 +212,15 @@ static enum hp_err start_loop(struct hp_worker *worker, struct hp_error *reterr)
         return err;
     }
     worker->exec_watch = hp_watch_new(worker->loop, hp_exec_fd(worker->exec), on_exec, worker);
-    worker->signals[0] = hp_signal_new(worker->loop, SIGTERM, on_signal, worker);
-    worker->signals[1] = hp_signal_new(worker->loop, SIGINT, on_signal, worker);
-    if (worker->exec_watch == NULL || worker->signals[0] == NULL || worker->signals[1] == NULL ||
-        hp_watch_set(worker->exec_watch, true, false) != HP_OK) {
+    if (worker->exec_watch == NULL || hp_watch_set(worker->exec_watch, true, false) != HP_OK) {
         return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
+    }
+    static const int numbers[HP_WORKER_SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
+    for (size_t i = 0; i < HP_WORKER_SIGNALS; i++) {
+        worker->signals[i] = hp_signal_new(worker->loop, numbers[i], on_signal, worker);
+        if (worker->signals[i] == NULL) {
+            return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
+        }
     }
     return HP_OK;
 }
@@ -317,8 +321,9 @@ void hp_worker_deinit(struct hp_worker *worker)
 {
     hp_conn_free(worker->conn);
     hp_watch_free(worker->exec_watch);
-    hp_signal_free(worker->signals[0]);
-    hp_signal_free(worker->signals[1]);
+    for (size_t i = 0; i < HP_WORKER_SIGNALS; i++) {
+        hp_signal_free(worker->signals[i]);
+    }
     hp_exec_free(worker->exec);
     hp_agent_free(worker->agent);
     hp_spool_close(worker->spool);

@@ -21,6 +21,9 @@
 #include "worker/exec/exec.h"
 #include "worker/spool.h"
 
+/* SIGTERM, SIGINT and SIGHUP (a closed terminal): all of them drain. */
+#define HP_WORKER_SIGNALS 3u
+
 /* Large results that are mapped until the agent has seen them. */
 struct hp_worker_map {
     void *data;
@@ -32,7 +35,7 @@ struct hp_worker {
     struct hp_exec *exec;
     struct hp_loop *loop;
     struct hp_watch *exec_watch;
-    struct hp_signal *signals[2];
+    struct hp_signal *signals[HP_WORKER_SIGNALS];
     struct hp_conn *conn;
     struct hp_agent *agent;
     struct hp_spool *spool;
