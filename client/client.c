@@ -347,14 +347,19 @@ enum hp_status hp_follow_async(struct hp_client *client, uint64_t id, bool on, v
 {
     struct hp_msg_task_follow follow;
     struct hp_buf params;
+    enum hp_status status;
 
     hp_msg_task_follow_init(&follow);
     follow.id = id;
     follow.on = on;
     follow.has = HP_HAS_TASK_FOLLOW_ON;
     hp_buf_init(&params, 1024);
-    return begin(client, HP_METHOD_TASK_FOLLOW, hp_msg_task_follow_encode(&params, &follow),
-                 &params, user, ret_request);
+    status = begin(client, HP_METHOD_TASK_FOLLOW, hp_msg_task_follow_encode(&params, &follow),
+                   &params, user, ret_request);
+    if (status == HP_STATUS_OK) {
+        hp_engine_follow(client->engine, id, on);
+    }
+    return status;
 }
 
 enum hp_status hp_signal_async(struct hp_client *client, uint64_t id, uint32_t signal_number,

@@ -124,6 +124,7 @@ static void drop_everything(struct hp_engine *engine)
     hp_buf_clear(&engine->in);
     hp_buf_clear(&engine->out);
     engine->check_active = false;
+    engine->followed_count = 0;
 }
 
 void hp_engine_free(struct hp_engine *engine)
@@ -287,6 +288,7 @@ static void take_hello(struct hp_engine *engine, const struct hp_rpc *rpc)
     engine->trouble = HP_STATUS_OK;
     engine->trouble_text[0] = '\0';
     engine->expecting = false;
+    hp_follow_resume(engine);
     hp_track_want_check(&engine->track);
     if (hp_item_simple(engine, HP_EVENT_CONNECTED, HP_STATUS_OK, engine->server) != HP_OK) {
         hp_engine_fail(engine, HP_STATUS_NO_MEMORY, "out of memory");
@@ -317,32 +319,6 @@ static void take_reply(struct hp_engine *engine, const struct hp_rpc *rpc, struc
     } else {
         hp_call_reply(engine, HP_CONTAINER_OF(pending, struct hp_call, pending), &reply);
     }
-}
-
-static void take_output(struct hp_engine *engine, const struct hp_rpc *rpc)
-{
-    struct hp_msg_task_output output;
-    struct hp_error error = {0};
-    struct hp_item *item;
-    void *copy;
-
-    if (hp_msg_task_output_decode(rpc->params, &engine->arena, &output, &error) != HP_OK) {
-        hp_engine_fail(engine, HP_STATUS_PROTOCOL, "%s", error.text);
-        return;
-    }
-    item = hp_item_new(engine, HP_EVENT_OUTPUT);
-    copy = item == NULL ? NULL : hp_arena_copy(&item->arena, output.data.data, output.data.size);
-    if (copy == NULL) {
-        hp_item_free(engine, item);
-        hp_engine_fail(engine, HP_STATUS_NO_MEMORY, "out of memory");
-        return;
-    }
-    item->event.output_id = output.id;
-    item->event.output_attempt = output.attempt;
-    item->event.output_stream = (enum hp_output)output.stream;
-    item->event.output_offset = output.offset;
-    item->event.output_data = (struct hp_bytes){.data = copy, .size = output.data.size};
-    hp_item_queue(engine, item, output.data.size);
 }
 
 /* True for the frame of a task.event: looked at before unpacking, because it is kept whole. */
@@ -380,7 +356,7 @@ static void take_frame(struct hp_engine *engine, struct hp_bin frame)
     } else if (rpc.type == HP_RPC_RESPONSE) {
         take_reply(engine, &rpc, frame);
     } else if (rpc.method == HP_METHOD_TASK_OUTPUT) {
-        take_output(engine, &rpc);
+        hp_follow_output(engine, rpc.params);
     } /* other notifications are of a later version: skipped */
 }
 

@@ -120,6 +120,10 @@ void hp_engine_forget_sink(struct hp_engine *engine, const struct hp_sink *sink)
 enum hp_status hp_engine_track(struct hp_engine *engine, struct hp_ids ids, void *user,
                                uint64_t *ret_request);
 
+/* Notes that the broker was asked to send (or not to send) the output of a task, so that it is
+ * asked again after a reconnect, and nothing is delivered twice. */
+void hp_engine_follow(struct hp_engine *engine, uint64_t id, bool on);
+
 /* ---------------------------------------------------------------- events */
 
 bool hp_engine_next_event(struct hp_engine *engine, struct hp_event *ret_event);

@@ -59,6 +59,7 @@ struct hp_message {
     struct hp_buf body;  /* the pairs of params behind number and acked_up_to, encoded */
     uint32_t pair_count; /* in body */
     uint32_t count;      /* tasks */
+    bool follow;         /* the broker was asked for its tasks' output */
     bool payloads;       /* body holds an open or closed list of payloads */
     bool closed;         /* takes no more tasks */
     bool replayed;       /* sent on an earlier connection: ends of its tasks may be missed */
@@ -94,6 +95,14 @@ struct hp_call {
     void *context;
     void *user;
     bool internal; /* dropped when the connection is lost, not repeated */
+};
+
+/* Followed commands that are followed again after a reconnect, at most. */
+#define HP_FOLLOWED_MAX 64u
+struct hp_followed {
+    uint64_t id;
+    uint32_t attempt;
+    uint64_t next_offset[2]; /* stdout, stderr: bytes delivered */
 };
 
 enum hp_item_kind { HP_ITEM_EVENT, HP_ITEM_SUBMITTED, HP_ITEM_TASKS };
@@ -179,6 +188,9 @@ struct hp_engine {
     uint64_t check_until;
     uint64_t poll_at_ms; /* HP_ENGINE_NEVER, or when to check again: no events come for old tasks */
 
+    struct hp_followed followed[HP_FOLLOWED_MAX];
+    uint32_t followed_count;
+
     struct hp_list items;
     size_t item_bytes;
     struct hp_item *spare;   /* a TASKS item to use again */
@@ -237,6 +249,10 @@ void hp_call_clear(struct hp_engine *engine);
 void hp_check_step(struct hp_engine *engine);
 void hp_check_lost(struct hp_engine *engine);
 enum hp_err hp_check_watch(struct hp_engine *engine, uint64_t id);
+
+/* follow.c */
+void hp_follow_resume(struct hp_engine *engine);
+void hp_follow_output(struct hp_engine *engine, const struct hp_wire_obj *params);
 
 /* event.c */
 /* NULL: out of memory. */

@@ -273,6 +273,7 @@ static bool next_ended(struct hp_engine *engine, struct hp_item *item, struct hp
             return false;
         }
         if (has_ended(&engine->task) && hp_track_end(&engine->track, engine->task.id, &owner)) {
+            hp_engine_follow(engine, engine->task.id, false);
             *ret_event = ended_event(&owner, &engine->task);
             /* With overlapping runs the id may be somebody else's too: look at it again. */
             item->index += engine->track.overlap ? 0 : 1;

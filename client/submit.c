@@ -300,6 +300,7 @@ static enum hp_status add_tasks(struct hp_engine *engine, const struct hp_engine
         }
         return HP_STATUS_NO_MEMORY;
     }
+    message->follow = submit->options->follow;
     engine->submit_bytes += message->body.size - old_size;
     engine->submit_tasks += piece->untracked ? 0 : piece->count;
     if (submit->array || submit->options->ukey != NULL) {
@@ -625,6 +626,9 @@ static void message_done(struct hp_engine *engine, struct hp_message *message,
     }
     engine->applied_number = HP_MAX(engine->applied_number, message->number);
     engine->id_max = HP_MAX(engine->id_max, reply->first + reply->count - 1);
+    for (uint32_t i = 0; message->follow && i < reply->count && i < HP_FOLLOWED_MAX; i++) {
+        hp_engine_follow(engine, reply->first + i, true);
+    }
     emit_all(engine, message->pieces, message->piece_count, &base);
     hp_submit_message_free(engine, message);
 }

@@ -119,6 +119,9 @@ enum hp_status hp_follow(struct hp_client *client, uint64_t id, bool on, int64_t
     status =
         hp_client_call(client, HP_METHOD_TASK_FOLLOW, hp_msg_task_follow_encode(&params, &follow),
                        &params, hp_client_deadline_ms(client, timeout_ms), decode_state, &state);
+    if (status == HP_STATUS_OK) {
+        hp_engine_follow(client->engine, id, on && !hp_state_is_final(state));
+    }
     if (status == HP_STATUS_OK && ret_state != NULL) {
         *ret_state = state;
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""libhostpool as a user has it: installed, found by pkg-config, used by programs built against it."""
+"""libhostpool as a user has it: installed, found by pkg-config, built against."""
 import os
 import pathlib
 import subprocess

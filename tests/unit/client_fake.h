@@ -56,9 +56,9 @@ struct fake {
     uint32_t submit_count;
     uint32_t get_count;
     uint32_t ping_count;
+    uint32_t follow_count;
     uint64_t tasks_created;
     uint32_t largest_submit;
-    struct hp_bin last_payload; /* copy in blob of the test's own making: only its size is kept */
     uint64_t last_blob;
     uint32_t wait_msgid; /* a task.wait not answered */
     uint64_t wait_id;
@@ -382,6 +382,16 @@ static inline void fake_other(struct fake *fake, const struct hp_rpc *rpc)
         assert_ok(hp_msg_task_wait_decode(rpc->params, &fake->arena, &wait, NULL));
         fake->wait_msgid = rpc->msgid;
         fake->wait_id = wait.ids.items[0];
+        return;
+    }
+    if (rpc->method == HP_METHOD_TASK_FOLLOW) {
+        struct hp_msg_task_follow_reply followed;
+
+        fake->follow_count++;
+        hp_msg_task_follow_reply_init(&followed);
+        followed.state = HP_TASK_STATE_RUNNING;
+        assert_ok(hp_rpc_put_reply(&fake->out, rpc->msgid));
+        assert_ok(hp_msg_task_follow_reply_encode(&fake->out, &followed));
         return;
     }
     assert_int_equal(rpc->method, HP_METHOD_BROKER_PING);

@@ -588,40 +588,6 @@ static void test_adopted_session(void **state)
     fake_free(fake);
 }
 
-/* Every allocation of a session fails once: no crash, and never a wrong event. */
-static void test_no_memory(void **state)
-{
-    (void)state;
-    for (uint64_t n = 1;; n++) {
-        struct fake *fake = fake_new();
-        struct hp_options options;
-        struct hp_engine_submit submit = {.options = &options, .count = 3};
-        enum hp_status status;
-        struct tally tally;
-        bool failed;
-
-        hp_options_init(&options);
-        options.fn = "f";
-        hp_engine_step(fake->engine, fake->now_ms);
-        fake_settle(fake);
-        (void)fake_events(fake);
-        hp_mem_fail_at(n, false);
-        status = hp_engine_submit(fake->engine, &submit, NULL);
-        hp_engine_step(fake->engine, fake->now_ms);
-        (void)hp_engine_output(fake->engine);
-        failed = hp_mem_fail_count() > 0;
-        hp_mem_fail_at(0, false);
-        fake_pass(fake, 10000);
-        tally = fake_events(fake);
-        assert_int_equal(tally.submitted, status == HP_STATUS_OK ? 1 : 0);
-        fake_free(fake);
-        if (!failed) {
-            assert_true(n > 3);
-            return;
-        }
-    }
-}
-
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_hello_and_submit),
     cmocka_unit_test(test_sharing),
@@ -645,7 +611,6 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_forget),
     cmocka_unit_test(test_fork),
     cmocka_unit_test(test_adopted_session),
-    cmocka_unit_test(test_no_memory),
 };
 
 HP_TEST_MAIN(tests)
