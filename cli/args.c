@@ -430,7 +430,7 @@ static int check_operands(const struct hp_cli_args *args)
         return 0;
     }
     if (args->operand_count < verb->operand_min) {
-        return hp_cli_usage(verb, "%s needs %s.", name, verb->operands);
+        return hp_cli_usage(verb, "%s needs an operand: %s", name, verb->operands);
     }
     if (args->operand_count > verb->operand_max) {
         return hp_cli_usage(verb, "%s does not take \"%s\".", name,

@@ -248,7 +248,8 @@ static int wait_workers(struct hp_cli_daemons *daemons, int signal_fd, int64_t u
     hp_client_options_init(&options);
     options.host = daemons->host;
     options.events = false;
-    if (hp_connect(&options, START_MS, &client) != HP_STATUS_OK) {
+    if (hp_client_new(&options, &client) != HP_STATUS_OK ||
+        hp_broker_ping(client, START_MS, NULL) != HP_STATUS_OK) {
         hp_cli_error("the broker does not answer: %s", client != NULL ? hp_client_error(client) : "");
         code = HP_CLI_UNREACHABLE;
     }

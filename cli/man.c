@@ -2,6 +2,7 @@
 /* Manual pages (scdoc source) and docs/cli.md, from the table. */
 #include "cli/help.h"
 
+#include <ctype.h>
 #include <string.h>
 
 /* How text is written: as scdoc or as Markdown. */
@@ -37,6 +38,7 @@ static void put_text(enum style style, const char *text)
         if (is_literal) {
             (void)printf("%.*s\n", (int)size, text);
         } else {
+            (void)printf("%s", *text == '-' ? "\\" : ""); /* else it were a list */
             put_escaped(style, text, size);
             (void)putchar('\n');
         }
@@ -166,7 +168,11 @@ static void man_overview(void)
     for (size_t i = 0; i < hp_cli_topic_count; i++) {
         const struct hp_cli_topic *at = &hp_cli_topics[i];
         if (at != topic("exit-codes") && at != topic("environment")) {
-            (void)printf("# %s\n\n", at->name);
+            (void)printf("# ");
+            for (const char *letter = at->name; *letter != '\0'; letter++) {
+                (void)putchar(toupper((unsigned char)*letter));
+            }
+            (void)printf("\n\n");
             put_text(SCDOC, at->text);
         }
     }

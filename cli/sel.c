@@ -31,7 +31,7 @@ static bool take_range(const char **at, uint64_t *first, uint64_t *last, uint64_
 {
     *step = 1;
     if (!take_number(at, first)) {
-        return fail(ret_error, "is no number");
+        return fail(ret_error, "is no selector");
     }
     *last = *first;
     if (**at != '-') {

@@ -58,11 +58,10 @@ int hp_cli_broker_wait(struct hp_cli *cli)
     int64_t wait_ms = (int64_t)hp_cli_number(cli, HP_CLI_F_WAIT_TIMEOUT, WAIT_MS);
     hp_cli_client_options(cli, &options);
     options.retry_cap_ms = 500;
-    int64_t until_ms = hp_cli_mono_ms() + wait_ms;
-    enum hp_status status = hp_connect(&options, wait_ms, &cli->client);
+    options.retry_base_ms = 20;
+    enum hp_status status = hp_client_new(&options, &cli->client);
     if (status == HP_STATUS_OK) {
-        int64_t left_ms = until_ms - hp_cli_mono_ms();
-        status = hp_broker_ping(cli->client, left_ms > 0 ? left_ms : 0, NULL);
+        status = hp_broker_ping(cli->client, wait_ms, NULL); /* tries until the time is over */
     }
     if (status == HP_STATUS_OK) {
         return 0;
