@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Applies batches as one transaction. Results are gathered first and written at the end, sorted, so
+ * that neighbours share a row; the leases of a batch become one row. All else is a prepared
+ * statement per op, all at the right edge of its table.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "common/base/macro.h"
+#include "common/base/mem.h"
+#include "server/store/sqlite.h"
+
+/* ------------------------------------------------------------------ groups */
+static enum hp_err put_group(struct hp_sqlite *s, const struct hp_op *op, struct hp_error *reterr)
+{
+    uint64_t last = op->group.first + op->group.count - 1;
+    HP_ASSERT(op->group.count > 0);
+    HP_ASSERT(op->group.first >> HP_SQLITE_BUCKET_SHIFT == last >> HP_SQLITE_BUCKET_SHIFT); /* S8 */
+    struct hp_bucket *bucket = hp_sqlite_bucket(s, op->group.first);
+    sqlite3_stmt *stmt = NULL;
+    enum hp_err err = HP_OK;
+    if (bucket == NULL) {
+        err = hp_sqlite_bucket_make(s, op->group.first, &bucket, reterr);
+    }
+    if (err == HP_OK) {
+        err = hp_sqlite_bucket_stmt(s, bucket, HP_BUCKET_GROUP_PUT, &stmt, reterr);
+    }
+    if (err != HP_OK) {
+        return err;
+    }
+    struct hp_group_head head = {
+        .first = op->group.first,
+        .count = op->group.count,
+        .lane = op->group.lane,
+        .created_at_ms = op->group.created_at_ms,
+        .session = op->group.session,
+        .options = op->group.options,
+        .pack_size = op->group.pack.size,
+        .pack_digest = hp_row_digest(op->group.pack.data, op->group.pack.size, HP_ROW_GROUP,
+                                     op->group.first),
+    };
+    hp_row_put_group(&s->out, &head);
+    hp_sqlite_bind_u64(stmt, 1, op->group.first);
+    hp_sqlite_bind_row(stmt, 2, &s->out);
+    hp_sqlite_bind_bin(stmt, 3, op->group.pack);
+    bucket->group_count++;
+    bucket->task_count += op->group.count;
+    bucket->dirty = true;
+    bucket->changes++;
+    return hp_sqlite_run(s, stmt, "insert group", reterr);
+}
+
+/* ------------------------------------------------------------------ results */
+static enum hp_err gather_result(struct hp_sqlite *s, const struct hp_result *result,
+                                 struct hp_error *reterr)
+{
+    if (s->result_count == s->result_capacity) {
+        uint32_t capacity = s->result_capacity == 0 ? 1024 : s->result_capacity * 2;
+        const struct hp_result **results =
+            hp_realloc_array(s->results, capacity, sizeof(*results));
+        if (results == NULL) {
+            return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
+        }
+        s->results = results;
+        s->result_capacity = capacity;
+    }
+    s->results[s->result_count++] = result;
+    return HP_OK;
+}
+
+static int compare_results(const void *a, const void *b)
+{
+    uint64_t x = (*(const struct hp_result *const *)a)->first;
+    uint64_t y = (*(const struct hp_result *const *)b)->first;
+    return (x > y) - (x < y);
+}
+
+static void sort_results(struct hp_sqlite *s)
+{
+    for (uint32_t i = 1; i < s->result_count; i++) {
+        if (s->results[i - 1]->first > s->results[i]->first) {
+            qsort(s->results, s->result_count, sizeof(*s->results), compare_results);
+            return;
+        }
+    }
+}
+
+static void count_results(struct hp_bucket *bucket, const struct hp_result *const *results,
+                          uint32_t n, uint32_t count)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (bucket->state == 0) {
+            bucket->state = results[i]->state;
+        } else if (bucket->state != results[i]->state) {
+            bucket->state = HP_BUCKET_STATE_MIXED;
+        }
+        bucket->expires_max_ms = HP_MAX(bucket->expires_max_ms, results[i]->expires_at_ms);
+        bucket->reap_at_ms = HP_MIN(bucket->reap_at_ms, results[i]->expires_at_ms);
+    }
+    bucket->ended_count += count;
+    bucket->dirty = true;
+    bucket->changes++;
+}
+
+static enum hp_err put_results(struct hp_sqlite *s, struct hp_error *reterr)
+{
+    sort_results(s);
+    for (uint32_t i = 0; i < s->result_count;) {
+        const struct hp_result *const *results = (const struct hp_result *const *)&s->results[i];
+        struct hp_bucket *bucket = hp_sqlite_bucket(s, results[0]->first);
+        HP_ASSERT(bucket != NULL); /* a result is of a task that was submitted */
+        sqlite3_stmt *stmt = NULL;
+        enum hp_err err = hp_sqlite_bucket_stmt(s, bucket, HP_BUCKET_RESULT_PUT, &stmt, reterr);
+        if (err != HP_OK) {
+            return err;
+        }
+        uint32_t count = 0;
+        uint32_t n = hp_row_put_results(&s->out, results, s->result_count - i, &count);
+        hp_sqlite_bind_u64(stmt, 1, results[0]->first);
+        hp_sqlite_bind_u64(stmt, 2, count);
+        hp_sqlite_bind_row(stmt, 3, &s->out);
+        err = hp_sqlite_run(s, stmt, "insert results", reterr);
+        if (err != HP_OK) {
+            return err;
+        }
+        count_results(bucket, results, n, count);
+        i += n;
+    }
+    return HP_OK;
+}
+
+/* ------------------------------------------------------------------ lanes */
+static enum hp_err put_lane(struct hp_sqlite *s, const struct hp_op *op, struct hp_error *reterr)
+{
+    bool with_key = op->lane.key.size > 0;
+    sqlite3_stmt *stmt = s->stmts[with_key ? HP_SQL_LANE_PUT : HP_SQL_LANE_CURSOR];
+    struct hp_row_out key HP_CLEANUP(hp_row_out_deinit) = {0};
+    if (with_key) {
+        hp_row_put_raw(&key, op->lane.key.data, op->lane.key.size);
+        hp_row_seal(&key, HP_ROW_LANE_KEY, op->lane.lane);
+        hp_sqlite_bind_row(stmt, 2, &key);
+    }
+    hp_row_clear(&s->out);
+    hp_row_put_u64(&s->out, op->lane.head_segment);
+    hp_row_put_u64(&s->out, op->lane.next_segment);
+    hp_row_put_u64(&s->out, op->lane.ready_count);
+    hp_row_seal(&s->out, HP_ROW_LANE_CURSOR, op->lane.lane);
+    hp_sqlite_bind_u64(stmt, 1, op->lane.lane);
+    hp_sqlite_bind_row(stmt, 3, &s->out);
+    enum hp_err err = hp_sqlite_run(s, stmt, "write lane", reterr);
+    if (err != HP_OK) {
+        return err;
+    }
+    stmt = s->stmts[HP_SQL_SEGMENT_TRIM];
+    hp_sqlite_bind_u64(stmt, 1, op->lane.lane);
+    hp_sqlite_bind_u64(stmt, 2, op->lane.head_segment);
+    return hp_sqlite_run(s, stmt, "delete segments", reterr);
+}
+
+static enum hp_err delete_lane(struct hp_sqlite *s, uint32_t lane, struct hp_error *reterr)
+{
+    hp_sqlite_bind_u64(s->stmts[HP_SQL_LANE_DEL], 1, lane);
+    enum hp_err err = hp_sqlite_run(s, s->stmts[HP_SQL_LANE_DEL], "delete lane", reterr);
+    if (err == HP_OK) {
+        hp_sqlite_bind_u64(s->stmts[HP_SQL_SEGMENT_DEL], 1, lane);
+        err = hp_sqlite_run(s, s->stmts[HP_SQL_SEGMENT_DEL], "delete segments", reterr);
+    }
+    return err;
+}
+
+static enum hp_err put_segment(struct hp_sqlite *s, const struct hp_op *op, struct hp_error *reterr)
+{
+    sqlite3_stmt *stmt = s->stmts[HP_SQL_SEGMENT_PUT];
+    hp_row_put_segment(&s->out, op->segment.lane, op->segment.segment, op->segment.runs,
+                       op->segment.run_count);
+    hp_sqlite_bind_u64(stmt, 1, op->segment.lane);
+    hp_sqlite_bind_u64(stmt, 2, op->segment.segment);
+    hp_sqlite_bind_row(stmt, 3, &s->out);
+    return hp_sqlite_run(s, stmt, "insert segment", reterr);
+}
+
+/* ------------------------------------------------------------------ sides */
+static enum hp_err put_side(struct hp_sqlite *s, const struct hp_side *side, struct hp_error *reterr)
+{
+    bool is_expiry = side->kind == HP_SIDE_EXPIRY;
+    sqlite3_stmt *stmt = s->stmts[is_expiry ? HP_SQL_EXPIRY_PUT : HP_SQL_SIDE_PUT];
+    hp_row_put_side(&s->out, side);
+    hp_sqlite_bind_u64(stmt, 1, side->first);
+    if (is_expiry) {
+        hp_sqlite_bind_u64(stmt, 2, (uint64_t)side->run_at_ms);
+        hp_sqlite_bind_row(stmt, 3, &s->out);
+    } else {
+        hp_sqlite_bind_u64(stmt, 2, (uint64_t)side->kind);
+        hp_sqlite_bind_u64(stmt, 3, side->count);
+        hp_sqlite_bind_u64(stmt, 4, (uint64_t)side->run_at_ms);
+        hp_sqlite_bind_row(stmt, 5, &s->out);
+    }
+    return hp_sqlite_run(s, stmt, "write side", reterr);
+}
+
+static enum hp_err delete_by(struct hp_sqlite *s, enum hp_sql sql, uint64_t key,
+                             struct hp_error *reterr)
+{
+    hp_sqlite_bind_u64(s->stmts[sql], 1, key);
+    return hp_sqlite_run(s, s->stmts[sql], "delete", reterr);
+}
+
+/* ------------------------------------------------------------------ rows keyed by bytes */
+static uint64_t key_digest(struct hp_bin key, enum hp_row_table table)
+{
+    return hp_row_digest(key.data, key.size, table, 0);
+}
+
+static enum hp_err put_ukey(struct hp_sqlite *s, const struct hp_op *op, struct hp_error *reterr)
+{
+    sqlite3_stmt *stmt = s->stmts[HP_SQL_UKEY_PUT];
+    hp_row_clear(&s->out);
+    hp_row_put_u64(&s->out, op->ukey.id);
+    hp_row_seal(&s->out, HP_ROW_UKEY, key_digest(op->ukey.key, HP_ROW_UKEY));
+    hp_sqlite_bind_bin(stmt, 1, op->ukey.key);
+    hp_sqlite_bind_row(stmt, 2, &s->out);
+    return hp_sqlite_run(s, stmt, "write unique key", reterr);
+}
+
+static enum hp_err delete_ukey(struct hp_sqlite *s, struct hp_bin key, struct hp_error *reterr)
+{
+    hp_sqlite_bind_bin(s->stmts[HP_SQL_UKEY_DEL], 1, key);
+    return hp_sqlite_run(s, s->stmts[HP_SQL_UKEY_DEL], "delete unique key", reterr);
+}
+
+static enum hp_err put_session(struct hp_sqlite *s, const struct hp_op *op, struct hp_error *reterr)
+{
+    sqlite3_stmt *stmt = s->stmts[HP_SQL_SESSION_PUT];
+    hp_row_clear(&s->out);
+    hp_row_put_raw(&s->out, op->session.state.data, op->session.state.size);
+    hp_row_seal(&s->out, HP_ROW_SESSION, key_digest(op->session.id, HP_ROW_SESSION));
+    hp_sqlite_bind_bin(stmt, 1, op->session.id);
+    hp_sqlite_bind_u64(stmt, 2, (uint64_t)op->session.seen_at_ms);
+    hp_sqlite_bind_row(stmt, 3, &s->out);
+    return hp_sqlite_run(s, stmt, "write session", reterr);
+}
+
+static enum hp_err put_queue(struct hp_sqlite *s, const struct hp_op *op, struct hp_error *reterr)
+{
+    sqlite3_stmt *stmt = s->stmts[HP_SQL_QUEUE_PUT];
+    hp_row_clear(&s->out);
+    hp_row_put_raw(&s->out, op->queue.state.data, op->queue.state.size);
+    hp_row_seal(&s->out, HP_ROW_QUEUE, key_digest(op->queue.name, HP_ROW_QUEUE));
+    hp_sqlite_bind_bin(stmt, 1, op->queue.name);
+    hp_sqlite_bind_row(stmt, 2, &s->out);
+    return hp_sqlite_run(s, stmt, "write queue", reterr);
+}
+
+static enum hp_err put_node(struct hp_sqlite *s, const struct hp_op *op, struct hp_error *reterr)
+{
+    sqlite3_stmt *stmt = s->stmts[HP_SQL_NODE_PUT];
+    hp_row_clear(&s->out);
+    hp_row_put_bin(&s->out, op->node.name);
+    hp_row_put_bin(&s->out, op->node.boot);
+    hp_row_put_bin(&s->out, op->node.state);
+    hp_row_seal(&s->out, HP_ROW_NODE, op->node.number);
+    hp_sqlite_bind_u64(stmt, 1, op->node.number);
+    hp_sqlite_bind_row(stmt, 2, &s->out);
+    return hp_sqlite_run(s, stmt, "write node", reterr);
+}
+
+static enum hp_err put_blob(struct hp_sqlite *s, const struct hp_op *op, struct hp_error *reterr)
+{
+    sqlite3_stmt *stmt = s->stmts[HP_SQL_BLOB_PUT];
+    hp_sqlite_bind_u64(stmt, 1, op->blob.blob);
+    hp_sqlite_bind_u64(stmt, 2, op->blob.owner);
+    return hp_sqlite_run(s, stmt, "write blob", reterr);
+}
+
+static void set_meta(struct hp_sqlite *s, const struct hp_op *op)
+{
+    s->meta.next_id = HP_MAX(s->meta.next_id, op->meta.next_id);
+    s->meta.next_blob = HP_MAX(s->meta.next_blob, op->meta.next_blob);
+    s->meta.grace_ms = op->meta.grace_ms;
+    s->meta_dirty = true;
+}
+
+/* ------------------------------------------------------------------ batches */
+static enum hp_err apply_op(struct hp_sqlite *s, const struct hp_op *op, struct hp_lease *last_lease,
+                            struct hp_error *reterr)
+{
+    switch (op->kind) {
+    case HP_OP_GROUP: return put_group(s, op, reterr);
+    case HP_OP_LANE: return put_lane(s, op, reterr);
+    case HP_OP_LANE_DEL: return delete_lane(s, op->lane.lane, reterr);
+    case HP_OP_SEGMENT: return put_segment(s, op, reterr);
+    case HP_OP_LEASE: hp_row_put_lease(&s->lease_out, &op->lease, last_lease); return HP_OK;
+    case HP_OP_LEASE_DEL: return delete_by(s, HP_SQL_LEASE_DEL, op->lease_del.batch, reterr);
+    case HP_OP_RESULT: return gather_result(s, &op->result, reterr);
+    case HP_OP_SIDE: return put_side(s, &op->side, reterr);
+    case HP_OP_SIDE_DEL:
+        return delete_by(s, op->side_del.expiry ? HP_SQL_EXPIRY_DEL : HP_SQL_SIDE_DEL,
+                         op->side_del.first, reterr);
+    case HP_OP_UKEY: return put_ukey(s, op, reterr);
+    case HP_OP_UKEY_DEL: return delete_ukey(s, op->ukey.key, reterr);
+    case HP_OP_SESSION: return put_session(s, op, reterr);
+    case HP_OP_QUEUE: return put_queue(s, op, reterr);
+    case HP_OP_NODE: return put_node(s, op, reterr);
+    case HP_OP_BLOB: return put_blob(s, op, reterr);
+    case HP_OP_META: set_meta(s, op); return HP_OK;
+    case HP_OP_REAP: return HP_OK; /* after the commit */
+    }
+    HP_UNREACHABLE();
+}
+
+static enum hp_err apply_batch(struct hp_sqlite *s, const struct hp_batch *batch,
+                               struct hp_error *reterr)
+{
+    struct hp_lease last_lease = {0};
+    hp_row_clear(&s->lease_out);
+    s->meta.last_batch = batch->number; /* written with the next change of meta: leases tell, too */
+    for (uint32_t i = 0; i < batch->op_count; i++) {
+        enum hp_err err = apply_op(s, &batch->ops[i], &last_lease, reterr);
+        if (err != HP_OK) {
+            return err;
+        }
+    }
+    if (s->lease_out.size == 0 && !s->lease_out.failed) {
+        return HP_OK;
+    }
+    sqlite3_stmt *stmt = s->stmts[HP_SQL_LEASE_PUT];
+    hp_row_seal(&s->lease_out, HP_ROW_LEASE, batch->number);
+    hp_sqlite_bind_u64(stmt, 1, batch->number);
+    hp_sqlite_bind_row(stmt, 2, &s->lease_out);
+    return hp_sqlite_run(s, stmt, "insert leases", reterr);
+}
+
+static enum hp_err apply_all(struct hp_sqlite *s, struct hp_batch *const *batches, uint32_t count,
+                             struct hp_error *reterr)
+{
+    s->result_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        enum hp_err err = apply_batch(s, batches[i], reterr);
+        if (err != HP_OK) {
+            return err;
+        }
+    }
+    return put_results(s, reterr);
+}
+
+static void start_reaping(struct hp_sqlite *s, struct hp_batch *const *batches, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t k = 0; k < batches[i]->op_count; k++) {
+            if (batches[i]->ops[k].kind == HP_OP_REAP) {
+                hp_sqlite_reap_start(s, batches[i]->ops[k].reap.wall_ms);
+            }
+        }
+    }
+}
+
+enum hp_err hp_sqlite_apply(struct hp_store *store, struct hp_batch *const *batches,
+                            uint32_t count, struct hp_error *reterr)
+{
+    struct hp_sqlite *s = hp_sqlite_of(store);
+    enum hp_err err = hp_sqlite_begin(s, reterr);
+    if (err != HP_OK) {
+        return hp_sqlite_abort(s, err, reterr);
+    }
+    err = apply_all(s, batches, count, reterr);
+    if (err != HP_OK) {
+        return hp_sqlite_abort(s, err, reterr);
+    }
+    err = hp_sqlite_commit(s, reterr);
+    if (err != HP_OK) {
+        return err;
+    }
+    start_reaping(s, batches, count);
+    hp_sqlite_ballast_restore(s);
+    return hp_sqlite_checkpoint(s, HP_SQLITE_CHECKPOINT_FRAMES, reterr);
+}

@@ -1,0 +1,471 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The connection: how it is opened, its transactions, its log, its ballast, its end.
+ *
+ * The log (WAL) is grown once at start and then overwritten: a commit that overwrites allocated blocks
+ * syncs in less than half the time of one that appends. It is copied into the database by hand, when
+ * there is quiet or when it is long, never inside a commit.
+ *
+ * The ballast is a file of a few MiB which is freed when the disk is full, so that results and
+ * acknowledgements of what runs still find room; it comes back when there is space.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/base/assert.h"
+#include "common/base/macro.h"
+#include "common/base/mem.h"
+#include "common/sys/clock.h"
+#include "common/sys/file.h"
+#include "server/store/sqlite.h"
+
+#define WAL_BYTES_DEFAULT ((uint64_t)16 << 20)
+#define BALLAST_BYTES_DEFAULT ((uint64_t)4 << 20)
+#define BALLAST_RETRY_MS 1000u
+#define MIN_SQLITE_VERSION 3035000 /* row values, upsert, strict checks */
+
+/* ------------------------------------------------------------------ process-wide set-up */
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void configure_once(void)
+{
+    /* Costs a mutex per allocation, gives nothing we read. Fails if something used SQLite before;
+     * then it stays on, which only costs time. */
+    (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
+static enum hp_err check_library(struct hp_error *reterr)
+{
+    (void)pthread_once(&once, configure_once); /* fails only on an invalid argument */
+    if (sqlite3_threadsafe() == 0) {
+        return hp_error_set(reterr, HP_ERR_UNSUPPORTED,
+                            "SQLite was built without thread support");
+    }
+    if (sqlite3_libversion_number() < MIN_SQLITE_VERSION) {
+        return hp_error_set(reterr, HP_ERR_UNSUPPORTED, "SQLite %s is too old",
+                            sqlite3_libversion());
+    }
+    return HP_OK;
+}
+
+/* ------------------------------------------------------------------ paths */
+static char *join(const char *dir, const char *name)
+{
+    size_t size = strlen(dir) + strlen(name) + 2;
+    char *path = hp_alloc(size);
+    if (path != NULL) {
+        (void)snprintf(path, size, "%s/%s", dir, name); /* sized for it */
+    }
+    return path;
+}
+
+static enum hp_err make_paths(struct hp_sqlite *s, const char *dir, struct hp_error *reterr)
+{
+    s->dir = hp_strdup(dir);
+    s->db_path = join(dir, "hostpool.db");
+    s->wal_path = join(dir, "hostpool.db-wal");
+    s->ballast_path = join(dir, "ballast");
+    s->blob_dir = join(dir, "blobs");
+    if (s->dir == NULL || s->db_path == NULL || s->wal_path == NULL || s->ballast_path == NULL ||
+        s->blob_dir == NULL) {
+        return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
+    }
+    return HP_OK;
+}
+
+static bool file_size(const char *path, uint64_t *ret_size)
+{
+    struct stat st;
+    if (stat(path, &st) != 0) {
+        return false;
+    }
+    *ret_size = (uint64_t)st.st_size;
+    return true;
+}
+
+/* A missing or empty database is never taken for a new queue: that would lose all tasks quietly. */
+static enum hp_err check_files(const struct hp_sqlite *s, bool create, struct hp_error *reterr)
+{
+    uint64_t size = 0;
+    uint64_t wal_size = 0;
+    bool has_db = file_size(s->db_path, &size);
+    bool has_wal = file_size(s->wal_path, &wal_size);
+    if (create) {
+        if (has_db || has_wal) {
+            return hp_error_set(reterr, HP_ERR_EXISTS, "%s: exists; not made anew",
+                                has_db ? s->db_path : s->wal_path);
+        }
+        return HP_OK;
+    }
+    if (!has_db) {
+        return hp_error_set(reterr, HP_ERR_NOT_FOUND,
+                            has_wal ? "%s: missing, but its log is there: restore both from a backup"
+                                    : "%s: missing; restore a backup, or create a new database",
+                            s->db_path);
+    }
+    if (size == 0) {
+        return hp_error_set(reterr, HP_ERR_CORRUPT, "%s: empty; restore a backup", s->db_path);
+    }
+    return HP_OK;
+}
+
+static enum hp_err create_file(struct hp_sqlite *s, struct hp_error *reterr)
+{
+    int fd HP_CLEANUP(hp_fd_close) = open(s->db_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return hp_error_set(reterr, hp_err_of_errno(errno), "%s: %s", s->db_path, strerror(errno));
+    }
+    return HP_OK;
+}
+
+/* ------------------------------------------------------------------ connection */
+static int on_wal(void *context, sqlite3 *db, const char *name, int frames)
+{
+    struct hp_sqlite *s = context;
+    (void)db;
+    (void)name;
+    s->wal_frames = frames > 0 ? (uint32_t)frames : 0;
+    return SQLITE_OK;
+}
+
+static enum hp_err set_pragmas(struct hp_sqlite *s, bool create, struct hp_error *reterr)
+{
+    char page_size[48];
+    (void)snprintf(page_size, sizeof(page_size), "PRAGMA page_size=%u", HP_SQLITE_PAGE_BYTES);
+    char application[64];
+    (void)snprintf(application, sizeof(application), "PRAGMA application_id=%d",
+                   HP_SQLITE_APPLICATION_ID);
+    const char *const before[] = {
+        "PRAGMA locking_mode=EXCLUSIVE", /* before the first access: no shared memory, one owner */
+        "PRAGMA trusted_schema=OFF",
+        "PRAGMA cell_size_check=ON",
+        "PRAGMA mmap_size=0", /* mapped pages turn a read error into SIGBUS */
+        "PRAGMA temp_store=MEMORY",
+    };
+    const char *const after[] = {
+        "PRAGMA synchronous=FULL",
+        "PRAGMA cache_size=-16384",
+        "PRAGMA journal_size_limit=67108864",
+    };
+    enum hp_err err = HP_OK;
+    for (size_t i = 0; err == HP_OK && i < HP_COUNT_OF(before); i++) {
+        err = hp_sqlite_exec(s, before[i], reterr);
+    }
+    if (err == HP_OK && create) {
+        err = hp_sqlite_exec(s, page_size, reterr);
+    }
+    if (err == HP_OK && create) {
+        err = hp_sqlite_exec(s, "PRAGMA auto_vacuum=NONE", reterr);
+    }
+    if (err == HP_OK) {
+        err = hp_sqlite_exec(s, "PRAGMA journal_mode=WAL", reterr);
+    }
+    if (err == HP_OK && create) {
+        err = hp_sqlite_exec(s, application, reterr);
+    }
+    for (size_t i = 0; err == HP_OK && i < HP_COUNT_OF(after); i++) {
+        err = hp_sqlite_exec(s, after[i], reterr);
+    }
+    return err;
+}
+
+static enum hp_err connect(struct hp_sqlite *s, bool create, struct hp_error *reterr)
+{
+    /* I1: the one connection. Opened by main before any thread, used by the store thread only
+     * afterwards; nothing else in this process may open this file, not even to read it. */
+    int code = sqlite3_open_v2(s->db_path, &s->db,
+                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
+                               NULL);
+    if (code != SQLITE_OK) {
+        return hp_sqlite_error(s, code, "open", reterr);
+    }
+    (void)sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL); /* a guard, no more */
+    (void)sqlite3_wal_hook(s->db, on_wal, s); /* also switches automatic checkpoints off */
+    return set_pragmas(s, create, reterr);
+}
+
+/* What the promises rest on is asked back, since a pragma that is not understood is no error. */
+static enum hp_err verify_settings(struct hp_sqlite *s, struct hp_error *reterr)
+{
+    uint64_t synchronous = 0;
+    uint64_t wal = 0;
+    enum hp_err err = hp_sqlite_query_u64(s, "PRAGMA synchronous", &synchronous, reterr);
+    if (err == HP_OK) {
+        err = hp_sqlite_query_u64(
+            s, "SELECT journal_mode = 'wal' FROM pragma_journal_mode", &wal, reterr);
+    }
+    if (err == HP_OK && (synchronous != 2 || wal != 1)) {
+        err = hp_error_set(reterr, HP_ERR_UNSUPPORTED,
+                           "%s: this SQLite does not do WAL with synchronous=FULL", s->db_path);
+    }
+    return err;
+}
+
+/* ------------------------------------------------------------------ log */
+/* Rewrites the meta row until the log has its size, without syncs: nothing changes, and the
+ * checkpoint behind it syncs the log before it counts. */
+static enum hp_err grow_wal(struct hp_sqlite *s, uint64_t bytes, struct hp_error *reterr)
+{
+    uint64_t size = 0;
+    if (file_size(s->wal_path, &size) && size >= bytes) {
+        return HP_OK;
+    }
+    enum hp_err err = hp_sqlite_exec(s, "PRAGMA synchronous=OFF", reterr);
+    for (uint64_t written = 0; err == HP_OK && written < bytes; written += HP_SQLITE_PAGE_BYTES) {
+        s->meta_dirty = true;
+        err = hp_sqlite_begin(s, reterr);
+        if (err == HP_OK) {
+            err = hp_sqlite_commit(s, reterr);
+        }
+    }
+    enum hp_err back = hp_sqlite_exec(s, "PRAGMA synchronous=FULL", err == HP_OK ? reterr : NULL);
+    if (back != HP_OK) {
+        return back;
+    }
+    if (err == HP_ERR_NOSPACE) {
+        return HP_OK; /* then it stays short */
+    }
+    return err == HP_OK ? hp_sqlite_checkpoint(s, 1, reterr) : err;
+}
+
+enum hp_err hp_sqlite_checkpoint(struct hp_sqlite *s, uint32_t frames, struct hp_error *reterr)
+{
+    if (s->wal_frames < frames || s->wal_frames == 0) {
+        return HP_OK;
+    }
+    int log_frames = 0;
+    int done_frames = 0;
+    int code = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &log_frames,
+                                         &done_frames);
+    if (code == SQLITE_BUSY || code == SQLITE_LOCKED) {
+        return HP_OK; /* a backup reads; later */
+    }
+    if (code != SQLITE_OK) {
+        enum hp_err err = hp_sqlite_error(s, code, "checkpoint", reterr);
+        if (err != HP_ERR_NOSPACE) {
+            return err;
+        }
+        s->pressure = true; /* the log keeps what could not be copied */
+        return HP_OK;
+    }
+    s->checkpoints++;
+    if (done_frames == log_frames) {
+        s->wal_frames = 0; /* the next commit starts at the front again */
+    }
+    return HP_OK;
+}
+
+/* ------------------------------------------------------------------ ballast */
+static enum hp_err make_ballast(struct hp_sqlite *s)
+{
+    int fd HP_CLEANUP(hp_fd_close) = open(s->ballast_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return hp_err_of_errno(errno);
+    }
+    enum hp_err err = hp_fd_preallocate(fd, 0, s->ballast_bytes);
+    if (err != HP_OK) {
+        (void)unlink(s->ballast_path); /* half a ballast would only take the space */
+    }
+    return err;
+}
+
+static void free_ballast(struct hp_sqlite *s)
+{
+    s->pressure = true;
+    s->ballast_try_ms = hp_clock_mono_ms() + BALLAST_RETRY_MS;
+    (void)unlink(s->ballast_path); /* may be gone already */
+}
+
+void hp_sqlite_ballast_restore(struct hp_sqlite *s)
+{
+    uint64_t now_ms = hp_clock_mono_ms();
+    uint64_t free_bytes = 0;
+    if (!s->pressure || now_ms < s->ballast_try_ms) {
+        return;
+    }
+    s->ballast_try_ms = now_ms + BALLAST_RETRY_MS;
+    if (hp_path_free_space(s->dir, NULL, &free_bytes, NULL) == HP_OK &&
+        free_bytes >= s->ballast_bytes * 3 && make_ballast(s) == HP_OK) {
+        s->pressure = false;
+    }
+}
+
+/* ------------------------------------------------------------------ transactions */
+enum hp_err hp_sqlite_begin(struct hp_sqlite *s, struct hp_error *reterr)
+{
+    return hp_sqlite_run(s, s->stmts[HP_SQL_BEGIN], "begin", reterr);
+}
+
+enum hp_err hp_sqlite_commit(struct hp_sqlite *s, struct hp_error *reterr)
+{
+    enum hp_err err = hp_sqlite_save(s, reterr);
+    if (err == HP_OK) {
+        err = hp_sqlite_run(s, s->stmts[HP_SQL_COMMIT], "commit", reterr);
+    }
+    if (err != HP_OK) {
+        return hp_sqlite_abort(s, err, reterr);
+    }
+    hp_sqlite_saved(s);
+    s->last_commit_ms = hp_clock_mono_ms();
+    return HP_OK;
+}
+
+enum hp_err hp_sqlite_abort(struct hp_sqlite *s, enum hp_err err, struct hp_error *reterr)
+{
+    if (sqlite3_get_autocommit(s->db) == 0) {
+        (void)hp_sqlite_run(s, s->stmts[HP_SQL_ROLLBACK], "rollback", NULL); /* asked below */
+    }
+    if (err != HP_ERR_NOSPACE) {
+        return err;
+    }
+    free_ballast(s);
+    if (sqlite3_get_autocommit(s->db) == 0) {
+        return hp_error_set(reterr, HP_ERR_IO, "%s: the rollback after a full disk failed",
+                            s->db_path);
+    }
+    struct hp_error error = {0};
+    if (hp_sqlite_reload(s, &error) != HP_OK) {
+        return hp_error_set(reterr, HP_ERR_IO, "reload after a full disk: %.200s", error.text);
+    }
+    return HP_ERR_NOSPACE;
+}
+
+/* ------------------------------------------------------------------ idle, figures, end */
+enum hp_err hp_sqlite_idle(struct hp_store *store, bool *ret_more, struct hp_error *reterr)
+{
+    struct hp_sqlite *s = hp_sqlite_of(store);
+    uint64_t now_ms = hp_clock_mono_ms();
+    *ret_more = false;
+    hp_sqlite_ballast_restore(s);
+    bool is_quiet = now_ms - s->last_commit_ms >= HP_SQLITE_IDLE_MS;
+    enum hp_err err = hp_sqlite_checkpoint(s, is_quiet ? 1 : HP_SQLITE_IDLE_FRAMES, reterr);
+    if (err != HP_OK) {
+        return err;
+    }
+    if (s->reap.active && s->job == NULL) { /* a backup still needs what it refers to */
+        return hp_sqlite_reap(s, ret_more, reterr);
+    }
+    if (now_ms >= s->sweep_ms) {
+        s->sweep_ms = now_ms + HP_SQLITE_SWEEP_MS;
+        return hp_sqlite_sweep_next(s, reterr);
+    }
+    return HP_OK;
+}
+
+static void sqlite_figures(struct hp_store *store, struct hp_store_figures *ret_figures)
+{
+    struct hp_sqlite *s = hp_sqlite_of(store);
+    *ret_figures = (struct hp_store_figures){.checkpoints = s->checkpoints,
+                                             .reaped = s->reaped,
+                                             .pressure = s->pressure};
+    (void)file_size(s->wal_path, &ret_figures->wal_bytes); /* 0 then */
+    (void)file_size(s->db_path, &ret_figures->db_bytes);
+    for (uint32_t i = 0; i < s->bucket_count; i++) {
+        ret_figures->group_count += s->buckets[i].group_count;
+        ret_figures->task_count += s->buckets[i].task_count;
+        ret_figures->ended_count += s->buckets[i].ended_count;
+    }
+}
+
+static void sqlite_close(struct hp_store *store)
+{
+    struct hp_sqlite *s = hp_sqlite_of(store);
+    hp_sqlite_job_free(s);
+    hp_sqlite_finalize(s);
+    if (s->db != NULL) {
+        int code = sqlite3_close(s->db);
+        HP_ASSERT(code == SQLITE_OK); /* no statement and no backup is left */
+    }
+    hp_row_out_deinit(&s->out);
+    hp_row_out_deinit(&s->lease_out);
+    hp_sqlite_reap_deinit(s);
+    hp_free(s->results);
+    hp_free(s->dir);
+    hp_free(s->db_path);
+    hp_free(s->wal_path);
+    hp_free(s->ballast_path);
+    hp_free(s->blob_dir);
+    hp_free(s);
+}
+
+static const struct hp_store_ops sqlite_ops = {
+    .name = "sqlite",
+    .recover = hp_sqlite_recover,
+    .apply = hp_sqlite_apply,
+    .load = hp_sqlite_load,
+    .idle = hp_sqlite_idle,
+    .figures = sqlite_figures,
+    .close = sqlite_close,
+};
+
+static enum hp_err open_database(struct hp_sqlite *s, const struct hp_store_options *options,
+                                 struct hp_error *reterr)
+{
+    enum hp_err err = check_files(s, options->create, reterr);
+    if (err == HP_OK && options->create) {
+        err = create_file(s, reterr);
+    }
+    if (err == HP_OK) {
+        err = connect(s, options->create, reterr);
+    }
+    if (err == HP_OK) {
+        err = hp_sqlite_migrate(s, options->create, reterr);
+    }
+    if (err == HP_OK && options->create) {
+        err = hp_dir_fsync(s->dir, reterr); /* the new file's name must last, too */
+    }
+    if (err == HP_OK) {
+        err = hp_sqlite_prepare(s, reterr);
+    }
+    return err == HP_OK ? hp_sqlite_reload(s, reterr) : err;
+}
+
+static enum hp_err open_all(struct hp_sqlite *s, const struct hp_store_options *options,
+                            struct hp_error *reterr)
+{
+    enum hp_err err = make_paths(s, options->dir, reterr);
+    if (err == HP_OK) {
+        err = check_library(reterr);
+    }
+    if (err == HP_OK) {
+        err = open_database(s, options, reterr);
+    }
+    if (err == HP_OK) {
+        err = hp_mkdir_p(s->blob_dir, 0700, reterr);
+    }
+    if (err == HP_OK) {
+        err = hp_sqlite_sweep_all(s, reterr);
+    }
+    if (err == HP_OK) {
+        s->pressure = make_ballast(s) != HP_OK;
+        err = grow_wal(s, options->wal_bytes > 0 ? options->wal_bytes : WAL_BYTES_DEFAULT, reterr);
+    }
+    return err == HP_OK ? verify_settings(s, reterr) : err;
+}
+
+enum hp_err hp_store_sqlite_open(const struct hp_store_options *options, struct hp_store **ret_store,
+                                 struct hp_error *reterr)
+{
+    struct hp_sqlite *s = hp_calloc(1, sizeof(*s));
+    if (s == NULL) {
+        return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
+    }
+    s->base.ops = &sqlite_ops;
+    s->ballast_bytes =
+        options->ballast_bytes > 0 ? options->ballast_bytes : BALLAST_BYTES_DEFAULT;
+    enum hp_err err = open_all(s, options, reterr);
+    if (err != HP_OK) {
+        sqlite_close(&s->base);
+        return err;
+    }
+    s->last_commit_ms = hp_clock_mono_ms();
+    s->sweep_ms = s->last_commit_ms + HP_SQLITE_SWEEP_MS;
+    *ret_store = &s->base;
+    return HP_OK;
+}

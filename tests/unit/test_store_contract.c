@@ -1,0 +1,698 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The store's contract: every case on both stores, then long random histories compared. */
+#include "tests/unit/store_fixture.h"
+
+#include "common/base/rand.h"
+
+#define WALL INT64_C(1700000000000)
+
+static int setup_sqlite(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    fixture_open(f, true);
+    *state = f;
+    return 0;
+}
+
+static int setup_mem(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+    fixture_open(f, false);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    fixture_close(*state);
+    free(*state);
+    return 0;
+}
+
+/* ------------------------------------------------------------------ cases */
+static void test_fresh(void **state)
+{
+    struct fixture *f = *state;
+    expect_text(TEXT_OF(print_recovery(out, f->store)),
+                "meta epoch=1 id=1 blob=1 grace=0 sides=0 delayed=0\n");
+    fixture_reopen(f);
+    expect_text(TEXT_OF(print_recovery(out, f->store)),
+                "meta epoch=2 id=1 blob=1 grace=0 sides=0 delayed=0\n");
+    expect_text(TEXT_OF(print_list(out, f->store, false, 0, 10)), "");
+    expect_text(TEXT_OF(print_tasks(out, f->store, 5, 2)), "task 5\ntask 6\n");
+    expect_text(TEXT_OF(print_lane(out, f->store, 3, 0, 0)), "lane 3 next=0\n");
+}
+
+static void test_groups(void **state)
+{
+    struct fixture *f = *state;
+    struct hp_batch *batch = begin_batch(f);
+    add_group(batch, 10, 5, 1, WALL, "opt-a", "pack-a");
+    add_group(batch, 20, 1, 2, WALL + 1, "opt-b", "");
+    apply(f, batch);
+    expect_text(TEXT_OF(print_groups(out, f->store, 1, 100)),
+                "group 10+5 lane=1 options=opt-a pack=pack-a\n"
+                "group 20+1 lane=2 options=opt-b pack=\n");
+    expect_text(TEXT_OF(print_groups(out, f->store, 12, 2)),
+                "group 10+5 lane=1 options=opt-a pack=pack-a\n");
+    expect_text(TEXT_OF(print_groups(out, f->store, 15, 5)), "");
+    expect_text(TEXT_OF(print_tasks(out, f->store, 14, 2)),
+                "task 14 in 10+5 lane=1 at=1700000000000 pack=6 session=0123456789abcdef"
+                " options=opt-a\ntask 15\n");
+    struct hp_store_figures figures;
+    hp_store_figures(f->store, &figures);
+    assert_int_equal(figures.group_count, 2);
+    assert_int_equal(figures.task_count, 6);
+}
+
+static void test_results(void **state)
+{
+    struct fixture *f = *state;
+    struct hp_batch *batch = begin_batch(f);
+    add_group(batch, 10, 10, 1, WALL, "o", "p");
+    apply(f, batch);
+    batch = begin_batch(f);
+    add_result(batch, 14, 1, 2, WALL, "end-14"); /* out of order, with a gap */
+    add_result(batch, 12, 1, 1, WALL, "end-12");
+    add_result(batch, 13, 1, 1, WALL, "");
+    add_result(batch, 17, 3, 3, WALL, "");
+    apply(f, batch);
+    char *text = TEXT_OF(print_tasks(out, f->store, 11, 10));
+    assert_non_null(strstr(text, "task 11 in 10+10 lane=1 at=1700000000000 pack=1"
+                                 " session=0123456789abcdef options=o\n"));
+    assert_non_null(strstr(text, "ended 12+1 s=1 r=2 a=1 f=0 l=0 n=7 5012..6024 x=1700000000000"
+                                 " end=end-12\n"));
+    assert_non_null(strstr(text, "ended 13+1 s=1 r=2 a=2 f=0 l=0 n=7 5013..6026 x=1700000000000"
+                                 " end=\n"));
+    assert_non_null(strstr(text, "ended 14+1 s=2 r=3 a=3 f=0 l=0 n=7 5014..6028 x=1700000000000"
+                                 " end=end-14\n"));
+    assert_non_null(strstr(text, "ended 19+1 s=3 r=4 a=3 f=0 l=0 n=7 5017..6034 x=1700000000000"));
+    assert_null(strstr(text, "ended 15"));
+    free(text);
+    text = TEXT_OF(print_list(out, f->store, true, 0, 3));
+    assert_non_null(strstr(text, "task 16"));
+    assert_non_null(strstr(text, "task 15"));
+    assert_non_null(strstr(text, "task 11"));
+    assert_non_null(strstr(text, "task 10"));
+    assert_null(strstr(text, "ended"));
+    free(text);
+}
+
+static void test_list(void **state)
+{
+    struct fixture *f = *state;
+    struct hp_batch *batch = begin_batch(f);
+    add_group(batch, 1, 2, 1, WALL, "old", "p");
+    add_group(batch, 5, 2, 1, WALL + 10, "new", "p");
+    add_group(batch, (UINT64_C(1) << 20) + 3, 1, 1, WALL + 20, "far", "p"); /* another bucket */
+    apply(f, batch);
+    char *all = TEXT_OF(print_list(out, f->store, false, 0, 2));
+    const char *order[] = {"task 1048579", "task 6", "task 5", "task 2", "task 1"};
+    const char *at = all;
+    for (size_t i = 0; i < 5; i++) {
+        at = strstr(at, order[i]);
+        assert_non_null(at);
+    }
+    free(all);
+    all = TEXT_OF(print_list(out, f->store, false, WALL + 10, 1));
+    assert_non_null(strstr(all, "task 5"));
+    assert_null(strstr(all, "task 2 "));
+    free(all);
+}
+
+static void test_lanes(void **state)
+{
+    struct fixture *f = *state;
+    struct hp_batch *batch = begin_batch(f);
+    add_group(batch, 1, 100, 1, WALL, "o", "p");
+    add_group(batch, 101, 50, 1, WALL, "o", "p");
+    add_segment(batch, 1, 0, 1, 100, WALL);
+    add_segment(batch, 1, 1, 101, 50, WALL + 1);
+    add_segment(batch, 1, 2, 500, 5, WALL + 2); /* no group: gone */
+    add_lane(batch, 1, "lane-key", 0, 3, 150);
+    apply(f, batch);
+    expect_text(TEXT_OF(print_lane(out, f->store, 1, 0, 0)),
+                "run 1+100 since=1700000000000 seg=0\nrun 101+50 since=1700000000001 seg=1\n"
+                "lane 1 next=3\n");
+    expect_text(TEXT_OF(print_lane(out, f->store, 1, 1, 1)),
+                "run 101+50 since=1700000000001 seg=1\nlane 1 next=3\n");
+    batch = begin_batch(f);
+    add_result(batch, 10, 1, 1, WALL, "x");
+    add_side(batch, HP_SIDE_RETURNED, 20, 1, WALL);
+    add_side(batch, HP_SIDE_BURIED, 30, 1, 0);
+    add_side(batch, HP_SIDE_CANCELLING, 40, 1, 0);
+    add_side(batch, HP_SIDE_EXPIRY, 1, 100, WALL + 99);
+    add_side(batch, HP_SIDE_DELAYED, 101, 50, WALL + 50);
+    apply(f, batch);
+    expect_text(TEXT_OF(print_lane(out, f->store, 1, 0, 0)),
+                "run 1+9 since=1700000000000 seg=0\nrun 11+9 since=1700000000000 seg=0\n"
+                "run 21+9 since=1700000000000 seg=0\nrun 31+70 since=1700000000000 seg=0\n"
+                "lane 1 next=3\n");
+    batch = begin_batch(f);
+    add_lane(batch, 1, "", 1, 3, 49); /* key unchanged, the first segment goes */
+    add_side_del(batch, 101, false);
+    apply(f, batch);
+    expect_text(TEXT_OF(print_lane(out, f->store, 1, 0, 0)),
+                "run 101+50 since=1700000000001 seg=1\nlane 1 next=3\n");
+    fixture_reopen(f);
+    char *text = TEXT_OF(print_recovery(out, f->store));
+    assert_non_null(strstr(text, "lane 1 head=1 next=3 ready=49 key=lane-key\n"));
+    free(text);
+    batch = begin_batch(f);
+    hp_batch_add(batch, HP_OP_LANE_DEL)->lane.lane = 1;
+    apply(f, batch);
+    expect_text(TEXT_OF(print_lane(out, f->store, 1, 0, 0)), "lane 1 next=0\n");
+}
+
+static void test_leases(void **state)
+{
+    struct fixture *f = *state;
+    struct hp_batch *batch = begin_batch(f); /* 1 */
+    add_group(batch, 1, 20, 1, WALL, "opt", "p");
+    apply(f, batch);
+    batch = begin_batch(f); /* 2 */
+    for (uint64_t id = 1; id <= 6; id++) {
+        add_lease(batch, id, 1, 1);
+    }
+    apply(f, batch);
+    batch = begin_batch(f); /* 3: 1 ends, 2 returns, 3 is buried, 4 is being cancelled */
+    add_result(batch, 1, 1, 1, WALL, "x");
+    add_side(batch, HP_SIDE_RETURNED, 2, 1, WALL);
+    add_side(batch, HP_SIDE_BURIED, 3, 1, 0);
+    add_side(batch, HP_SIDE_CANCELLING, 4, 1, 0);
+    add_side(batch, HP_SIDE_RETURNED, 5, 1, WALL);
+    apply(f, batch);
+    batch = begin_batch(f); /* 4: 5 is leased again */
+    add_side_del(batch, 5, false);
+    add_lease(batch, 5, 1, 2);
+    apply(f, batch);
+    fixture_reopen(f);
+    char *text = TEXT_OF(print_recovery(out, f->store));
+    assert_null(strstr(text, "lease 1 "));
+    assert_null(strstr(text, "lease 2 "));
+    assert_null(strstr(text, "lease 3 "));
+    assert_non_null(strstr(text, "lease 4 batch=2 epoch=3 group=1+20 a=1 n=7 lane=1 f=0 l=0 r=0"
+                                 " at=1004 made=1700000000000 session=0123456789abcdef options=opt\n"));
+    assert_non_null(strstr(text, "lease 5 batch=4 "));
+    assert_null(strstr(text, "lease 5 batch=2 "));
+    assert_non_null(strstr(text, "lease 6 batch=2 "));
+    assert_non_null(strstr(text, "side 3+1 kind=3"));
+    assert_non_null(strstr(text, "side 4+1 kind=4"));
+    assert_null(strstr(text, "kind=2"));
+    assert_non_null(strstr(text, "sides=1 delayed=1\n"));
+    free(text);
+    batch = begin_batch(f);
+    hp_batch_add(batch, HP_OP_LEASE_DEL)->lease_del.batch = 4;
+    add_result(batch, 5, 1, 1, WALL, "");
+    apply(f, batch);
+    fixture_reopen(f);
+    text = TEXT_OF(print_recovery(out, f->store));
+    assert_null(strstr(text, "lease 5 "));
+    free(text);
+}
+
+static void test_sides(void **state)
+{
+    struct fixture *f = *state;
+    struct hp_batch *batch = begin_batch(f);
+    add_group(batch, 1, 100, 1, WALL, "o", "p");
+    add_side(batch, HP_SIDE_DELAYED, 1, 10, WALL + 5);
+    add_side(batch, HP_SIDE_EXPIRY, 1, 10, WALL + 5); /* the same cursor */
+    add_side(batch, HP_SIDE_RETURNED, 30, 1, WALL + 1);
+    add_side(batch, HP_SIDE_BURIED, 31, 1, 0);
+    add_side(batch, HP_SIDE_EXPIRY, 50, 10, WALL + 9);
+    apply(f, batch);
+    for (uint32_t limit = 0; limit < 4; limit++) {
+        char *text = TEXT_OF(print_sides(out, f->store, limit));
+        const char *order[] = {"side 30+1 kind=2", "side 1+10 kind=1", "side 1+10 kind=5",
+                               "side 50+10 kind=5"};
+        const char *at = text;
+        for (size_t i = 0; i < 4; i++) {
+            at = strstr(at, order[i]);
+            assert_non_null(at);
+        }
+        assert_null(strstr(text, "kind=3"));
+        free(text);
+    }
+    char *text = TEXT_OF(print_tasks(out, f->store, 31, 1));
+    assert_non_null(strstr(text, "side 31+1 kind=3 lane=1 at=0 a=2 f=1 l=0 r=0 why=4 g=123\n"));
+    free(text);
+    text = TEXT_OF(print_tasks(out, f->store, 55, 1));
+    assert_null(strstr(text, "side")); /* an expiry is no state of a task */
+    free(text);
+}
+
+static void test_names(void **state)
+{
+    struct fixture *f = *state;
+    struct hp_batch *batch = begin_batch(f);
+    struct hp_op *op = hp_batch_add(batch, HP_OP_UKEY);
+    op->ukey.key = bin_of("q1/key");
+    op->ukey.id = 77;
+    op = hp_batch_add(batch, HP_OP_SESSION);
+    op->session.id = bin_of("session-00000001");
+    op->session.state = bin_of("state-1");
+    op->session.seen_at_ms = WALL;
+    op = hp_batch_add(batch, HP_OP_QUEUE);
+    op->queue.name = bin_of("default");
+    op->queue.state = bin_of("paused");
+    op = hp_batch_add(batch, HP_OP_NODE);
+    op->node.number = 4;
+    op->node.name = bin_of("host");
+    op->node.boot = bin_of("boot");
+    op = hp_batch_add(batch, HP_OP_META);
+    op->meta.next_id = 1000;
+    op->meta.next_blob = 50;
+    op->meta.grace_ms = 30000;
+    apply(f, batch);
+    batch = begin_batch(f);
+    op = hp_batch_add(batch, HP_OP_SESSION);
+    op->session.id = bin_of("session-00000001");
+    op->session.state = bin_of("state-2");
+    op->session.seen_at_ms = WALL + 1;
+    op = hp_batch_add(batch, HP_OP_META);
+    op->meta.next_id = 900; /* never back */
+    apply(f, batch);
+    expect_text(TEXT_OF(print_session(out, f->store, "session-00000001")),
+                "session session-00000001 found=1 state=state-2\n");
+    expect_text(TEXT_OF(print_session(out, f->store, "session-00000002")),
+                "session session-00000002 found=0 state=\n");
+    fixture_reopen(f);
+    expect_text(TEXT_OF(print_recovery(out, f->store)),
+                "meta epoch=1 id=1000 blob=50 grace=0 sides=0 delayed=0\n"
+                "queue name=default state=paused\nnode 4 name=host boot=boot state=\n"
+                "ukey key=q1/key id=77\n");
+    batch = begin_batch(f);
+    hp_batch_add(batch, HP_OP_UKEY_DEL)->ukey.key = bin_of("q1/key");
+    apply(f, batch);
+    reap(f, WALL + HP_STORE_SESSION_MS + 10);
+    expect_text(TEXT_OF(print_session(out, f->store, "session-00000001")),
+                "session session-00000001 found=0 state=\n");
+}
+
+static void test_retention(void **state)
+{
+    struct fixture *f = *state;
+    struct hp_batch *batch = begin_batch(f);
+    add_group(batch, 1, 4, 1, WALL, "o", "p");   /* all ends, all expires */
+    add_group(batch, 5, 4, 1, WALL, "o", "p");   /* one lives */
+    add_group(batch, 9, 2, 1, WALL, "o", "p");   /* expires later */
+    add_side(batch, HP_SIDE_EXPIRY, 1, 4, WALL + 5);
+    apply(f, batch);
+    batch = begin_batch(f);
+    for (uint64_t id = 1; id <= 7; id++) {
+        add_result(batch, id, 1, id == 2 ? 2 : 1, WALL + 100, "e"); /* one run over both groups */
+    }
+    add_result(batch, 9, 2, 3, WALL + 100000, "");
+    apply(f, batch);
+    reap(f, WALL + 99);
+    char *text = TEXT_OF(print_tasks(out, f->store, 1, 10));
+    assert_null(strstr(text, "gone"));
+    free(text);
+    reap(f, WALL + 100);
+    text = TEXT_OF(print_tasks(out, f->store, 1, 10));
+    assert_non_null(strstr(text, "task 1 gone ended 1+1 s=1 "));
+    assert_non_null(strstr(text, "task 2 gone ended 2+1 s=2 "));
+    assert_non_null(strstr(text, "task 4 gone ended 4+1 s=1 "));
+    assert_non_null(strstr(text, "task 5 in 5+4"));
+    assert_non_null(strstr(text, "ended 7+1 s=1 r=2"));
+    assert_non_null(strstr(text, "ended 9+1 s=3"));
+    free(text);
+    expect_text(TEXT_OF(print_sides(out, f->store, 0)), "");
+    struct hp_store_figures figures;
+    hp_store_figures(f->store, &figures);
+    assert_int_equal(figures.task_count, 6);
+    assert_int_equal(figures.reaped, 4);
+    batch = begin_batch(f);
+    add_result(batch, 8, 1, 1, WALL + 200, "");
+    apply(f, batch);
+    reap(f, WALL + 200000);
+    fixture_reopen(f);
+    text = TEXT_OF(print_tasks(out, f->store, 5, 6));
+    assert_null(strstr(text, "in 5+4"));
+    assert_non_null(strstr(text, "task 10 gone"));
+    free(text);
+    reap(f, WALL + 200000 + HP_STORE_TOMB_MS);
+    expect_text(TEXT_OF(print_tasks(out, f->store, 1, 2)), "task 1\ntask 2\n");
+    hp_store_figures(f->store, &figures);
+    assert_int_equal(figures.task_count, 0);
+}
+
+static void test_many_results(void **state)
+{
+    struct fixture *f = *state;
+    struct hp_batch *batch = begin_batch(f);
+    add_group(batch, 1, 5000, 1, WALL, "o", "p");
+    add_segment(batch, 1, 0, 1, 5000, WALL);
+    apply(f, batch);
+    batch = begin_batch(f);
+    char end[64];
+    for (uint64_t id = 5000; id >= 1; id--) {
+        if (id % 7 != 0) {
+            (void)snprintf(end, sizeof(end), "result of %" PRIu64, id);
+            add_result(batch, id, 1, 1, WALL, end);
+        }
+    }
+    apply(f, batch);
+    char *text = TEXT_OF(print_tasks(out, f->store, 1, 5000));
+    for (uint64_t id = 1; id <= 5000; id++) {
+        if (id % 7 != 0) {
+            (void)snprintf(end, sizeof(end), "end=result of %" PRIu64 "\n", id);
+            assert_non_null(strstr(text, end));
+            id += 97;
+        }
+    }
+    free(text);
+    text = TEXT_OF(print_lane(out, f->store, 1, 0, 0));
+    assert_non_null(strstr(text, "run 7+1 "));
+    assert_non_null(strstr(text, "run 4998+1 "));
+    assert_null(strstr(text, "run 8+"));
+    free(text);
+}
+
+static void test_check_load(void **state)
+{
+    struct fixture *f = *state;
+    struct hp_batch *batch = begin_batch(f);
+    add_group(batch, 1, 50, 1, WALL, "o", "p");
+    add_result(batch, 1, 20, 1, WALL, "");
+    apply(f, batch);
+    struct hp_loaded *loaded = run_load(f->store, hp_load_new(HP_LOAD_CHECK));
+    assert_int_equal(loaded->err, HP_OK);
+    assert_int_equal(loaded->figures[1], 0);
+    assert_memory_equal(loaded->text.data, "ok", 2);
+    hp_loaded_free(loaded);
+}
+
+/* ------------------------------------------------------------------ random histories */
+enum life { LIFE_NONE, LIFE_WAITING, LIFE_LEASED, LIFE_SIDE, LIFE_ENDED };
+#define TASKS_MAX 6000u
+#define ID_BASE ((UINT64_C(1) << 20) - 2500) /* the bucket's border is inside */
+
+struct history {
+    struct hp_rand rand;
+    struct fixture stores[2];
+    uint8_t life[TASKS_MAX];
+    uint8_t attempt[TASKS_MAX];
+    uint64_t group_of[TASKS_MAX];
+    uint32_t used;
+    uint64_t segment[4];
+    uint64_t head[4];
+    int64_t wall_ms;
+};
+
+static uint64_t pick(struct history *h, uint64_t n)
+{
+    return hp_rand_uniform(&h->rand, n);
+}
+
+static void random_submit(struct history *h, struct hp_batch *batch)
+{
+    uint32_t count = pick(h, 8) == 0 ? 600 : 1 + (uint32_t)pick(h, 40);
+    uint64_t first = ID_BASE + h->used;
+    if (first >> 20 != (first + count - 1) >> 20) {
+        uint32_t skip = (uint32_t)((((first >> 20) + 1) << 20) - first);
+        h->used += skip;
+        first += skip;
+    }
+    if (h->used + count > TASKS_MAX) {
+        return;
+    }
+    uint32_t lane = (uint32_t)pick(h, 4);
+    char pack[32];
+    (void)snprintf(pack, sizeof(pack), "pack %" PRIu64, first);
+    add_group(batch, first, count, lane, h->wall_ms, "options", pick(h, 3) == 0 ? "" : pack);
+    bool delayed = pick(h, 4) == 0;
+    for (uint32_t i = 0; i < count; i++) {
+        h->life[h->used + i] = delayed ? LIFE_SIDE : LIFE_WAITING;
+        h->group_of[h->used + i] = first;
+    }
+    if (delayed) {
+        add_side(batch, HP_SIDE_DELAYED, first, count, h->wall_ms + (int64_t)pick(h, 5) * 1000);
+    } else {
+        add_segment(batch, lane, h->segment[lane]++, first, count, h->wall_ms);
+        add_lane(batch, lane, pick(h, 2) == 0 ? "" : "key", h->head[lane], h->segment[lane], 5);
+    }
+    if (pick(h, 4) == 0) {
+        add_side(batch, HP_SIDE_EXPIRY, first, count, h->wall_ms + (int64_t)pick(h, 5) * 1000);
+    }
+    h->used += count;
+}
+
+static void random_lease(struct history *h, struct hp_batch *batch)
+{
+    if (h->used == 0) {
+        return;
+    }
+    uint32_t from = (uint32_t)pick(h, h->used);
+    uint32_t count = 1 + (uint32_t)pick(h, 200);
+    for (uint32_t i = from; i < h->used && i < from + count; i++) {
+        if (h->life[i] == LIFE_WAITING) {
+            h->life[i] = LIFE_LEASED;
+            add_lease(batch, ID_BASE + i, h->group_of[i], ++h->attempt[i]);
+        }
+    }
+}
+
+static void random_end(struct history *h, struct hp_batch *batch)
+{
+    if (h->used == 0) {
+        return;
+    }
+    uint32_t from = (uint32_t)pick(h, h->used);
+    uint32_t count = 1 + (uint32_t)pick(h, 700);
+    uint32_t keep = (uint32_t)pick(h, 4);
+    int64_t expires = h->wall_ms + (int64_t)pick(h, 3) * 20000;
+    for (uint32_t i = from; i < h->used && i < from + count; i++) {
+        uint64_t id = ID_BASE + i;
+        if (h->life[i] != LIFE_LEASED || (keep > 0 && pick(h, 4) < keep)) {
+            continue;
+        }
+        uint64_t what = pick(h, 40);
+        if (what == 0) {
+            add_side(batch, HP_SIDE_RETURNED, id, 1, h->wall_ms + (int64_t)pick(h, 9) * 100);
+            h->life[i] = LIFE_SIDE;
+        } else if (what == 1) {
+            add_side(batch, HP_SIDE_BURIED, id, 1, 0);
+            h->life[i] = LIFE_SIDE;
+        } else if (what == 2) {
+            add_side(batch, HP_SIDE_CANCELLING, id, 1, 0);
+        } else {
+            char end[32];
+            (void)snprintf(end, sizeof(end), "end %" PRIu64, id);
+            add_result(batch, id, 1, 1 + (uint32_t)(pick(h, 20) == 0), expires,
+                       pick(h, 2) == 0 ? end : "");
+            if (pick(h, 2) == 0) {
+                add_side_del(batch, id, false);
+            }
+            h->life[i] = LIFE_ENDED;
+        }
+    }
+}
+
+/* Cancels a stretch of waiting tasks by one uniform result. */
+static void random_cancel(struct history *h, struct hp_batch *batch)
+{
+    if (h->used == 0) {
+        return;
+    }
+    uint32_t from = (uint32_t)pick(h, h->used);
+    uint32_t i = from;
+    while (i < h->used && h->life[i] == LIFE_WAITING && h->group_of[i] == h->group_of[from]) {
+        h->life[i++] = LIFE_ENDED;
+    }
+    if (i > from) {
+        add_result(batch, ID_BASE + from, i - from, 3, h->wall_ms + 20000, "");
+    }
+}
+
+/* Delayed and returned tasks become due: leased directly, or a whole delayed range waits. */
+static void random_due(struct history *h, struct hp_batch *batch)
+{
+    if (h->used == 0) {
+        return;
+    }
+    uint32_t i = (uint32_t)pick(h, h->used);
+    if (h->life[i] != LIFE_SIDE) {
+        return;
+    }
+    if (h->attempt[i] > 0) {
+        add_side_del(batch, ID_BASE + i, false);
+        add_lease(batch, ID_BASE + i, h->group_of[i], ++h->attempt[i]);
+        h->life[i] = LIFE_LEASED;
+        return;
+    }
+    uint64_t first = h->group_of[i];
+    add_side_del(batch, first, false);
+    for (uint32_t k = (uint32_t)(first - ID_BASE); k < h->used && h->group_of[k] == first; k++) {
+        h->life[k] = LIFE_WAITING;
+    }
+}
+
+static void random_other(struct history *h, struct hp_batch *batch)
+{
+    char text[20];
+    (void)snprintf(text, sizeof(text), "key-%012u", (unsigned)pick(h, 6));
+    struct hp_op *op = NULL;
+    switch (pick(h, 6)) {
+    case 0:
+        op = hp_batch_add(batch, HP_OP_UKEY);
+        op->ukey.key = hp_batch_copy(batch, text, 16);
+        op->ukey.id = pick(h, 1000);
+        break;
+    case 1: hp_batch_add(batch, HP_OP_UKEY_DEL)->ukey.key = hp_batch_copy(batch, text, 16); break;
+    case 2:
+        op = hp_batch_add(batch, HP_OP_SESSION);
+        op->session.id = hp_batch_copy(batch, text, 16);
+        op->session.state = hp_batch_copy(batch, text, pick(h, 17));
+        op->session.seen_at_ms = h->wall_ms;
+        break;
+    case 3: {
+        uint32_t lane = (uint32_t)pick(h, 4);
+        h->head[lane] += h->head[lane] < h->segment[lane] ? pick(h, 2) : 0;
+        add_lane(batch, lane, "", h->head[lane], h->segment[lane], pick(h, 100));
+        break;
+    }
+    case 4:
+        op = hp_batch_add(batch, HP_OP_NODE);
+        op->node.number = (uint32_t)pick(h, 5);
+        op->node.name = hp_batch_copy(batch, text, 16);
+        break;
+    default:
+        op = hp_batch_add(batch, HP_OP_META);
+        op->meta.next_id = ID_BASE + h->used + pick(h, 1000);
+        op->meta.next_blob = pick(h, 100);
+        break;
+    }
+}
+
+static void print_all(FILE *out, struct history *h, struct fixture *f, uint64_t seed)
+{
+    struct hp_rand rand;
+    hp_rand_init(&rand, seed);
+    print_tasks(out, f->store, ID_BASE - 5, h->used + 10);
+    print_groups(out, f->store, ID_BASE - 5, h->used + 10);
+    for (uint32_t lane = 0; lane < 4; lane++) {
+        print_lane(out, f->store, lane, hp_rand_uniform(&rand, 3),
+                   (uint32_t)hp_rand_uniform(&rand, 10));
+    }
+    print_list(out, f->store, true, 0, (uint32_t)hp_rand_uniform(&rand, 50));
+    print_list(out, f->store, false, h->wall_ms - 30000, 1 + (uint32_t)hp_rand_uniform(&rand, 50));
+    print_sides(out, f->store, (uint32_t)hp_rand_uniform(&rand, 20));
+    for (unsigned i = 0; i < 6; i++) {
+        char id[20];
+        (void)snprintf(id, sizeof(id), "key-%012u", i);
+        print_session(out, f->store, id);
+    }
+}
+
+static void compare_texts(char *a, char *b, uint64_t seed, uint32_t step)
+{
+    if (strcmp(a, b) != 0) {
+        size_t at = 0;
+        while (a[at] == b[at]) {
+            at++;
+        }
+        while (at > 0 && a[at - 1] != '\n') {
+            at--;
+        }
+        print_error("seed %" PRIu64 " step %u:\nmem:    %.300s\nsqlite: %.300s\n", seed, step, a + at,
+                    b + at);
+    }
+    assert_string_equal(a, b);
+    free(a);
+    free(b);
+}
+
+static void compare(struct history *h, uint64_t seed, uint32_t step)
+{
+    compare_texts(TEXT_OF(print_all(out, h, &h->stores[0], seed + step)),
+                  TEXT_OF(print_all(out, h, &h->stores[1], seed + step)), seed, step);
+}
+
+static void random_step(struct history *h, struct hp_batch *batch)
+{
+    for (uint64_t n = pick(h, 8); n > 0; n--) {
+        switch (pick(h, 8)) {
+        case 0: random_submit(h, batch); break;
+        case 1:
+        case 2: random_lease(h, batch); break;
+        case 3:
+        case 4: random_end(h, batch); break;
+        case 5: random_cancel(h, batch); break;
+        case 6: random_due(h, batch); break;
+        default: random_other(h, batch); break;
+        }
+    }
+}
+
+static void run_history(uint64_t seed, uint32_t step_count)
+{
+    struct history *h = calloc(1, sizeof(*h));
+    hp_rand_init(&h->rand, seed);
+    h->wall_ms = WALL;
+    fixture_open(&h->stores[0], false);
+    fixture_open(&h->stores[1], true);
+    for (uint32_t step = 0; step < step_count; step++) {
+        struct hp_batch *batch = begin_batch(&h->stores[0]);
+        struct hp_error error = {0};
+        h->stores[1].batch = h->stores[0].batch;
+        /* An id must not change twice in one batch in ways the core never would: one act a batch. */
+        random_step(h, batch);
+        assert_int_equal(hp_store_apply(h->stores[0].store, &batch, 1, &error), HP_OK);
+        apply(&h->stores[1], batch);
+        h->wall_ms += 10000 * (int64_t)pick(h, 2);
+        if (pick(h, 10) == 0) {
+            reap(&h->stores[0], h->wall_ms);
+            reap(&h->stores[1], h->wall_ms);
+        }
+        if (pick(h, 25) == 0) {
+            fixture_reopen(&h->stores[0]);
+            fixture_reopen(&h->stores[1]);
+            compare_texts(TEXT_OF(print_recovery(out, h->stores[0].store)),
+                          TEXT_OF(print_recovery(out, h->stores[1].store)), seed, step);
+        }
+        if (step % 8 == 0) {
+            compare(h, seed, step);
+        }
+    }
+    compare(h, seed, step_count);
+    struct hp_loaded *loaded = run_load(h->stores[1].store, hp_load_new(HP_LOAD_CHECK));
+    if (loaded->err != HP_OK) {
+        print_error("%.*s\n", (int)loaded->text.size, (const char *)loaded->text.data);
+    }
+    assert_int_equal(loaded->err, HP_OK);
+    hp_loaded_free(loaded);
+    fixture_close(&h->stores[0]);
+    fixture_close(&h->stores[1]);
+    free(h);
+}
+
+static void test_random(void **state)
+{
+    (void)state;
+    const char *seed = getenv("HP_SEED");
+    uint64_t first = seed != NULL ? strtoull(seed, NULL, 10) : 1;
+    const char *rounds = getenv("HP_ROUNDS");
+    uint64_t count = rounds != NULL ? strtoull(rounds, NULL, 10) : 6;
+    for (uint64_t i = 0; i < count; i++) {
+        run_history(first + i, 150);
+    }
+}
+
+#define BOTH(name)                                                                                 \
+    {"mem/" #name, name, setup_mem, teardown, NULL},                                               \
+    {                                                                                              \
+        "sqlite/" #name, name, setup_sqlite, teardown, NULL                                        \
+    }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        BOTH(test_fresh),    BOTH(test_groups), BOTH(test_results),   BOTH(test_list),
+        BOTH(test_lanes),    BOTH(test_leases), BOTH(test_sides),     BOTH(test_names),
+        BOTH(test_retention), BOTH(test_many_results), BOTH(test_check_load),
+        cmocka_unit_test(test_random),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
