@@ -9,6 +9,7 @@
 #include "client/engine_state.h"
 #include "tests/lib/hp_test.h"
 
+#include <stdio.h>
 #include <xxhash.h>
 
 #define FAKE_TASKS 200000u
