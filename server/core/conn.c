@@ -204,7 +204,7 @@ void hp_on_hello(struct hp_request *request)
         return;
     }
     struct hp_session *session = hp_session_find(core, hello.session);
-    if (hello.session.size == 16 && session == NULL) {
+    if (hello.session.size == 16 && (session == NULL || !session->known)) {
         struct hp_pending *pending = hp_pending_new(core, HP_PENDING_SESSION, conn, msgid);
         pending->frame.data = hp_memdup(hello.session.data, 16);
         HP_ASSERT(pending->frame.data != NULL);
@@ -227,9 +227,9 @@ void hp_on_hello_loaded(struct hp_core *core, struct hp_pending *pending,
     if (conn == NULL || conn->closing) {
         return;
     }
-    struct hp_session *session = hp_session_find(core, pending->frame);
-    if (session == NULL) {
-        session = hp_session_new(core, pending->frame);
+    struct hp_session *session = hp_session_get(core, pending->frame);
+    if (!session->known) {
+        session->known = true;
         if (loaded->found && !hp_session_restore(session, loaded->state)) {
             hp_trace(core, HP_TRACE_ERROR, "session_damaged", "peer=%s", conn->peer);
         }

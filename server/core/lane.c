@@ -67,7 +67,7 @@ struct hp_group *hp_group_load(struct hp_core *core, const struct hp_loaded_grou
     if (spec == NULL) {
         return NULL;
     }
-    struct hp_session *session = hp_session_find(core, loaded->session);
+    struct hp_session *session = hp_session_get(core, loaded->session);
     struct hp_group *group = hp_group_new(core, loaded->first, loaded->count, spec, session,
                                           loaded->created_at_ms, loaded->pack);
     hp_spec_unref(core, spec);

@@ -40,13 +40,6 @@ static struct hp_lease_batch *lease_batch(struct hp_core *core, uint64_t number)
     return lease;
 }
 
-static struct hp_session *recover_session(struct hp_core *core, struct hp_bin id)
-{
-    /* Only known sessions get events; one that returns is loaded by its hello, before that its
-     * tasks' ends are found by task.get. A placeholder would hide the stored numbers. */
-    return hp_session_find(core, id);
-}
-
 static void recover_lease(struct hp_core *core, const struct hp_record *record)
 {
     const struct hp_lease *lease = &record->lease.lease;
@@ -56,7 +49,7 @@ static void recover_lease(struct hp_core *core, const struct hp_record *record)
     HP_ASSERT(node != NULL && spec != NULL);
     HP_ASSERT(hp_attempt_find(core, lease->id) == NULL);
     struct hp_attempt *attempt =
-        hp_attempt_new(core, lease->id, node, spec, recover_session(core, record->lease.session));
+        hp_attempt_new(core, lease->id, node, spec, hp_session_get(core, record->lease.session));
     hp_spec_unref(core, spec);
     attempt->epoch = lease->epoch;
     attempt->attempt = lease->attempt;

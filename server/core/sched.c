@@ -246,19 +246,19 @@ static uint32_t give(struct hp_core *core, struct hp_lane *lane, struct hp_node 
                      uint32_t room)
 {
     lane->reserved_node = 0;
+    uint32_t count = 1;
     if (lane->parked_count > 0) {
         give_parked(core, lane, node);
-        core->figures.started++;
-        return 1;
+    } else {
+        count = hp_lane_front(lane)->count;
+        count = count < room ? count : room;
+        count = count < ROUND_MAX ? count : ROUND_MAX;
+        if (lane->ckey != NULL) {
+            uint32_t left = lane->ckey->max - lane->ckey->running;
+            count = count < left ? count : left;
+        }
+        give_run(core, lane, node, count);
     }
-    uint32_t count = hp_lane_front(lane)->count;
-    count = count < room ? count : room;
-    count = count < ROUND_MAX ? count : ROUND_MAX;
-    if (lane->ckey != NULL) {
-        uint32_t left = lane->ckey->max - lane->ckey->running;
-        count = count < left ? count : left;
-    }
-    give_run(core, lane, node, count);
     core->figures.started += count;
     if (lane->ckey != NULL && lane->ckey->running >= lane->ckey->max) {
         HP_LIST_FOR_EACH (link, &lane->ckey->lanes) {

@@ -52,6 +52,12 @@ struct hp_session *hp_session_new(struct hp_core *core, struct hp_bin id)
     return session;
 }
 
+struct hp_session *hp_session_get(struct hp_core *core, struct hp_bin id)
+{
+    struct hp_session *session = hp_session_find(core, id);
+    return session != NULL || id.size != 16 ? session : hp_session_new(core, id);
+}
+
 struct hp_session *hp_session_ref(struct hp_session *session)
 {
     session->refs++;

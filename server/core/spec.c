@@ -212,7 +212,12 @@ static struct hp_ckey *ckey_get(struct hp_core *core, struct hp_str name, uint32
         hp_list_init(&ckey->lanes);
         hp_must(hp_strmap_put(&core->ckeys, name, (uint64_t)(uintptr_t)ckey, &ckey->name));
     }
-    ckey->max = max; /* the latest submit rules */
+    if (ckey->max != max) {
+        ckey->max = max; /* the latest submit rules */
+        HP_LIST_FOR_EACH (link, &ckey->lanes) {
+            hp_lane_update(core, HP_CONTAINER_OF(link, struct hp_lane, ckey_link));
+        }
+    }
     return ckey;
 }
 

@@ -215,6 +215,7 @@ struct hp_session {
     uint8_t id[16];
     uint32_t refs; /* connection, groups, attempts */
     struct hp_conn *conn;
+    bool known; /* its numbers are; else it only stands for who is to be told */
     uint64_t last_number, acked;
     struct hp_reply_memo *memos; /* ascending by number */
     uint32_t memo_count, memo_capacity;
@@ -534,6 +535,8 @@ bool hp_node_is_up(const struct hp_node *node);
 /* ------------------------------------------------ session.c */
 struct hp_session *hp_session_find(struct hp_core *core, struct hp_bin id);
 struct hp_session *hp_session_new(struct hp_core *core, struct hp_bin id);
+/* Finds or makes it; NULL only if the id is not 16 bytes. Its numbers may not be known. */
+struct hp_session *hp_session_get(struct hp_core *core, struct hp_bin id);
 bool hp_session_restore(struct hp_session *session, struct hp_bin state);
 struct hp_session *hp_session_ref(struct hp_session *session);
 void hp_session_unref(struct hp_core *core, struct hp_session *session);
