@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What must hold, whatever fails. It knows only what was asked and answered, what became durable,
+ * and what ran; so it cannot share an error with the core.
+ */
+#include <stdio.h>
+
+#include "common/base/assert.h"
+#include "common/base/idmap.h"
+#include "common/base/mem.h"
+#include "tests/sim/sim.h"
+
+enum { STATE_DONE = 9, STATE_FAILED = 10, STATE_CANCELLED = 11, STATE_EXPIRED = 12 };
+enum { STARTS_MAX = 64 };
+
+/* One attempt that ran. */
+struct start {
+    uint32_t attempt, node;
+    uint64_t epoch;
+    bool running, ok;
+};
+
+struct task {
+    uint64_t id, wid;
+    const struct audit_spec *spec; /* NULL: not known yet */
+    bool durable, acked, live, cancelling, final;
+    uint32_t attempt; /* highest with a durable lease */
+    uint64_t epoch;   /* of it */
+    uint32_t leases;
+    uint32_t failures, losses, releases; /* as last written */
+    uint32_t state, reason, result_attempt;
+    struct start starts[STARTS_MAX];
+    uint32_t start_count;
+};
+
+struct want {
+    struct audit_spec spec;
+    uint64_t id; /* 0: not known */
+};
+
+struct sim_audit {
+    struct hp_idmap tasks; /* id -> struct task */
+    struct hp_idmap wants; /* wid -> struct want */
+    uint64_t *acked;       /* ids, for those who want any */
+    uint32_t acked_count, acked_capacity;
+    uint32_t ckey_live[SIM_KEYS];
+    uint64_t told;
+};
+
+void audit_new(struct sim *sim)
+{
+    sim->audit = sim_alloc(sizeof(*sim->audit));
+    hp_idmap_init(&sim->audit->tasks, 1);
+    hp_idmap_init(&sim->audit->wants, 1);
+}
+
+static void free_all(struct hp_idmap *map)
+{
+    struct hp_idmap_iter iter = {0};
+    uint64_t value = 0;
+    while (hp_idmap_next(map, &iter, NULL, &value)) {
+        hp_free((void *)(uintptr_t)value);
+    }
+    hp_idmap_deinit(map);
+}
+
+void audit_free(struct sim *sim)
+{
+    free_all(&sim->audit->tasks);
+    free_all(&sim->audit->wants);
+    hp_free(sim->audit->acked);
+    hp_free(sim->audit);
+}
+
+#define ID(task) ((unsigned long long)(task)->id)
+
+static struct task *task_of(struct sim *sim, uint64_t id)
+{
+    struct task *task = hp_idmap_find_ptr(&sim->audit->tasks, id);
+    if (task == NULL) {
+        task = sim_alloc(sizeof(*task));
+        task->id = id;
+        HP_ASSERT(hp_idmap_put_ptr(&sim->audit->tasks, id, task) == HP_OK);
+    }
+    return task;
+}
+
+static struct want *want_of(struct sim *sim, uint64_t wid)
+{
+    struct want *want = hp_idmap_find_ptr(&sim->audit->wants, wid);
+    SIM_RULE(sim, want != NULL, "work item %llu was never asked for", (unsigned long long)wid);
+    return want;
+}
+
+void audit_asked(struct sim *sim, uint64_t wid, uint32_t count, const struct audit_spec *spec)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct want *want = sim_alloc(sizeof(*want));
+        want->spec = *spec;
+        HP_ASSERT(hp_idmap_put_ptr(&sim->audit->wants, wid + i, want) == HP_OK);
+    }
+}
+
+/* The task of a piece of work: one, for ever. */
+static void bind(struct sim *sim, struct task *task, uint64_t wid)
+{
+    struct want *want = want_of(sim, wid);
+    SIM_RULE(sim, want->id == 0 || want->id == task->id,
+             "work item %llu became two tasks, %llu and %llu", (unsigned long long)wid,
+             (unsigned long long)want->id, ID(task));
+    SIM_RULE(sim, task->wid == 0 || task->wid == wid, "task %llu has two payloads, %llu and %llu",
+             ID(task), (unsigned long long)task->wid, (unsigned long long)wid);
+    bool counted = task->spec != NULL;
+    task->wid = wid;
+    task->spec = &want->spec;
+    want->id = task->id;
+    if (!counted && task->live && task->spec->ckey > 0) {
+        sim->audit->ckey_live[task->spec->ckey - 1]++;
+    }
+}
+
+void audit_acked(struct sim *sim, uint64_t wid, uint32_t count, uint64_t first, bool joined)
+{
+    struct sim_audit *audit = sim->audit;
+    for (uint32_t i = 0; i < count; i++) {
+        struct task *task = task_of(sim, first + i);
+        SIM_RULE(sim, task->durable, "task %llu was acknowledged, and is not durable", ID(task));
+        if (!joined) {
+            bind(sim, task, wid + i);
+        }
+        task->acked = true;
+        if (audit->acked_count == audit->acked_capacity) {
+            audit->acked_capacity = audit->acked_capacity == 0 ? 256 : audit->acked_capacity * 2;
+            audit->acked =
+                hp_realloc_array(audit->acked, audit->acked_capacity, sizeof(*audit->acked));
+            HP_ASSERT(audit->acked != NULL);
+        }
+        audit->acked[audit->acked_count++] = task->id;
+    }
+}
+
+uint64_t audit_some_id(struct sim *sim)
+{
+    uint32_t count = sim->audit->acked_count;
+    if (count == 0) {
+        return 0;
+    }
+    uint32_t back = (uint32_t)sim_pick(sim, 1, sim_percent(sim, 70) ? 20 : count);
+    return sim->audit->acked[back > count ? 0 : count - back];
+}
+
+/* ------------------------------------------------ what became durable */
+void audit_group(struct sim *sim, uint64_t first, uint32_t count, uint32_t ckey, uint32_t ukey)
+{
+    (void)ckey;
+    (void)ukey;
+    for (uint32_t i = 0; i < count; i++) {
+        struct task *task = task_of(sim, first + i);
+        SIM_RULE(sim, !task->durable, "id %llu was given out twice", ID(task));
+        task->durable = true;
+    }
+}
+
+static void set_live(struct sim *sim, struct task *task, bool live)
+{
+    if (task->live == live) {
+        return;
+    }
+    task->live = live;
+    if (task->spec != NULL && task->spec->ckey > 0) {
+        uint32_t *count = &sim->audit->ckey_live[task->spec->ckey - 1];
+        *count = live ? *count + 1 : *count - 1;
+    }
+}
+
+void audit_lease(struct sim *sim, uint64_t id, uint32_t attempt, uint64_t epoch, uint32_t node)
+{
+    struct task *task = task_of(sim, id);
+    sim_note(sim, "lease", id, attempt, epoch, node);
+    SIM_RULE(sim, task->durable, "task %llu was leased before it was there", ID(task));
+    SIM_RULE(sim, !task->final, "task %llu was dispatched after its end", ID(task));
+    SIM_RULE(sim, !task->cancelling, "task %llu was dispatched after its cancel", ID(task));
+    SIM_RULE(sim, !task->live, "task %llu was dispatched while attempt %u is live", ID(task),
+             task->attempt);
+    SIM_RULE(sim, attempt == task->attempt + 1, "task %llu: attempt %u follows %u", ID(task),
+             attempt, task->attempt);
+    task->attempt = attempt;
+    task->epoch = epoch;
+    task->leases++;
+    set_live(sim, task, true);
+}
+
+void audit_returned(struct sim *sim, uint64_t id, uint32_t attempt, uint32_t failures,
+                    uint32_t losses, uint32_t releases)
+{
+    struct task *task = task_of(sim, id);
+    sim_note(sim, "returned", id, attempt, failures, losses);
+    SIM_RULE(sim, !task->final && !task->cancelling, "task %llu came back after its end or cancel",
+             ID(task));
+    SIM_RULE(sim, attempt == task->attempt, "task %llu: attempt %u came back, the latest is %u",
+             ID(task), attempt, task->attempt);
+    SIM_RULE(sim, failures >= task->failures && losses >= task->losses &&
+                      releases >= task->releases,
+             "task %llu: its counts went back", ID(task));
+    SIM_RULE(sim, attempt == failures + losses + releases,
+             "task %llu: %u attempts are not explained by %u failures, %u losses, %u releases",
+             ID(task), attempt, failures, losses, releases);
+    task->failures = failures;
+    task->losses = losses;
+    task->releases = releases;
+    set_live(sim, task, false);
+}
+
+void audit_cancelling(struct sim *sim, uint64_t id)
+{
+    struct task *task = task_of(sim, id);
+    sim_note(sim, "cancelling", id, task->attempt, 0, 0);
+    SIM_RULE(sim, task->live && !task->final, "task %llu is cancelling, and does not run",
+             ID(task));
+    task->cancelling = true;
+}
+
+static const struct start *start_of(const struct task *task, uint32_t attempt)
+{
+    for (uint32_t i = task->start_count; i > 0; i--) {
+        if (task->starts[i - 1].attempt == attempt) {
+            return &task->starts[i - 1];
+        }
+    }
+    return NULL;
+}
+
+void audit_result(struct sim *sim, uint64_t first, uint32_t count, uint32_t state, uint32_t reason,
+                  uint32_t attempt, uint32_t failures, uint32_t losses)
+{
+    sim_note(sim, "result", first, count, state, (uint64_t)reason << 32 | attempt);
+    for (uint32_t i = 0; i < count; i++) {
+        struct task *task = task_of(sim, first + i);
+        SIM_RULE(sim, task->durable, "task %llu ended and was never there", ID(task));
+        SIM_RULE(sim, !task->final, "task %llu ended twice: state %u, then %u", ID(task),
+                 task->state, state);
+        SIM_RULE(sim, attempt == task->attempt,
+                 "task %llu: the result is of attempt %u, the latest is %u", ID(task), attempt,
+                 task->attempt);
+        SIM_RULE(sim, failures >= task->failures && losses >= task->losses,
+                 "task %llu: its counts went back at the end", ID(task));
+        SIM_RULE(sim, !task->cancelling || state == STATE_DONE || state == STATE_CANCELLED,
+                 "task %llu was cancelled and ended in state %u", ID(task), state);
+        const struct start *start = start_of(task, attempt);
+        SIM_RULE(sim, state != STATE_DONE || (start != NULL && start->ok),
+                 "task %llu is done, but attempt %u did not succeed", ID(task), attempt);
+        SIM_RULE(sim, state != STATE_DONE || task->live, "task %llu is done without a lease",
+                 ID(task));
+        task->final = true;
+        task->state = state;
+        task->reason = reason;
+        task->result_attempt = attempt;
+        set_live(sim, task, false);
+    }
+}
+
+void audit_committed(struct sim *sim)
+{
+    for (uint32_t i = 0; i < SIM_KEYS; i++) {
+        SIM_RULE(sim, sim->audit->ckey_live[i] <= sim->plan.ckey_max[i],
+                 "concurrency key %u: %u run, %u may", i, sim->audit->ckey_live[i],
+                 sim->plan.ckey_max[i]);
+    }
+}
+
+void audit_restarted(struct sim *sim)
+{
+    sim_note(sim, "forgotten", 0, 0, 0, 0);
+}
+
+/* ------------------------------------------------ what ran */
+void audit_start(struct sim *sim, uint32_t node, uint64_t id, uint32_t attempt, uint64_t epoch,
+                 uint64_t wid)
+{
+    struct task *task = task_of(sim, id);
+    sim_note(sim, "start", id, attempt, epoch, (uint64_t)node << 32 | (wid & UINT32_MAX));
+    sim->figures.starts++;
+    if (wid != 0) {
+        struct want *want = want_of(sim, wid);
+        /* An eager dispatch whose submit a crash lost: the work comes again under another id. */
+        if (task->durable) {
+            bind(sim, task, wid);
+        } else if (task->spec == NULL) {
+            task->spec = &want->spec;
+        }
+    }
+    bool eager = task->attempt < attempt || (task->attempt == attempt && task->epoch != epoch);
+    SIM_RULE(sim, !eager || (attempt == 1 && sim->plan.eager),
+             "task %llu: attempt %u started before its lease was durable", ID(task), attempt);
+    if (task->spec != NULL) {
+        SIM_RULE(sim, !task->spec->at_most_once || task->start_count == 0,
+                 "task %llu may start once, and started again (attempt %u)", ID(task), attempt);
+        SIM_RULE(sim, !eager || (task->spec->function && !task->spec->at_most_once),
+                 "task %llu must not start before its lease is durable", ID(task));
+    }
+    for (uint32_t i = 0; i < task->start_count; i++) {
+        const struct start *other = &task->starts[i];
+        SIM_RULE(sim, other->attempt != attempt || other->epoch != epoch,
+                 "task %llu: attempt %u started twice", ID(task), attempt);
+        SIM_RULE(sim, !other->running || (task->spec != NULL && !task->spec->kill_on_partition),
+                 "task %llu: attempt %u on node %u overlaps attempt %u on node %u", ID(task),
+                 attempt, node, other->attempt, other->node);
+    }
+    SIM_RULE(sim, task->start_count < STARTS_MAX, "task %llu started too often", ID(task));
+    task->starts[task->start_count++] =
+        (struct start){.attempt = attempt, .node = node, .epoch = epoch, .running = true};
+}
+
+void audit_end(struct sim *sim, uint32_t node, uint64_t id, uint32_t attempt, uint64_t epoch,
+               bool ok)
+{
+    struct task *task = task_of(sim, id);
+    sim_note(sim, "end", id, attempt, epoch, (uint64_t)node << 32 | ok);
+    for (uint32_t i = 0; i < task->start_count; i++) {
+        struct start *start = &task->starts[i];
+        if (start->attempt == attempt && start->epoch == epoch && start->running) {
+            start->running = false;
+            start->ok = ok;
+            return;
+        }
+    }
+    sim_fail(sim, "task %llu: attempt %u ended and did not run", ID(task), attempt);
+}
+
+/* ------------------------------------------------ what was told */
+void audit_told(struct sim *sim, uint64_t id, uint32_t state, uint64_t result_id,
+                uint32_t result_attempt, bool has_result)
+{
+    struct task *task = task_of(sim, id);
+    sim->audit->told++;
+    SIM_RULE(sim, task->final, "a user was told the end of task %llu before it was durable",
+             ID(task));
+    SIM_RULE(sim, task->state == state, "task %llu ended in state %u, a user was told %u", ID(task),
+             task->state, state);
+    SIM_RULE(sim, state != STATE_DONE || !has_result || result_id == id,
+             "task %llu got the result of task %llu", ID(task), (unsigned long long)result_id);
+    SIM_RULE(sim, state != STATE_DONE || !has_result || result_attempt == task->result_attempt,
+             "task %llu: the bytes are of attempt %u, the result of %u", ID(task), result_attempt,
+             task->result_attempt);
+}
+
+void audit_dump(struct sim *sim, uint64_t id)
+{
+    const struct task *task = task_of(sim, id);
+    (void)fprintf(stderr,
+                  "task %llu wid=%llu durable=%d acked=%d live=%d cancelling=%d final=%d state=%u "
+                  "attempt=%u starts=%u\n",
+                  ID(task), (unsigned long long)task->wid, task->durable, task->acked, task->live,
+                  task->cancelling, task->final, task->state, task->attempt, task->start_count);
+}
+
+void audit_final(struct sim *sim)
+{
+    struct hp_idmap_iter iter = {0};
+    uint64_t value = 0;
+    uint64_t waiting = 0;
+    uint64_t first = 0;
+    while (hp_idmap_next(&sim->audit->tasks, &iter, NULL, &value)) {
+        const struct task *task = (const struct task *)(uintptr_t)value;
+        if (task->durable && !task->final) {
+            waiting++;
+            first = first == 0 || task->id < first ? task->id : first;
+        }
+        for (uint32_t i = 0; i < task->start_count; i++) {
+            SIM_RULE(sim, !task->starts[i].running, "task %llu: attempt %u still runs at the end",
+                     ID(task), task->starts[i].attempt);
+        }
+    }
+    if (waiting > 0) {
+        audit_dump(sim, first);
+        sim_broker_dump(sim);
+    }
+    SIM_RULE(sim, waiting == 0, "%llu tasks have not ended, the first is %llu",
+             (unsigned long long)waiting, (unsigned long long)first);
+    sim_note(sim, "final", hp_idmap_count(&sim->audit->tasks), sim->audit->told, 0, 0);
+}

@@ -1,0 +1,775 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The broker: the core in its shell, as server/turn.c is, with the store's thread as a queue of
+ * batches and loads. The store outlives a crash; of what was under way, what was applied counts.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "common/base/buf.h"
+#include "common/base/mem.h"
+#include "proto/hp_msg.h"
+#include "proto/tokenizer.h"
+#include "proto/wire.h"
+#include "server/core/core.h"
+#include "server/core/state.h"
+#include "server/store/store.h"
+#include "tests/sim/sim.h"
+
+enum { FRAMES_PER_TURN = 24, LEVEL_BYTES = 96 * 1024, HOLD_US = 300, START_MS = 40 };
+
+struct peer {
+    uint64_t conn;
+    struct hp_buf in;
+    struct hp_tok tok;
+    bool greeted, over, ended, told;
+    struct peer *next;
+};
+
+struct waiting {
+    struct waiting *next;
+    uint64_t conn, after;
+    struct hp_buf bytes;
+};
+
+/* What the store's thread has to do, in order. */
+struct job {
+    struct job *next;
+    struct hp_batch *batch;
+    struct hp_load *load;
+};
+
+/* What it has done, until the core hears of it. */
+struct news {
+    struct news *next;
+    uint64_t durable; /* or */
+    struct hp_loaded *loaded;
+};
+
+struct sim_broker {
+    struct sim *sim;
+    struct hp_store *store;
+    struct hp_core *core;
+    struct hp_effects effects;
+    uint64_t generation;
+    bool up, paused, woken, draining;
+    struct peer *peers;
+    struct waiting *waiting_first, *waiting_last;
+    struct job *jobs_first, *jobs_last;
+    bool store_busy;
+    uint64_t stall_us;
+    struct news *news_first, *news_last;
+    struct hp_batch *held_first, *held_last;
+    uint64_t hold_until_us;
+    uint64_t durable, last_number, last_put;
+    uint64_t deadline_us;
+};
+
+static void wake(struct sim_broker *broker);
+static void store_work(struct sim_broker *broker);
+
+/* ------------------------------------------------ the store's thread */
+static void put_job(struct sim_broker *broker, struct hp_batch *batch, struct hp_load *load)
+{
+    struct job *job = sim_alloc(sizeof(*job));
+    job->batch = batch;
+    job->load = load;
+    if (broker->jobs_last != NULL) {
+        broker->jobs_last->next = job;
+    } else {
+        broker->jobs_first = job;
+    }
+    broker->jobs_last = job;
+    store_work(broker);
+}
+
+static void put_news(struct sim_broker *broker, uint64_t durable, struct hp_loaded *loaded)
+{
+    struct news *news = sim_alloc(sizeof(*news));
+    news->durable = durable;
+    news->loaded = loaded;
+    if (broker->news_last != NULL) {
+        broker->news_last->next = news;
+    } else {
+        broker->news_first = news;
+    }
+    broker->news_last = news;
+    wake(broker);
+}
+
+static void audit_op(struct sim *sim, const struct hp_op *op)
+{
+    switch (op->kind) {
+    case HP_OP_GROUP:
+        audit_group(sim, op->group.first, op->group.count, 0, 0);
+        break;
+    case HP_OP_LEASE:
+        audit_lease(sim, op->lease.id, op->lease.attempt, op->lease.epoch, op->lease.node);
+        break;
+    case HP_OP_SIDE:
+        if (op->side.kind == HP_SIDE_RETURNED) {
+            audit_returned(sim, op->side.first, op->side.attempt, op->side.failures,
+                           op->side.losses, op->side.releases);
+        } else if (op->side.kind == HP_SIDE_CANCELLING) {
+            audit_cancelling(sim, op->side.first);
+        }
+        break;
+    case HP_OP_RESULT:
+        audit_result(sim, op->result.first, op->result.count, op->result.state,
+                     op->result.reason, op->result.attempt, op->result.failures,
+                     op->result.losses);
+        break;
+    case HP_OP_LANE:
+    case HP_OP_LANE_DEL:
+    case HP_OP_SEGMENT:
+    case HP_OP_LEASE_DEL:
+    case HP_OP_SIDE_DEL:
+    case HP_OP_UKEY:
+    case HP_OP_UKEY_DEL:
+    case HP_OP_SESSION:
+    case HP_OP_QUEUE:
+    case HP_OP_NODE:
+    case HP_OP_BLOB:
+    case HP_OP_META:
+    case HP_OP_REAP:
+        break;
+    }
+}
+
+static struct job *take_job(struct sim_broker *broker)
+{
+    struct job *job = broker->jobs_first;
+    broker->jobs_first = job->next;
+    if (broker->jobs_first == NULL) {
+        broker->jobs_last = NULL;
+    }
+    return job;
+}
+
+/* The commit is over: `count` batches at the head are durable. */
+static void commit_ends(struct sim *sim, void *context, uint64_t generation, uint64_t count)
+{
+    struct sim_broker *broker = context;
+    if (generation != broker->generation) {
+        return;
+    }
+    uint64_t durable = 0;
+    struct hp_error error;
+    for (uint64_t i = 0; i < count; i++) {
+        struct job *job = take_job(broker);
+        HP_ASSERT(hp_store_apply(broker->store, &job->batch, 1, &error) == HP_OK);
+        for (uint32_t k = 0; k < job->batch->op_count; k++) {
+            audit_op(sim, &job->batch->ops[k]);
+        }
+        durable = job->batch->number;
+        hp_batch_free(job->batch);
+        hp_free(job);
+    }
+    bool more = false;
+    HP_ASSERT(hp_store_idle(broker->store, &more, &error) == HP_OK);
+    audit_committed(sim);
+    sim->figures.commits++;
+    sim_note(sim, "commit", durable, count, 0, 0);
+    broker->store_busy = false;
+    put_news(broker, durable, NULL);
+    store_work(broker);
+}
+
+static void load_ends(struct sim *sim, void *context, uint64_t generation, uint64_t b)
+{
+    struct sim_broker *broker = context;
+    (void)sim;
+    (void)b;
+    if (generation != broker->generation) {
+        return;
+    }
+    struct job *job = take_job(broker);
+    struct hp_loaded *loaded = hp_loaded_new(job->load);
+    while (!hp_store_load(broker->store, loaded)) {
+    }
+    hp_free(job);
+    broker->store_busy = false;
+    put_news(broker, 0, loaded);
+    store_work(broker);
+}
+
+static void store_work(struct sim_broker *broker)
+{
+    struct sim *sim = broker->sim;
+    if (broker->store_busy || broker->jobs_first == NULL) {
+        return;
+    }
+    broker->store_busy = true;
+    uint64_t stall = broker->stall_us;
+    broker->stall_us = 0;
+    if (broker->jobs_first->load != NULL) {
+        sim_after(sim, stall + sim_pick(sim, 20, 2000), load_ends, broker, broker->generation, 0);
+        return;
+    }
+    uint64_t count = 0;
+    for (struct job *job = broker->jobs_first; job != NULL && job->batch != NULL;
+         job = job->next) {
+        count++;
+    }
+    uint64_t most = sim->plan.commit_us;
+    uint64_t took = sim_percent(sim, 3) ? most * 20 : sim_pick(sim, most / 4, most);
+    sim_after(sim, stall + took, commit_ends, broker, broker->generation, count);
+}
+
+/* ------------------------------------------------ batches and sends, as in server/turn.c */
+static void put_held(struct sim_broker *broker)
+{
+    while (broker->held_first != NULL) {
+        struct hp_batch *batch = broker->held_first;
+        broker->held_first = batch->next;
+        batch->next = NULL;
+        HP_ASSERT(batch->number > broker->last_put);
+        broker->last_put = batch->number;
+        put_job(broker, batch, NULL);
+    }
+    broker->held_last = NULL;
+    broker->hold_until_us = 0;
+}
+
+static void finish_batch(struct sim_broker *broker, struct hp_batch *batch)
+{
+    struct sim *sim = broker->sim;
+    bool empty = batch->op_count == 0;
+    bool may_hold = hp_core_may_hold(broker->core);
+    if (empty) {
+        hp_batch_free(batch);
+    } else {
+        if (broker->held_last != NULL) {
+            broker->held_last->next = batch;
+        } else {
+            broker->held_first = batch;
+        }
+        broker->held_last = batch;
+        broker->last_number = batch->number;
+    }
+    if (broker->held_first == NULL) {
+        return;
+    }
+    if (broker->hold_until_us == 0 && may_hold && broker->durable >= broker->last_put) {
+        broker->hold_until_us = sim->now_us + HOLD_US;
+        wake(broker);
+        return;
+    }
+    if (broker->hold_until_us == 0 || sim->now_us >= broker->hold_until_us ||
+        !(empty || may_hold)) {
+        put_held(broker);
+    } else {
+        wake(broker);
+    }
+}
+
+static void send_now(struct sim_broker *broker, uint64_t conn, struct hp_buf *bytes)
+{
+    sim_net_send(broker->sim, conn, true, bytes->data, bytes->size);
+    hp_buf_deinit(bytes);
+}
+
+static void release_sends(struct sim_broker *broker)
+{
+    while (broker->waiting_first != NULL && broker->waiting_first->after <= broker->durable) {
+        struct waiting *send = broker->waiting_first;
+        broker->waiting_first = send->next;
+        if (broker->waiting_first == NULL) {
+            broker->waiting_last = NULL;
+        }
+        send_now(broker, send->conn, &send->bytes);
+        hp_free(send);
+    }
+}
+
+static void do_send(struct sim_broker *broker, struct hp_effect *effect)
+{
+    uint64_t after = effect->send.after_commit;
+    after = after < broker->last_number ? after : broker->last_number;
+    struct hp_buf bytes = effect->send.bytes;
+    effect->send.bytes = (struct hp_buf){0};
+    if (after <= broker->durable) {
+        send_now(broker, effect->conn, &bytes);
+        return;
+    }
+    struct waiting *send = sim_alloc(sizeof(*send));
+    *send = (struct waiting){.conn = effect->conn, .after = after, .bytes = bytes};
+    if (broker->waiting_last != NULL) {
+        HP_ASSERT(broker->waiting_last->after <= after);
+        broker->waiting_last->next = send;
+    } else {
+        broker->waiting_first = send;
+    }
+    broker->waiting_last = send;
+}
+
+static void do_effects(struct sim_broker *broker)
+{
+    for (uint32_t i = 0; i < broker->effects.count; i++) {
+        struct hp_effect *effect = &broker->effects.items[i];
+        switch (effect->kind) {
+        case HP_EFFECT_SEND:
+            do_send(broker, effect);
+            break;
+        case HP_EFFECT_CLOSE:
+            sim_note(broker->sim, "broker_close", effect->conn, 0, 0, 0);
+            sim_net_close(broker->sim, effect->conn, true);
+            for (struct peer *peer = broker->peers; peer != NULL; peer = peer->next) {
+                peer->ended = peer->ended || peer->conn == effect->conn;
+            }
+            wake(broker);
+            break;
+        case HP_EFFECT_LOAD:
+            put_held(broker);
+            put_job(broker, NULL, effect->load);
+            effect->load = NULL;
+            break;
+        case HP_EFFECT_BLOB:
+            break; /* the workload has no blobs */
+        case HP_EFFECT_TRACE:
+            sim_note(broker->sim, effect->trace.event, 0, 0, 0, 0);
+            break;
+        }
+    }
+    hp_effects_clear(&broker->effects);
+}
+
+/* ------------------------------------------------ the turn */
+static void feed_store(struct sim_broker *broker)
+{
+    while (broker->news_first != NULL) {
+        struct news *news = broker->news_first;
+        broker->news_first = news->next;
+        struct hp_event event = {.kind = HP_EVENT_COMMITTED, .number = news->durable};
+        if (news->loaded != NULL) {
+            event = (struct hp_event){.kind = HP_EVENT_LOADED, .loaded = news->loaded};
+        } else {
+            broker->durable = news->durable;
+        }
+        hp_core_step(broker->core, &event);
+        hp_loaded_free(news->loaded);
+        hp_free(news);
+    }
+    broker->news_last = NULL;
+}
+
+static bool feed_frame(struct sim_broker *broker, struct peer *peer)
+{
+    size_t size = 0;
+    const char *why = NULL;
+    if (!peer->greeted && hp_core_is_greeted(broker->core, peer->conn)) {
+        peer->greeted = true;
+        hp_tok_init(&peer->tok, &hp_tok_limits_open);
+    }
+    if (peer->in.size == 0 || !hp_core_wants_input(broker->core, peer->conn)) {
+        return false;
+    }
+    enum hp_tok_status status =
+        hp_tok_scan(&peer->tok, peer->in.data, peer->in.size, &size, &why);
+    if (status == HP_TOK_NEED_MORE) {
+        return false;
+    }
+    SIM_RULE(broker->sim, status == HP_TOK_DONE, "a frame of a production peer is refused: %s",
+             why);
+    struct hp_event event = {.kind = HP_EVENT_FRAME,
+                             .conn = peer->conn,
+                             .frame = hp_bin_make(peer->in.data, size)};
+    hp_core_step(broker->core, &event);
+    hp_buf_consume(&peer->in, size);
+    hp_tok_reset(&peer->tok);
+    return true;
+}
+
+static void feed_peer(struct sim_broker *broker, struct peer *peer)
+{
+    struct sim *sim = broker->sim;
+    if (!peer->told) {
+        peer->told = true;
+        struct hp_event event = {.kind = HP_EVENT_CONN_OPENED, .conn = peer->conn};
+        event.opened.peer = "sim";
+        event.opened.loopback = true;
+        hp_core_step(broker->core, &event);
+    }
+    bool over = sim_net_backlog(sim, peer->conn) > (peer->over ? LEVEL_BYTES / 2 : LEVEL_BYTES);
+    if (over != peer->over) {
+        peer->over = over;
+        struct hp_event event = {.kind = HP_EVENT_CONN_LEVEL, .conn = peer->conn};
+        event.level.over = over;
+        hp_core_step(broker->core, &event);
+    }
+    uint32_t frames = 0;
+    while (frames < FRAMES_PER_TURN && feed_frame(broker, peer)) {
+        frames++;
+    }
+    if (frames == FRAMES_PER_TURN || peer->over) {
+        wake(broker);
+    }
+}
+
+static void feed_peers(struct sim_broker *broker)
+{
+    struct peer **at = &broker->peers;
+    while (*at != NULL) {
+        struct peer *peer = *at;
+        feed_peer(broker, peer);
+        if (!peer->ended) {
+            at = &peer->next;
+            continue;
+        }
+        struct hp_event event = {.kind = HP_EVENT_CONN_CLOSED, .conn = peer->conn};
+        hp_core_step(broker->core, &event);
+        *at = peer->next;
+        hp_buf_deinit(&peer->in);
+        hp_free(peer);
+    }
+}
+
+/* Nothing that fits may wait while a worker idles: what the scheduler left must have a reason. */
+static void check_idle(struct sim_broker *broker)
+{
+    struct hp_core *core = broker->core;
+    if (core->draining || core->dispatch_wanted ||
+        core->backlog_ops > core->config.backlog_ops_max / 2) {
+        return;
+    }
+    HP_LIST_FOR_EACH (link, &core->node_list) {
+        struct hp_node *node = HP_CONTAINER_OF(link, struct hp_node, link);
+        if (node->conn == NULL || !node->registered || node->draining || node->conn->blocked ||
+            node->used_cpus + node->fn_count >= node->slots ||
+            node->state != HP_SM_NODE_ONLINE) {
+            continue;
+        }
+        bool reserved = false;
+        HP_LIST_FOR_EACH (at, &core->class_list) {
+            struct hp_class *class_ = HP_CONTAINER_OF(at, struct hp_class, link);
+            reserved = reserved || (class_->cpus > 1 && hp_heap_peek(&class_->lanes) != NULL);
+        }
+        HP_LIST_FOR_EACH (at, &core->class_list) {
+            struct hp_class *class_ = HP_CONTAINER_OF(at, struct hp_class, link);
+            SIM_RULE(broker->sim,
+                     reserved || class_->cpus > 1 || hp_heap_peek(&class_->lanes) == NULL ||
+                         !hp_class_fits(class_, node),
+                     "a slot of %.*s idles while a task that fits waits", HP_STR_ARG(node->name));
+        }
+    }
+}
+
+static void turn(struct sim *sim, void *context, uint64_t generation, uint64_t b);
+
+static void at_deadline(struct sim *sim, void *context, uint64_t generation, uint64_t at_us)
+{
+    struct sim_broker *broker = context;
+    if (generation == broker->generation && at_us == broker->deadline_us) {
+        broker->deadline_us = SIM_NEVER;
+        turn(sim, broker, generation, 0);
+    }
+}
+
+static void arm(struct sim_broker *broker)
+{
+    uint64_t deadline_ms = hp_core_next_deadline_ms(broker->core);
+    if (deadline_ms == UINT64_MAX) {
+        return;
+    }
+    uint64_t at_us = deadline_ms * SIM_MS;
+    uint64_t soonest = broker->sim->now_us + SIM_MS;
+    at_us = at_us < soonest ? soonest : at_us;
+    if (broker->deadline_us == SIM_NEVER || at_us < broker->deadline_us ||
+        broker->deadline_us < broker->sim->now_us) {
+        broker->deadline_us = at_us;
+        sim_at(broker->sim, at_us, at_deadline, broker, broker->generation, at_us);
+    }
+}
+
+static void turn(struct sim *sim, void *context, uint64_t generation, uint64_t b)
+{
+    struct sim_broker *broker = context;
+    (void)b;
+    if (generation != broker->generation || broker->paused) {
+        return;
+    }
+    broker->woken = false;
+    sim->figures.turns++;
+    struct hp_batch *batch = hp_batch_new();
+    hp_core_begin(broker->core, sim_ms(sim), sim_wall_ms(sim), batch, &broker->effects);
+    feed_store(broker);
+    if (broker->draining) {
+        broker->draining = false;
+        struct hp_event event = {.kind = HP_EVENT_DRAIN};
+        event.drain.grace_ms = 10000;
+        hp_core_step(broker->core, &event);
+    }
+    feed_peers(broker);
+    hp_core_end(broker->core);
+    finish_batch(broker, batch);
+    release_sends(broker);
+    do_effects(broker);
+    if (sim->plan.check_each_turn || sim->figures.turns % 256 == 0) {
+        hp_core_check(broker->core);
+    }
+    check_idle(broker);
+    arm(broker);
+}
+
+static void wake(struct sim_broker *broker)
+{
+    if (broker->up && !broker->woken) {
+        broker->woken = true;
+        sim_after(broker->sim, sim_pick(broker->sim, 10, 200), turn, broker, broker->generation,
+                  0);
+    }
+}
+
+/* ------------------------------------------------ the net's side */
+static struct peer *peer_of(struct sim_broker *broker, uint64_t conn)
+{
+    struct peer *peer = broker->peers;
+    while (peer != NULL && peer->conn != conn) {
+        peer = peer->next;
+    }
+    return peer;
+}
+
+static void on_opened(void *context, uint64_t conn)
+{
+    struct sim_broker *broker = context;
+    struct peer *peer = sim_alloc(sizeof(*peer));
+    peer->conn = conn;
+    hp_buf_init(&peer->in, 64U << 20);
+    hp_tok_init(&peer->tok, &hp_tok_limits_prehello);
+    struct peer **at = &broker->peers;
+    while (*at != NULL) {
+        at = &(*at)->next;
+    }
+    *at = peer;
+    wake(broker);
+}
+
+static void on_received(void *context, uint64_t conn, const uint8_t *data, size_t size)
+{
+    struct sim_broker *broker = context;
+    struct peer *peer = peer_of(broker, conn);
+    if (peer != NULL && !peer->ended) {
+        HP_ASSERT(hp_buf_append(&peer->in, data, size) == HP_OK);
+        wake(broker);
+    }
+}
+
+static void on_closed(void *context, uint64_t conn)
+{
+    struct sim_broker *broker = context;
+    struct peer *peer = peer_of(broker, conn);
+    if (peer != NULL) {
+        peer->ended = true;
+        wake(broker);
+    }
+}
+
+static const struct sim_end broker_end = {
+    .opened = on_opened, .received = on_received, .closed = on_closed};
+
+/* ------------------------------------------------ life and death */
+void sim_broker_new(struct sim *sim)
+{
+    struct sim_broker *broker = sim_alloc(sizeof(*broker));
+    broker->sim = sim;
+    broker->store = hp_store_mem_new();
+    hp_effects_init(&broker->effects);
+    sim->broker = broker;
+}
+
+static void recover_one(void *context, const struct hp_record *record)
+{
+    struct sim_broker *broker = context;
+    if (record->kind == HP_RECORD_META) {
+        broker->durable = broker->last_number = broker->last_put = record->meta.last_batch;
+    }
+    hp_core_recover(broker->core, record, sim_ms(broker->sim), sim_wall_ms(broker->sim));
+}
+
+void sim_broker_start(struct sim *sim)
+{
+    struct sim_broker *broker = sim->broker;
+    struct hp_core_config config;
+    hp_core_config_init(&config);
+    config.seed = sim_pick(sim, 1, UINT64_MAX - 1);
+    config.lease_ms = sim->plan.lease_ms;
+    config.heartbeat_ms = sim->plan.heartbeat_ms;
+    config.window_runs = sim->plan.window_runs;
+    config.window_bytes = sim->plan.window_bytes;
+    config.backlog_ops_max = sim->plan.backlog_ops_max;
+    config.eager = sim->plan.eager;
+    broker->core = hp_core_new(&config);
+    struct hp_error error;
+    HP_ASSERT(hp_store_recover(broker->store, recover_one, broker, &error) == HP_OK);
+    broker->up = true;
+    broker->paused = false;
+    broker->woken = false;
+    broker->deadline_us = SIM_NEVER;
+    sim_note(sim, "broker_start", broker->durable, 0, 0, 0);
+    hp_core_check(broker->core);
+    sim_net_serve(sim, &broker_end, broker);
+    wake(broker);
+}
+
+static void drop_all(struct sim_broker *broker)
+{
+    while (broker->peers != NULL) {
+        struct peer *next = broker->peers->next;
+        hp_buf_deinit(&broker->peers->in);
+        hp_free(broker->peers);
+        broker->peers = next;
+    }
+    while (broker->waiting_first != NULL) {
+        struct waiting *next = broker->waiting_first->next;
+        hp_buf_deinit(&broker->waiting_first->bytes);
+        hp_free(broker->waiting_first);
+        broker->waiting_first = next;
+    }
+    broker->waiting_last = NULL;
+    while (broker->jobs_first != NULL) {
+        struct job *job = take_job(broker);
+        hp_batch_free(job->batch);
+        hp_load_free(job->load);
+        hp_free(job);
+    }
+    while (broker->news_first != NULL) {
+        struct news *next = broker->news_first->next;
+        hp_loaded_free(broker->news_first->loaded);
+        hp_free(broker->news_first);
+        broker->news_first = next;
+    }
+    broker->news_last = NULL;
+    while (broker->held_first != NULL) {
+        struct hp_batch *next = broker->held_first->next;
+        hp_batch_free(broker->held_first);
+        broker->held_first = next;
+    }
+    broker->held_last = NULL;
+    broker->hold_until_us = 0;
+    broker->store_busy = false;
+    broker->stall_us = 0;
+}
+
+void sim_broker_crash(struct sim *sim, bool silent)
+{
+    struct sim_broker *broker = sim->broker;
+    if (!broker->up) {
+        return;
+    }
+    /* The commit under way may have come through, and nobody heard of it. */
+    if (broker->store_busy && broker->jobs_first->batch != NULL && sim_percent(sim, 50)) {
+        commit_ends(sim, broker, broker->generation, 1);
+    }
+    sim_note(sim, "broker_crash", broker->durable, silent, 0, 0);
+    sim->figures.crashes++;
+    broker->up = false;
+    broker->generation++;
+    drop_all(broker);
+    hp_effects_clear(&broker->effects);
+    hp_core_free(broker->core);
+    broker->core = NULL;
+    hp_store_mem_crash(broker->store);
+    audit_restarted(sim);
+    sim_net_died(sim, 0, true, silent);
+}
+
+void sim_broker_pause(struct sim *sim, bool paused)
+{
+    struct sim_broker *broker = sim->broker;
+    if (!broker->up || broker->paused == paused) {
+        return;
+    }
+    sim_note(sim, "broker_pause", paused, 0, 0, 0);
+    broker->paused = paused;
+    broker->woken = false;
+    sim_net_pause(sim, 0, true, paused);
+    if (!paused) {
+        broker->deadline_us = SIM_NEVER;
+        wake(broker);
+    }
+}
+
+static void drained(struct sim *sim, void *context, uint64_t generation, uint64_t tries)
+{
+    struct sim_broker *broker = context;
+    if (generation != broker->generation) {
+        return;
+    }
+    if (tries > 0 && !hp_core_is_drained(broker->core)) {
+        wake(broker);
+        sim_after(sim, 20 * SIM_MS, drained, broker, generation, tries - 1);
+        return;
+    }
+    sim_broker_crash(sim, false);
+}
+
+void sim_broker_drain(struct sim *sim)
+{
+    struct sim_broker *broker = sim->broker;
+    if (broker->up && !broker->paused) {
+        sim_note(sim, "broker_drain", 0, 0, 0, 0);
+        broker->draining = true;
+        wake(broker);
+        sim_after(sim, 20 * SIM_MS, drained, broker, broker->generation, 50);
+    }
+}
+
+bool sim_broker_is_up(const struct sim *sim)
+{
+    return sim->broker->up;
+}
+
+void sim_broker_stall_store(struct sim *sim, uint64_t us)
+{
+    sim->broker->stall_us += us;
+}
+
+void sim_broker_dump(struct sim *sim)
+{
+    struct hp_buf out;
+    hp_buf_init(&out, 64U << 20);
+    if (sim->broker->core != NULL) {
+        hp_core_dump(sim->broker->core, &out);
+        (void)fwrite(out.data, 1, out.size, stderr);
+    }
+    hp_buf_deinit(&out);
+}
+
+/* All has ended: what is left in memory is what the store would give a new core. */
+void sim_broker_final(struct sim *sim)
+{
+    struct sim_broker *broker = sim->broker;
+    struct hp_core *core = broker->core;
+    SIM_RULE(sim, core != NULL, "the broker is not up at the end");
+    hp_core_check(core);
+    bool empty = hp_idmap_count(&core->attempts) == 0 && hp_idmap_count(&core->parked) == 0 &&
+                 hp_idmap_count(&core->timers) == 0 && hp_idmap_count(&core->lease_batches) == 0 &&
+                 core->payload_bytes == 0;
+    struct hp_strmap_iter iter = {0};
+    uint64_t value = 0;
+    while (hp_strmap_next(&core->queues, &iter, NULL, &value)) {
+        empty = empty && ((const struct hp_queue *)(uintptr_t)value)->delayed == 0;
+    }
+    if (!empty) {
+        sim_broker_dump(sim);
+    }
+    SIM_RULE(sim, empty, "something is left in the core at the end");
+    hp_core_free(core);
+    broker->generation++;
+    broker->up = false;
+    drop_all(broker);
+    sim_broker_start(sim);
+    SIM_RULE(sim, hp_idmap_count(&broker->core->attempts) == 0, "leases are left in the store");
+}
+
+void sim_broker_free(struct sim *sim)
+{
+    struct sim_broker *broker = sim->broker;
+    drop_all(broker);
+    hp_core_free(broker->core);
+    hp_effects_deinit(&broker->effects);
+    hp_store_close(broker->store);
+    hp_free(broker);
+}

@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A client: the engine in a shell, and a workload that mixes all options. */
+#include <stdio.h>
+#include <string.h>
+
+#include "client/call.h"
+#include "client/engine.h"
+#include "common/base/assert.h"
+#include "common/base/mem.h"
+#include "tests/sim/sim.h"
+
+enum { MAX_PER_SUBMIT = 20 };
+
+struct sim_user {
+    struct sim *sim;
+    uint32_t index;
+    struct hp_engine *engine;
+    uint64_t generation, conn, deadline_us;
+    bool connected, paused, closing;
+};
+
+static void pump(struct sim_user *user);
+
+/* ------------------------------------------------ events */
+static uint64_t little(const uint8_t *data, uint32_t size)
+{
+    uint64_t value = 0;
+    for (uint32_t i = 0; i < size; i++) {
+        value |= (uint64_t)data[i] << (8 * i);
+    }
+    return value;
+}
+
+static void told(struct sim_user *user, const struct hp_task *task)
+{
+    struct sim *sim = user->sim;
+    const struct hp_end *end = task->end;
+    struct hp_bytes bytes = {0};
+    if (end != NULL) {
+        bytes = end->result.size > 0 ? end->result : end->out;
+    }
+    bool has = bytes.size == 12;
+    SIM_RULE(sim, task->state != HP_STATE_DONE || has, "task %llu is done without its result",
+             (unsigned long long)task->id);
+    audit_told(sim, task->id, (uint32_t)task->state, has ? little(bytes.data, 8) : 0,
+               has ? (uint32_t)little((const uint8_t *)bytes.data + 8, 4) : 0, has);
+}
+
+static void on_event(struct sim_user *user, const struct hp_event *event)
+{
+    struct sim *sim = user->sim;
+    uint64_t wid = (uint64_t)(uintptr_t)event->user;
+    switch (event->kind) {
+    case HP_EVENT_SUBMITTED:
+        sim_note(sim, "submitted", user->index, event->ids.first, event->ids.count, wid);
+        audit_acked(sim, wid + event->index, event->ids.count, event->ids.first,
+                    event->outcome == HP_OUTCOME_JOINED);
+        break;
+    case HP_EVENT_SUBMIT_FAILED:
+        sim_note(sim, "submit_failed", user->index, (uint64_t)event->status, event->ids.count,
+                 wid);
+        SIM_RULE(sim, event->status == HP_STATUS_CONFLICT, "a sound submit failed: %s (%s)",
+                 hp_strerror(event->status), event->text != NULL ? event->text : "");
+        break;
+    case HP_EVENT_ENDED:
+        sim_note(sim, "ended", user->index, event->task->id, (uint64_t)event->task->state,
+                 event->task->attempt);
+        told(user, event->task);
+        break;
+    case HP_EVENT_CONNECTED:
+    case HP_EVENT_DISCONNECTED:
+    case HP_EVENT_OUTPUT:
+        break;
+    case HP_EVENT_REPLY:
+        sim_note(sim, "reply", user->index, event->request, (uint64_t)event->status, 0);
+        break;
+    }
+}
+
+/* ------------------------------------------------ the shell */
+static void on_opened(void *context, uint64_t conn)
+{
+    struct sim_user *user = context;
+    if (conn == user->conn) {
+        user->connected = true;
+        hp_engine_opened(user->engine, sim_ms(user->sim));
+        pump(user);
+    }
+}
+
+static void gone(struct sim_user *user)
+{
+    user->conn = 0;
+    user->connected = false;
+    hp_engine_closed(user->engine, HP_STATUS_UNREACHABLE, "lost", sim_ms(user->sim));
+}
+
+static void on_gone(void *context, uint64_t conn)
+{
+    struct sim_user *user = context;
+    if (conn == user->conn) {
+        gone(user);
+        pump(user);
+    }
+}
+
+static void on_received(void *context, uint64_t conn, const uint8_t *data, size_t size)
+{
+    struct sim_user *user = context;
+    if (conn == user->conn) {
+        (void)hp_engine_feed(user->engine, data, size, sim_ms(user->sim));
+        pump(user);
+    }
+}
+
+static const struct sim_end user_end = {
+    .opened = on_opened, .failed = on_gone, .received = on_received, .closed = on_gone};
+
+static void at_deadline(struct sim *sim, void *context, uint64_t generation, uint64_t at_us)
+{
+    struct sim_user *user = context;
+    (void)sim;
+    if (generation == user->generation && at_us == user->deadline_us && !user->paused) {
+        user->deadline_us = SIM_NEVER;
+        pump(user);
+    }
+}
+
+static void arm(struct sim_user *user)
+{
+    struct sim *sim = user->sim;
+    uint64_t deadline_ms = hp_engine_deadline_ms(user->engine);
+    if (deadline_ms == HP_ENGINE_NEVER) {
+        return;
+    }
+    uint64_t at_us = deadline_ms * SIM_MS;
+    at_us = at_us <= sim->now_us ? sim->now_us + SIM_MS : at_us;
+    if (user->deadline_us == SIM_NEVER || at_us < user->deadline_us) {
+        user->deadline_us = at_us;
+        sim_at(sim, at_us, at_deadline, user, user->generation, at_us);
+    }
+}
+
+static void pump(struct sim_user *user)
+{
+    struct sim *sim = user->sim;
+    struct hp_engine *engine = user->engine;
+    struct hp_event event;
+    enum hp_status status = HP_STATUS_OK;
+    const char *text = NULL;
+    hp_engine_step(engine, sim_ms(sim));
+    if (hp_engine_wants_close(engine, &status, &text)) {
+        SIM_RULE(sim, status != HP_STATUS_PROTOCOL, "the broker breaks the protocol: %s", text);
+        sim_note(sim, "user_close", user->index, (uint64_t)status, 0, 0);
+        if (user->conn != 0) {
+            sim_net_close(sim, user->conn, false);
+        }
+        gone(user);
+    }
+    if (hp_engine_wants_connect(engine)) {
+        hp_engine_connecting(engine, sim_ms(sim));
+        user->conn =
+            sim_net_connect(sim, SIM_NODES_MAX + user->index, &user_end, user);
+    }
+    while (hp_engine_next_event(engine, &event)) {
+        on_event(user, &event);
+    }
+    for (;;) {
+        struct hp_bytes out = hp_engine_output(engine);
+        if (out.size == 0 || !user->connected) {
+            break;
+        }
+        sim_net_send(sim, user->conn, false, out.data, out.size);
+        hp_engine_sent(engine, out.size);
+    }
+    arm(user);
+}
+
+/* ------------------------------------------------ workload */
+struct draw {
+    struct hp_options options;
+    struct audit_spec spec;
+    char ckey[16], ukey[16], queue[16];
+    const char *argv[1];
+    const char *tags[1];
+    uint32_t count;
+    bool payloads;
+};
+
+static void draw_times(struct sim *sim, struct draw *draw)
+{
+    struct hp_options *options = &draw->options;
+    if (sim_percent(sim, 15)) {
+        options->delay_ms = sim_pick(sim, 1, 8000);
+    }
+    if (sim_percent(sim, 10)) {
+        options->run_at_ms = sim_wall_ms(sim) + (int64_t)sim_pick(sim, 1, 8000);
+    }
+    if (sim_percent(sim, 12)) {
+        options->expire_ms = sim_pick(sim, 1, 15000);
+    }
+    if (sim_percent(sim, 5)) {
+        options->deadline_ms = sim_pick(sim, 500, 30000);
+    }
+    if (sim_percent(sim, 10)) {
+        options->hard_timeout_ms = sim_pick(sim, 50, 5000);
+    }
+    if (sim_percent(sim, 5)) {
+        options->soft_timeout_ms = sim_pick(sim, 50, 3000);
+    }
+    options->kill_grace_ms = sim_pick(sim, 10, 3000);
+}
+
+static void draw_budgets(struct sim *sim, struct draw *draw)
+{
+    struct hp_options *options = &draw->options;
+    if (sim_percent(sim, 50)) {
+        options->max_retries = (uint32_t)sim_pick(sim, 1, 4);
+        options->retry_base_ms = sim_pick(sim, 1, 2000);
+        options->retry_cap_ms = sim_pick(sim, 100, 4000);
+    }
+    if (sim_percent(sim, 30)) {
+        options->child_losses = (uint32_t)sim_pick(sim, 1, 3);
+    }
+    if (sim_percent(sim, 20)) {
+        options->max_losses = (uint32_t)sim_pick(sim, 0, 2);
+    }
+    options->at_most_once = sim_percent(sim, 15);
+    options->on_partition =
+        sim_percent(sim, 25) ? HP_PARTITION_CONTINUE : HP_PARTITION_KILL;
+}
+
+static void draw_keys(struct sim *sim, struct draw *draw)
+{
+    struct hp_options *options = &draw->options;
+    if (sim_percent(sim, 25)) {
+        uint32_t key = (uint32_t)sim_pick(sim, 0, SIM_KEYS - 1);
+        (void)snprintf(draw->ckey, sizeof(draw->ckey), "ckey%u", key);
+        options->ckey = draw->ckey;
+        options->ckey_max = sim->plan.ckey_max[key];
+        draw->spec.ckey = key + 1;
+    }
+    if (sim_percent(sim, 12)) {
+        uint32_t key = (uint32_t)sim_pick(sim, 0, SIM_KEYS - 1);
+        (void)snprintf(draw->ukey, sizeof(draw->ukey), "ukey%u", key);
+        options->ukey = draw->ukey;
+        options->on_conflict = (enum hp_conflict)sim_pick(sim, 0, 2);
+        options->queue = NULL;
+        draw->spec.ukey = key + 1;
+        draw->count = 1;
+    }
+    if (sim_percent(sim, 10)) {
+        draw->tags[0] = sim_percent(sim, 50) ? "even" : "odd";
+        options->tags = draw->tags;
+        options->tag_count = sim->plan.nodes > 1 ? 1 : 0;
+    }
+}
+
+static void draw_all(struct sim *sim, struct draw *draw)
+{
+    struct hp_options *options = &draw->options;
+    hp_options_init(options);
+    draw->argv[0] = "true";
+    draw->count = sim_percent(sim, 60) ? 1 : (uint32_t)sim_pick(sim, 2, MAX_PER_SUBMIT);
+    bool function = sim_percent(sim, 60);
+    options->kind = function ? HP_KIND_FUNCTION : HP_KIND_COMMAND;
+    if (function) {
+        options->fn = sim_percent(sim, 50) ? "f0" : "f1";
+    } else {
+        options->argv = draw->argv;
+        options->argv_count = 1;
+    }
+    (void)snprintf(draw->queue, sizeof(draw->queue), "queue%u", (unsigned)sim_pick(sim, 0, 2));
+    options->queue = draw->queue;
+    if (sim_percent(sim, 40)) {
+        options->priority = (uint32_t)sim_pick(sim, 98, 103);
+    }
+    if (sim_percent(sim, 8)) {
+        options->cpus = sim_percent(sim, 50) ? 2 : 1;
+        options->mem_bytes = sim_pick(sim, 0, 400) << 20;
+    }
+    draw_times(sim, draw);
+    draw_budgets(sim, draw);
+    draw_keys(sim, draw);
+    draw->payloads = sim_percent(sim, 85);
+    draw->spec.function = function;
+    draw->spec.at_most_once = options->at_most_once;
+    draw->spec.kill_on_partition = options->on_partition == HP_PARTITION_KILL;
+    draw->spec.max_retries = options->max_retries;
+    draw->spec.max_losses = options->max_losses;
+    draw->spec.child_losses = options->child_losses;
+}
+
+static void submit(struct sim_user *user)
+{
+    struct sim *sim = user->sim;
+    struct draw draw = {0};
+    draw_all(sim, &draw);
+    uint64_t wid = sim->next_wid;
+    uint8_t bytes[MAX_PER_SUBMIT][8];
+    struct hp_bytes payloads[MAX_PER_SUBMIT];
+    for (uint32_t i = 0; i < draw.count; i++) {
+        for (uint32_t k = 0; k < 8; k++) {
+            bytes[i][k] = (uint8_t)((wid + i) >> (8 * k));
+        }
+        payloads[i] = (struct hp_bytes){.data = bytes[i], .size = 8};
+    }
+    struct hp_engine_submit call = {.options = &draw.options,
+                                    .payloads = draw.payloads ? payloads : NULL,
+                                    .count = draw.count,
+                                    .array = !draw.payloads,
+                                    .user = (void *)(uintptr_t)wid};
+    enum hp_status status = hp_engine_submit(user->engine, &call, NULL);
+    if (status == HP_STATUS_AGAIN) {
+        return;
+    }
+    SIM_RULE(sim, status == HP_STATUS_OK, "submit: %s (%s)", hp_strerror(status),
+             hp_engine_error(user->engine));
+    sim->next_wid += draw.count;
+    sim->figures.tasks += draw.count;
+    sim_note(sim, "submit", user->index, wid, draw.count, draw.options.delay_ms);
+    audit_asked(sim, wid, draw.count, &draw.spec);
+    pump(user);
+}
+
+static void begin(struct sim_user *user, enum hp_method method, struct hp_buf *params)
+{
+    sim_note(user->sim, "call", user->index, (uint64_t)method, 0, 0);
+    bool async = method == HP_METHOD_TASK_CANCEL || method == HP_METHOD_TASK_GET;
+    enum hp_status status =
+        async ? hp_call_begin_async(user->engine, method, params, NULL, NULL)
+              : hp_call_begin(user->engine, method, params, NULL, NULL, false, NULL);
+    SIM_RULE(user->sim, status == HP_STATUS_OK, "call: %s", hp_strerror(status));
+    pump(user);
+}
+
+static void must(enum hp_err err)
+{
+    HP_ASSERT(err == HP_OK);
+}
+
+static void cancel(struct sim_user *user)
+{
+    struct sim *sim = user->sim;
+    uint64_t id = audit_some_id(sim);
+    struct hp_buf params;
+    hp_buf_init(&params, 1U << 20);
+    struct hp_st_id_range range = {.has = HP_HAS_ST_ID_RANGE_COUNT, .first = id};
+    range.count = sim_percent(sim, 70) ? 1 : (uint32_t)sim_pick(sim, 2, 12);
+    struct hp_msg_task_cancel msg = {.has = HP_HAS_TASK_CANCEL_MODE | HP_HAS_TASK_CANCEL_RANGES |
+                                            HP_HAS_TASK_CANCEL_GRACE_MS,
+                                     .ranges = {.items = &range, .count = 1}};
+    msg.mode = (enum hp_cancel_mode)sim_pick(sim, 0, 2);
+    msg.grace_ms = sim_pick(sim, 1, 3000);
+    must(hp_msg_task_cancel_encode(&params, &msg));
+    if (id == 0) {
+        hp_buf_deinit(&params);
+        return;
+    }
+    sim_note(sim, "cancel", user->index, id, range.count, (uint64_t)msg.mode);
+    begin(user, HP_METHOD_TASK_CANCEL, &params);
+}
+
+static void pause_queue(struct sim_user *user, uint32_t index, bool paused)
+{
+    char name[16];
+    struct hp_buf params;
+    hp_buf_init(&params, 1U << 20);
+    (void)snprintf(name, sizeof(name), "queue%u", index);
+    struct hp_msg_queue_pause msg = {.name = hp_str_of(name), .paused = paused};
+    must(hp_msg_queue_pause_encode(&params, &msg));
+    begin(user, HP_METHOD_QUEUE_PAUSE, &params);
+}
+
+static void drain_node(struct sim_user *user, uint32_t index, bool on)
+{
+    char name[16];
+    struct hp_buf params;
+    hp_buf_init(&params, 1U << 20);
+    (void)snprintf(name, sizeof(name), "node%u", index);
+    struct hp_msg_worker_drain msg = {.node = hp_str_of(name), .on = on};
+    must(hp_msg_worker_drain_encode(&params, &msg));
+    begin(user, HP_METHOD_WORKER_DRAIN, &params);
+}
+
+static void look(struct sim_user *user)
+{
+    struct sim *sim = user->sim;
+    uint64_t id = audit_some_id(sim);
+    struct hp_buf params;
+    hp_buf_init(&params, 1U << 20);
+    uint64_t ids[3] = {id, id + 1, id + 7};
+    uint32_t kind = (uint32_t)sim_pick(sim, 0, 3);
+    if (kind == 0) {
+        struct hp_msg_task_wait msg = {.has = HP_HAS_TASK_WAIT_TIMEOUT_MS | HP_HAS_TASK_WAIT_MODE,
+                                       .ids = {.items = ids, .count = 3}};
+        msg.timeout_ms = sim_pick(sim, 0, 20000);
+        msg.mode = sim_percent(sim, 50) ? HP_WAIT_MODE_ANY : HP_WAIT_MODE_ALL;
+        must(hp_msg_task_wait_encode(&params, &msg));
+        begin(user, HP_METHOD_TASK_WAIT, &params);
+    } else if (kind == 1) {
+        struct hp_msg_task_list msg = {.has = HP_HAS_TASK_LIST_LIMIT};
+        msg.limit = (uint32_t)sim_pick(sim, 1, 50);
+        must(hp_msg_task_list_encode(&params, &msg));
+        begin(user, HP_METHOD_TASK_LIST, &params);
+    } else if (kind == 2) {
+        struct hp_msg_task_why msg = {.id = id};
+        must(hp_msg_task_why_encode(&params, &msg));
+        begin(user, HP_METHOD_TASK_WHY, &params);
+    } else {
+        struct hp_msg_task_get msg = {.has = HP_HAS_TASK_GET_IDS,
+                                      .ids = {.items = ids, .count = 3}};
+        must(hp_msg_task_get_encode(&params, &msg));
+        begin(user, HP_METHOD_TASK_GET, &params);
+    }
+}
+
+static void work(struct sim *sim, void *context, uint64_t generation, uint64_t b)
+{
+    struct sim_user *user = context;
+    (void)b;
+    if (generation != user->generation || sim_ms(sim) >= sim->plan.work_ms || !sim->working) {
+        return;
+    }
+    uint64_t gap_ms = sim->plan.work_ms * sim->plan.users * 4 / (sim->plan.task_goal + 1);
+    sim_after(sim, sim_pick(sim, 1, 2 * gap_ms + 1) * SIM_MS, work, user, generation, 0);
+    if (user->paused) {
+        return;
+    }
+    uint32_t kind = (uint32_t)sim_pick(sim, 0, 99);
+    if (kind < 78) {
+        submit(user);
+    } else if (kind < 88) {
+        cancel(user);
+    } else if (kind < 91) {
+        uint32_t queue = (uint32_t)sim_pick(sim, 0, 2);
+        pause_queue(user, queue, sim_percent(sim, 50));
+    } else if (kind < 93) {
+        uint32_t node = (uint32_t)sim_pick(sim, 0, sim->plan.nodes - 1);
+        drain_node(user, node, sim_percent(sim, 50));
+    } else {
+        look(user);
+    }
+}
+
+/* ------------------------------------------------ life and death */
+static void start(struct sim_user *user)
+{
+    struct sim *sim = user->sim;
+    struct hp_engine_config config = {.name = "sim",
+                                      .connect_timeout_ms = 5000,
+                                      .retry_base_ms = 100,
+                                      .retry_cap_ms = 2000,
+                                      .window_submits = 64,
+                                      .window_bytes = 1U << 20,
+                                      .event_bytes = 1U << 20,
+                                      .events = true};
+    config.window_submits = (uint32_t)sim_pick(sim, 1, 64);
+    config.seed = sim_pick(sim, 1, UINT64_MAX - 1);
+    hp_rand_fill(&sim->rand, config.session, sizeof(config.session));
+    user->engine = hp_engine_new(&config, sim_ms(sim));
+    HP_ASSERT(user->engine != NULL);
+    user->deadline_us = SIM_NEVER;
+    sim_note(sim, "user_start", user->index, 0, 0, 0);
+    pump(user);
+    work(sim, user, user->generation, 0);
+}
+
+void sim_user_new(struct sim *sim, uint32_t index)
+{
+    struct sim_user *user = sim_alloc(sizeof(*user));
+    user->sim = sim;
+    user->index = index;
+    sim->users[index] = user;
+    start(user);
+}
+
+void sim_user_free(struct sim *sim, uint32_t index)
+{
+    hp_engine_free(sim->users[index]->engine);
+    hp_free(sim->users[index]);
+}
+
+void sim_user_crash(struct sim *sim, uint32_t index)
+{
+    struct sim_user *user = sim->users[index];
+    sim_note(sim, "user_crash", index, 0, 0, 0);
+    sim->figures.crashes++;
+    user->generation++;
+    sim_user_pause(sim, index, false);
+    sim_net_died(sim, SIM_NODES_MAX + index, false, false);
+    hp_engine_free(user->engine);
+    user->conn = 0;
+    user->connected = false;
+    start(user);
+}
+
+void sim_user_pause(struct sim *sim, uint32_t index, bool paused)
+{
+    struct sim_user *user = sim->users[index];
+    if (user->paused == paused) {
+        return;
+    }
+    sim_note(sim, "user_pause", index, paused, 0, 0);
+    user->paused = paused;
+    sim_net_pause(sim, SIM_NODES_MAX + index, false, paused);
+    if (!paused) {
+        user->deadline_us = SIM_NEVER;
+        pump(user);
+    }
+}
+
+void sim_user_settle(struct sim *sim, uint32_t index)
+{
+    struct sim_user *user = sim->users[index];
+    for (uint32_t i = 0; i < 3; i++) {
+        pause_queue(user, i, false);
+    }
+    for (uint32_t i = 0; i < sim->plan.nodes; i++) {
+        drain_node(user, i, false);
+    }
+}
+
+void sim_user_final(struct sim *sim, uint32_t index)
+{
+    struct sim_user *user = sim->users[index];
+    uint64_t unacknowledged = hp_engine_unacknowledged(user->engine);
+    uint64_t outstanding = hp_engine_outstanding(user->engine);
+    SIM_RULE(sim, unacknowledged == 0, "user %u: %llu submits without an answer", index,
+             (unsigned long long)unacknowledged);
+    SIM_RULE(sim, outstanding == 0, "user %u: was not told of the end of %llu tasks", index,
+             (unsigned long long)outstanding);
+}
