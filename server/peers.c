@@ -43,7 +43,8 @@ struct hp_peer {
     struct hp_list link;        /* opened, ready, stalled or ended: I2 */
     struct hp_list level_link;  /* in `levels` */
     struct hp_timer *text_idle; /* PEER_TEXT */
-    bool is_core_told;          /* I1 */
+    bool is_announced;          /* it has left `opened` */
+    bool is_core_told;          /* I1: it was announced, and its end was not told yet */
     bool is_greeted;
     bool is_authed; /* PEER_TEXT, not on this host */
     bool is_over;
@@ -167,7 +168,7 @@ static void on_closed(struct hp_conn *conn, const char *reason, void *context)
     hp_log(HP_LOG_DEBUG, "conn_ended", HP_KV_U64("conn", peer->id),
            HP_KV_STR("peer", hp_conn_peer(conn)), HP_KV_STR("reason", reason));
     peer->is_ended = true;
-    if (peer->is_core_told || peer->mode != PEER_NEW) {
+    if (peer->is_announced) {
         hp_list_remove(&peer->link);
         hp_list_push_back(&peer->peers->ready, &peer->link); /* what was read comes first */
     } /* else it is in `opened`: the core hears that first */
@@ -481,6 +482,7 @@ static void feed_opened(struct hp_peers *peers)
         event.opened.peer = hp_conn_peer(peer->conn);
         event.opened.loopback = hp_conn_is_loopback(peer->conn);
         hp_core_step(peers->options.core, &event);
+        peer->is_announced = true;
         peer->is_core_told = true;
         hp_list_push_back(&peers->ready, &peer->link); /* it may have spoken or gone already */
     }

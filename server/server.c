@@ -14,7 +14,7 @@
 #include "server/server_impl.h"
 
 #define TURN_WAIT_MS 60000u /* longest sleep of the loop; nothing depends on it */
-#define CLOSE_WAIT_MS 1000u /* for peers to close at the end */
+#define CLOSE_WAIT_MS 250u /* for peers to close at the end */
 
 static void on_stop_signal(struct hp_signal *sig, int number, void *context)
 {

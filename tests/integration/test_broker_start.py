@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -160,6 +161,25 @@ def test_stop_and_start_again(broker, client):
         tasks = peer.call("task.get", ids=ids)["tasks"]
         assert [t["state"] for t in tasks] == [rpc.STATE["ready"]] * 2
         assert peer.submit([b"c"], kind=rpc.FUNCTION, fn="nobody")[0] > ids[-1]
+
+
+def test_tells_the_service_manager(broker_factory, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(procs.LIMIT_S)
+        env = dict(os.environ, NOTIFY_SOCKET=str(tmp_path / "notify"), WATCHDOG_USEC="200000")
+        broker = broker_factory(env=env)
+        assert manager.recv(100) == b"READY=1"
+        assert manager.recv(100) == b"WATCHDOG=1"
+        broker.signal(signal.SIGHUP)
+        seen = [manager.recv(100)]
+        while seen[-1] != b"READY=1":
+            seen.append(manager.recv(100))
+        assert any(text.startswith(b"RELOADING=1\nMONOTONIC_USEC=") for text in seen)
+        broker.signal(signal.SIGTERM)
+        while manager.recv(100) != b"STOPPING=1":
+            pass
+        assert broker.wait() == 0
 
 
 def test_second_signal_ends_at_once(broker):

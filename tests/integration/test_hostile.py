@@ -200,6 +200,8 @@ def test_slow_reader(broker_factory, client_factory):
 
 def test_garbage(broker, client):
     """Random bytes after every first byte that a mode has."""
+    client.call("broker.ping")
+    files = broker.file_count()
     for i in range(60):
         first = [b"\x94", b"\x93", b"\xdc", b"\xdd", b"\x16", b"a"][i % 6]
         with broker.socket() as peer:
@@ -211,6 +213,7 @@ def test_garbage(broker, client):
             read_to_end(peer)
     client.call("broker.ping")
     assert broker.is_alive()
+    procs.wait_until(lambda: broker.file_count() == files, "all descriptors to be free again")
 
 
 def test_connection_cap(broker_factory, client_factory):
