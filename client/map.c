@@ -2,9 +2,10 @@
 /*
  * hp_map: inputs in, results out, with at most a window of tasks in between.
  *
- * I1: given - delivered <= window. I2: slots[i % window] holds the result of input i from its end
- * until its delivery. Ends come through a sink while the client is pumped; delivery, which may
- * fetch blobs and run the caller's code, happens outside of it.
+ * I1: given - delivered <= window. I2: slots holds a result from its end until its delivery; in
+ * order of inputs that of input i is at i % window, unordered the n-th to end is at n % window.
+ * Ends come through a sink while the client is pumped; delivery, which may fetch blobs and run the
+ * caller's code, happens outside of it.
  */
 #include <stdio.h>
 #include <string.h>
@@ -37,7 +38,7 @@ struct map {
     uint64_t deadline_ms;
 
     struct hp_result **slots;
-    uint64_t *order; /* unordered: indices as they ended; a ring of window entries */
+    uint64_t *order; /* unordered: the index of the input in each slot */
     uint64_t ended_count;
     uint64_t given;     /* inputs submitted */
     uint64_t delivered; /* results handed over */
@@ -75,10 +76,10 @@ static void take(struct hp_sink *sink, const struct hp_event *event)
             map_fail(map, HP_STATUS_NO_MEMORY, "out of memory");
             return;
         }
-        map->slots[index % map->window] = result; /* I2 */
-        if (map->unordered) {
-            map->order[map->ended_count % map->window] = index;
-        }
+        uint64_t slot = map->unordered ? map->ended_count % map->window : index % map->window;
+
+        map->slots[slot] = result; /* I2 */
+        map->order[map->unordered ? slot : 0] = index;
         map->ended_count++;
     }
 }
@@ -153,14 +154,13 @@ static enum hp_status feed(struct map *map, bool *ret_progress)
 
 /* ---------------------------------------------------------------- outputs */
 
+/* The slot to deliver from is the same in both orders: that of the next one. */
 static bool next_index(const struct map *map, uint64_t *ret_index)
 {
-    if (map->unordered) {
-        *ret_index = map->order[map->delivered % map->window];
-        return map->delivered < map->ended_count;
-    }
-    *ret_index = map->delivered;
-    return map->slots[map->delivered % map->window] != NULL;
+    uint64_t slot = map->delivered % map->window;
+
+    *ret_index = map->unordered ? map->order[slot] : map->delivered;
+    return map->slots[slot] != NULL;
 }
 
 static enum hp_status deliver_ready(struct map *map, bool *ret_progress)
@@ -169,13 +169,14 @@ static enum hp_status deliver_ready(struct map *map, bool *ret_progress)
     uint64_t index;
 
     while (status == HP_STATUS_OK && next_index(map, &index)) {
-        struct hp_result *result = map->slots[index % map->window];
+        uint64_t slot = map->delivered % map->window;
+        struct hp_result *result = map->slots[slot];
 
         status = hp_result_complete(map->client, result, map->deadline_ms);
         if (status != HP_STATUS_OK) {
             return status;
         }
-        map->slots[index % map->window] = NULL;
+        map->slots[slot] = NULL;
         map->delivered++;
         *ret_progress = true;
         if (!map->deliver(map->context, index, result)) {
