@@ -154,8 +154,9 @@ void hp_lane_update(struct hp_core *core, struct hp_lane *lane)
 {
     struct hp_heap *heap = &lane->class_->lanes;
     if (!hp_lane_is_open(lane)) {
-        if (hp_heap_contains(&lane->heap_node) && lane->class_->cpus > 1) {
-            core->dispatch_wanted = true; /* slots may have been kept free for it */
+        if (hp_heap_contains(&lane->heap_node) &&
+            (lane->class_->cpus > 1 || lane->class_->mem_bytes > 0)) {
+            core->dispatch_wanted = true; /* a worker may have been kept free for it */
         }
         hp_heap_remove(heap, &lane->heap_node);
         return;

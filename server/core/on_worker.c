@@ -201,7 +201,10 @@ void hp_on_worker_heartbeat(struct hp_request *request)
     mark_runs(core, node, &msg.runs, &kill);
     HP_LIST_FOR_EACH (link, &node->attempts) {
         struct hp_attempt *attempt = HP_CONTAINER_OF(link, struct hp_attempt, node_link);
-        if (!attempt->seen && attempt->assigned_ms + 2 * core->config.heartbeat_ms < core->now_ms) {
+        /* Before its commit the assignment is not on the way yet; after it, it is there first. */
+        bool sent = attempt->lease->number <= core->durable_number;
+        if (sent && !attempt->seen &&
+            attempt->assigned_ms + 2 * core->config.heartbeat_ms < core->now_ms) {
             ref_add(core, &missing, attempt->id, attempt->attempt, attempt->epoch);
         }
     }
