@@ -4,7 +4,7 @@
 
 #include "server/core/state.h"
 
-enum { ID_BLOCK = 200000, ID_LOW = 100000, BUCKET_BITS = 20 };
+enum { ID_BLOCK = 40000, ID_LOW = 20000, BUCKET_BITS = 20 };
 
 struct submit {
     struct hp_request *request;
