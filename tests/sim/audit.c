@@ -44,7 +44,7 @@ struct sim_audit {
     uint64_t *acked;       /* ids, for those who want any */
     uint32_t acked_count, acked_capacity;
     uint32_t ckey_live[SIM_KEYS];
-    uint64_t told;
+    uint64_t told, durable_count, final_count;
 };
 
 void audit_new(struct sim *sim)
@@ -158,6 +158,7 @@ void audit_group(struct sim *sim, uint64_t first, uint32_t count, uint32_t ckey,
         struct task *task = task_of(sim, first + i);
         SIM_RULE(sim, !task->durable, "id %llu was given out twice", ID(task));
         task->durable = true;
+        sim->audit->durable_count++;
     }
 }
 
@@ -252,6 +253,8 @@ void audit_result(struct sim *sim, uint64_t first, uint32_t count, uint32_t stat
         SIM_RULE(sim, state != STATE_DONE || task->live, "task %llu is done without a lease",
                  ID(task));
         task->final = true;
+        sim->audit->final_count++;
+        sim->progress++;
         task->state = state;
         task->reason = reason;
         task->result_attempt = attempt;
@@ -280,6 +283,7 @@ void audit_start(struct sim *sim, uint32_t node, uint64_t id, uint32_t attempt, 
     struct task *task = task_of(sim, id);
     sim_note(sim, "start", id, attempt, epoch, (uint64_t)node << 32 | (wid & UINT32_MAX));
     sim->figures.starts++;
+    sim->progress++;
     if (wid != 0) {
         struct want *want = want_of(sim, wid);
         /* An eager dispatch whose submit a crash lost: the work comes again under another id. */
@@ -352,6 +356,11 @@ void audit_dump(struct sim *sim, uint64_t id)
                   "attempt=%u starts=%u\n",
                   ID(task), (unsigned long long)task->wid, task->durable, task->acked, task->live,
                   task->cancelling, task->final, task->state, task->attempt, task->start_count);
+}
+
+bool audit_is_over(const struct sim *sim)
+{
+    return sim->audit->durable_count == sim->audit->final_count;
 }
 
 void audit_final(struct sim *sim)

@@ -443,14 +443,18 @@ static void check_idle(struct sim_broker *broker)
         bool reserved = false;
         HP_LIST_FOR_EACH (at, &core->class_list) {
             struct hp_class *class_ = HP_CONTAINER_OF(at, struct hp_class, link);
-            reserved = reserved || (class_->cpus > 1 && hp_heap_peek(&class_->lanes) != NULL);
+            bool big = class_->cpus > 1 || class_->mem_bytes > 0;
+            reserved = reserved || (big && hp_heap_peek(&class_->lanes) != NULL);
         }
         HP_LIST_FOR_EACH (at, &core->class_list) {
             struct hp_class *class_ = HP_CONTAINER_OF(at, struct hp_class, link);
-            SIM_RULE(broker->sim,
-                     reserved || class_->cpus > 1 || hp_heap_peek(&class_->lanes) == NULL ||
-                         !hp_class_fits(class_, node),
-                     "a slot of %.*s idles while a task that fits waits", HP_STR_ARG(node->name));
+            bool idle = !reserved && class_->cpus == 1 && hp_heap_peek(&class_->lanes) != NULL &&
+                        hp_class_fits(class_, node);
+            if (idle) {
+                sim_broker_dump(broker->sim);
+            }
+            SIM_RULE(broker->sim, !idle, "a slot of %.*s idles while a task of class %u waits",
+                     HP_STR_ARG(node->name), class_->id);
         }
     }
 }
@@ -664,6 +668,7 @@ void sim_broker_crash(struct sim *sim, bool silent)
     }
     sim_note(sim, "broker_crash", broker->durable, silent, 0, 0);
     sim->figures.crashes++;
+    sim_broker_pause(sim, false);
     broker->up = false;
     broker->generation++;
     drop_all(broker);

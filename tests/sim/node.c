@@ -606,7 +606,7 @@ void sim_node_new(struct sim *sim, uint32_t index)
     struct sim_node *node = sim_alloc(sizeof(*node));
     node->sim = sim;
     node->index = index;
-    node->slots = (uint32_t)sim_pick(sim, 1, SLOTS_MAX);
+    node->slots = (uint32_t)sim_pick(sim, index == 0 ? 2 : 1, SLOTS_MAX); /* one fits big tasks */
     node->next_serial = 1;
     (void)snprintf(node->name, sizeof(node->name), "node%u", index);
     sim->nodes[index] = node;

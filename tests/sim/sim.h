@@ -85,6 +85,7 @@ struct sim {
     struct sim_node *nodes[SIM_NODES_MAX];
     struct sim_user *users[SIM_USERS_MAX];
     struct sim_audit *audit;
+    uint64_t progress; /* starts and ends so far */
     uint64_t next_wid; /* names a task that was asked for */
     struct {
         uint64_t tasks, starts, crashes, faults, turns, commits;
@@ -213,6 +214,7 @@ void audit_end(struct sim *sim, uint32_t node, uint64_t id, uint32_t attempt, ui
 /* What the users were told. */
 void audit_told(struct sim *sim, uint64_t id, uint32_t state, uint64_t result_id,
                 uint32_t result_attempt, bool has_result);
+bool audit_is_over(const struct sim *sim); /* all that is durable has ended */
 void audit_final(struct sim *sim);
 uint64_t audit_some_id(struct sim *sim); /* of a task that was acknowledged; 0: none */
 void audit_dump(struct sim *sim, uint64_t id);

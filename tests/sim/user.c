@@ -252,7 +252,7 @@ static void draw_keys(struct sim *sim, struct draw *draw)
     if (sim_percent(sim, 10)) {
         draw->tags[0] = sim_percent(sim, 50) ? "even" : "odd";
         options->tags = draw->tags;
-        options->tag_count = sim->plan.nodes > 1 ? 1 : 0;
+        options->tag_count = sim->plan.nodes > 1 && options->cpus == 1 ? 1 : 0;
     }
 }
 

@@ -199,9 +199,18 @@ static void settle(struct sim *sim)
     sim->healed = true;
     sim->working = false;
     sim_user_settle(sim, 0);
-    /* Two leases, a retry or two with their waits, and the runs themselves. */
-    uint64_t more_ms = 4 * sim->plan.lease_ms + 6 * sim->plan.long_run_ms + 60000;
-    run_until(sim, (sim->plan.heal_ms + more_ms) * SIM_MS);
+    /* While there is progress it may take its time; without any, two leases and the longest run. */
+    uint64_t quiet_ms = 2 * sim->plan.lease_ms + 2 * sim->plan.long_run_ms + 15000;
+    uint64_t last_ms = sim_ms(sim);
+    uint64_t progress = sim->progress;
+    while (!audit_is_over(sim) && sim_ms(sim) - last_ms < quiet_ms) {
+        run_until(sim, sim->now_us + 500 * SIM_MS);
+        if (progress != sim->progress) {
+            progress = sim->progress;
+            last_ms = sim_ms(sim);
+        }
+    }
+    run_until(sim, sim->now_us + (2 * sim->plan.lease_ms + 20000) * SIM_MS);
     audit_final(sim);
     for (uint32_t i = 0; i < sim->plan.users; i++) {
         sim_user_final(sim, i);
