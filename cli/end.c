@@ -68,8 +68,8 @@ const char *hp_cli_end_text(const struct hp_task *task)
 static int not_started_code(const struct hp_end *end)
 {
     int number = end != NULL ? (int)end->start_errno : 0;
-    bool is_program = end == NULL || end->error == NULL || strstr(end->error, "directory") == NULL;
-    if (number == ENOENT && is_program) {
+    bool is_directory = end != NULL && end->error != NULL && strncmp(end->error, "chdir", 5) == 0;
+    if (number == ENOENT && !is_directory) {
         return HP_CLI_RUN_NOT_FOUND;
     }
     return HP_CLI_RUN_NO_EXEC;

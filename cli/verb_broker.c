@@ -47,7 +47,7 @@ int hp_cli_broker_ping(struct hp_cli *cli)
                            server != NULL ? HP_CLI_SAFE(server) : "", "now", hp_cli_time_utc(now_ms, at),
                            "answer_ms", took_ms));
     }
-    (void)printf("%s at %s answered in %.1f ms\n", server != NULL ? HP_CLI_SAFE(server) : "broker",
+    (void)printf("%s at %s answered in %.2f ms\n", server != NULL ? HP_CLI_SAFE(server) : "broker",
                  hp_client_host(cli->client), took_ms);
     return 0;
 }
