@@ -14,7 +14,7 @@
 #include "server/server_impl.h"
 
 #define TURN_WAIT_MS 60000u /* longest sleep of the loop; nothing depends on it */
-#define CLOSE_WAIT_MS 250u /* for peers to close at the end */
+#define CLOSE_WAIT_MS 250u  /* for peers to close at the end */
 
 static void on_stop_signal(struct hp_signal *sig, int number, void *context)
 {
@@ -162,6 +162,7 @@ static enum hp_err stop(struct hp_server *server, struct hp_error *reterr)
     enum hp_err err = hp_datadir_mark(&server->dir, false, reterr);
     server->is_marked = err != HP_OK;
     enum hp_err stopped = hp_store_thread_stop(server->thread, stop_ms);
+    server->is_thread_stopped = true;
     if (err != HP_OK) {
         return err;
     }

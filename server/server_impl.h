@@ -35,6 +35,7 @@ struct hp_server {
     uint64_t last_batch;
     uint64_t recovered; /* records */
     bool is_marked;     /* the data folder says that we run */
+    bool is_thread_stopped;
     bool is_stop_asked;
     bool is_reload_asked;
 };

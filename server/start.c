@@ -239,11 +239,10 @@ void hp_server_deinit_(struct hp_server *server)
          */
         (void)!hp_datadir_mark(&server->dir, false, NULL);
     }
-    if (server->thread != NULL) {
-        /* A no-op after a stop in order; else it ends what hp_server_start_ had begun. */
-        (void)!hp_store_thread_stop(server->thread, 0);
-        hp_store_thread_free(server->thread);
+    if (server->thread != NULL && !server->is_thread_stopped) {
+        (void)!hp_store_thread_stop(server->thread, 0); /* the start failed: nothing was promised */
     }
+    hp_store_thread_free(server->thread);
     hp_store_close(server->store);
     hp_turn_free(server->turn);
     if (server->core != NULL) {
