@@ -42,6 +42,12 @@ static enum hp_err parse_call(const struct hp_wire_obj *method, const struct hp_
     ret->method_name = hp_wire_str(method);
     ret->method = hp_method_find(ret->method_name);
     ret->params = params_map(params);
+    if (ret->params == NULL && ret->method == HP_METHOD_NONE && ret->type == HP_RPC_NOTIFY &&
+        hp_wire_type(params) == HP_WIRE_ARRAY) {
+        /* Not ours to judge: general clients have notifications of their own (Neovim sends one, with
+         * two parameters, when it is sent one that it does not know). */
+        ret->params = &hp_wire_empty_map;
+    }
     if (ret->params == NULL) {
         return bad(reterr, "params is not an array of exactly one map.");
     }

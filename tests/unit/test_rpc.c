@@ -192,6 +192,18 @@ static void expect_bad(struct fixture *f, const char *bytes, size_t size, bool m
 
 #define BAD(literal, known) expect_bad(f, literal, sizeof(literal) - 1, known)
 
+/* A notification that nobody knows may have any params: it is skipped, the peer is borne with. */
+static void test_unknown_notification(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_ok(READ(f, "\x93\x02\xa1x\x92\x01\xa1y"));
+    assert_int_equal(f->rpc.method, HP_METHOD_NONE);
+    assert_int_equal(hp_wire_count(f->rpc.params), 0);
+    BAD("\x93\x02\xa1x\x80", false);                    /* no array */
+    BAD("\x93\x02\xabtask.submit\x92\x01\xa1y", false); /* a known one */
+}
+
 static void test_refused(void **state)
 {
     struct fixture *f = *state;
@@ -255,6 +267,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_error_leaves_no_part),
     cmocka_unit_test(test_split),
     cmocka_unit_test_setup_teardown(test_what_stands_for_empty_params, setup, teardown),
+    cmocka_unit_test_setup_teardown(test_unknown_notification, setup, teardown),
     cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
     cmocka_unit_test(test_methods),
 };
