@@ -1,438 +1,468 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The blob thread, see blob.h.
- *
- * B1 Requests are worked off in order; what finished in one sweep over the queue shares the syncs
- * of its folders, and no last PUT is answered before the sync of its folder. B2 The lists are
- * guarded by the mutex; uploads and files belong to the thread alone.
+ * The blob thread. It takes all that waits as one round, does the requests in order, and before it
+ * posts the round's answers syncs each folder in which a blob was finished once: an answer
+ * "durable" is never posted before its name is.
  */
 #include "server/store/blob.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "common/base/assert.h"
-#include "common/base/idmap.h"
-#include "common/base/list.h"
+#include "common/base/macro.h"
 #include "common/base/mem.h"
-#include "common/base/str.h"
 #include "common/sys/clock.h"
 #include "common/sys/file.h"
 #include "server/store/blob_file.h"
 
-enum { UPLOADS_MAX = 256, UPLOAD_IDLE_MS = 3600 * 1000, QUEUE_BYTES = 64 << 20 };
+#define QUEUE_BYTES_DEFAULT ((uint64_t)64 << 20)
+#define UPLOADS_MAX 256u                       /* open files of unfinished uploads */
+#define UPLOAD_IDLE_MS ((uint64_t)600 * 1000)
 
 struct request {
+    struct request *next;
     enum hp_blob_verb verb;
     uint64_t conn;
     uint32_t msgid;
-    uint64_t blob, offset, size, digest;
+    uint64_t blob;
+    uint64_t offset;
+    uint64_t size;
     bool has_digest;
+    uint64_t digest;
     uint32_t data_size;
-    struct request *next;
     uint8_t data[];
 };
 
 struct upload {
+    struct upload *next;
     uint64_t blob;
+    uint64_t used_ms; /* monotonic */
     struct hp_blob_writer *writer;
-    uint64_t seen_ms;
-    struct hp_list link; /* least recently used first */
 };
 
 struct hp_blobs {
-    struct hp_blobs_options options;
-    char dir[HP_BLOB_PATH_BYTES]; /* blobs/ in the data directory */
+    void (*wake)(void *context);
+    void *context;
+    uint64_t queue_bytes_max;
+    char *dir; /* blobs/ */
     pthread_t thread;
-    pthread_mutex_t lock;
+    pthread_mutex_t mutex;
     pthread_cond_t cond;
-    bool stopping, woken; /* guarded, as all up to queue_bytes */
-    struct request *first, *last;
-    struct hp_blob_answer *done_first, *done_last;
+    bool has_locks, has_thread;
+
+    /* under the mutex */
+    struct request *requests;
+    struct request **requests_tail;
     uint64_t queue_bytes;
-    struct hp_idmap uploads; /* id -> struct upload */
-    struct hp_list recent;
-    struct hp_blob_answer *held_first, *held_last; /* wait for the syncs of their folders */
-    uint64_t dirty[4];                             /* folders with names to sync: a bit each */
-    bool any_dirty;
+    struct hp_blob_answer *answers;
+    struct hp_blob_answer **answers_tail;
+    bool stop;
+    bool woken;
+
+    /* of the thread */
+    struct upload *uploads;
+    uint32_t upload_count;
+    struct hp_blob_answer *round;
+    struct hp_blob_answer **round_tail;
+    uint8_t unsynced[HP_BLOB_FOLDERS]; /* folders with a new name */
 };
 
-/* ------------------------------------------------ uploads */
-static void upload_free(struct hp_blobs *blobs, struct upload *upload)
+/* ------------------------------------------------------------------ uploads */
+static void remove_upload(struct hp_blobs *b, struct upload **link)
 {
-    (void)hp_idmap_remove(&blobs->uploads, upload->blob, NULL);
-    hp_list_remove(&upload->link);
+    struct upload *upload = *link;
+    *link = upload->next;
     hp_blob_writer_free(upload->writer);
     hp_free(upload);
+    b->upload_count--;
 }
 
-static void drop_idle(struct hp_blobs *blobs)
+static struct upload **find_upload(struct hp_blobs *b, uint64_t blob)
 {
-    uint64_t now_ms = hp_clock_mono_ms();
-    struct hp_list *link = hp_list_first(&blobs->recent);
-    while (link != NULL) {
-        struct upload *upload = HP_CONTAINER_OF(link, struct upload, link);
-        if (upload->seen_ms + UPLOAD_IDLE_MS > now_ms &&
-            hp_idmap_count(&blobs->uploads) <= UPLOADS_MAX) {
-            return;
+    for (struct upload **link = &b->uploads; *link != NULL; link = &(*link)->next) {
+        if ((*link)->blob == blob) {
+            return link;
         }
-        upload_free(blobs, upload);
-        link = hp_list_first(&blobs->recent);
-    }
-}
-
-static enum hp_err open_upload(struct hp_blobs *blobs, const struct request *request,
-                               struct hp_error *error)
-{
-    if (request->size > HP_BLOB_SIZE_MAX) {
-        return hp_error_set(error, HP_ERR_TOO_BIG, "larger than %llu bytes",
-                            (unsigned long long)HP_BLOB_SIZE_MAX);
-    }
-    struct upload *upload = hp_calloc(1, sizeof(*upload));
-    if (upload == NULL) {
-        return hp_error_set(error, HP_ERR_NOMEM, "out of memory");
-    }
-    upload->blob = request->blob;
-    upload->seen_ms = hp_clock_mono_ms();
-    hp_list_init(&upload->link);
-    enum hp_err err =
-        hp_blob_writer_new(blobs->dir, request->blob, request->size, &upload->writer, error);
-    if (err == HP_OK) {
-        err = hp_idmap_put_ptr(&blobs->uploads, upload->blob, upload);
-        if (err != HP_OK) {
-            hp_blob_writer_free(upload->writer);
-            (void)hp_error_set(error, err, "out of memory");
-        }
-    }
-    if (err != HP_OK) {
-        hp_free(upload);
-        return err;
-    }
-    hp_list_push_back(&blobs->recent, &upload->link);
-    drop_idle(blobs);
-    return HP_OK;
-}
-
-static enum hp_err finish_upload(struct hp_blobs *blobs, struct upload *upload,
-                                 const struct request *request, struct hp_error *error)
-{
-    enum hp_err err = HP_OK;
-    if (request->has_digest && request->digest != hp_blob_writer_digest(upload->writer)) {
-        err = hp_error_set(error, HP_ERR_CORRUPT, "the digest differs: the bytes were damaged");
-    } else {
-        err = hp_blob_writer_finish(upload->writer, error);
-    }
-    if (err == HP_OK) {
-        unsigned folder = (unsigned)(upload->blob & 0xff);
-        blobs->dirty[folder / 64] |= (uint64_t)1 << (folder % 64);
-        blobs->any_dirty = true;
-    }
-    upload_free(blobs, upload);
-    return err;
-}
-
-/* A PUT for a blob that is whole already: its last reply was lost. */
-static enum hp_err put_again(struct hp_blobs *blobs, const struct request *request,
-                             struct hp_blob_answer *answer, struct hp_error *error)
-{
-    uint64_t size = 0;
-    uint64_t digest = 0;
-    struct hp_error ignored;
-    if (hp_blob_stat(blobs->dir, request->blob, &size, &digest, &ignored) == HP_OK &&
-        request->offset + request->data_size <= size) {
-        answer->size = size;
-        answer->digest = digest;
-        answer->last = true;
-        return HP_OK;
-    }
-    return hp_error_set(error, HP_ERR_NOT_FOUND, "no such upload: open a new one");
-}
-
-static enum hp_err put(struct hp_blobs *blobs, const struct request *request,
-                       struct hp_blob_answer *answer, struct hp_error *error)
-{
-    struct upload *upload = hp_idmap_find_ptr(&blobs->uploads, request->blob);
-    if (upload == NULL) {
-        return put_again(blobs, request, answer, error);
-    }
-    uint64_t written = hp_blob_writer_written(upload->writer);
-    uint64_t end = request->offset + request->data_size;
-    answer->size = written;
-    if (request->offset > written) {
-        return hp_error_set(error, HP_ERR_STALE, "a gap: %llu bytes are written",
-                            (unsigned long long)written);
-    }
-    upload->seen_ms = hp_clock_mono_ms();
-    hp_list_remove(&upload->link);
-    hp_list_push_back(&blobs->recent, &upload->link);
-    if (end < written || (end == written && request->data_size > 0)) {
-        return HP_OK; /* repeated after a lost reply */
-    }
-    uint32_t skip = (uint32_t)(written - request->offset);
-    enum hp_err err = hp_blob_writer_append(upload->writer, request->data + skip,
-                                            request->data_size - skip, error);
-    if (err != HP_OK) {
-        upload_free(blobs, upload);
-        return err;
-    }
-    answer->size = end;
-    if (end == hp_blob_writer_size(upload->writer)) {
-        answer->digest = hp_blob_writer_digest(upload->writer);
-        answer->last = true;
-        err = finish_upload(blobs, upload, request, error);
-    }
-    return err;
-}
-
-static enum hp_err get(struct hp_blobs *blobs, const struct request *request,
-                       struct hp_blob_answer *answer, struct hp_error *error)
-{
-    uint32_t size = request->size < HP_BLOB_CHUNK_MAX ? (uint32_t)request->size : HP_BLOB_CHUNK_MAX;
-    uint8_t *data = hp_alloc(size);
-    if (data == NULL) {
-        return hp_error_set(error, HP_ERR_NOMEM, "out of memory");
-    }
-    uint32_t got = 0;
-    enum hp_err err = hp_blob_read(blobs->dir, request->blob, request->offset, size, data, &got,
-                                   &answer->size, &answer->digest, error);
-    if (err != HP_OK) {
-        hp_free(data);
-        return err;
-    }
-    answer->data = hp_bin_make(data, got);
-    return HP_OK;
-}
-
-/* ------------------------------------------------ the thread */
-static void append(struct hp_blob_answer **first, struct hp_blob_answer **last,
-                   struct hp_blob_answer *answer)
-{
-    answer->next = NULL;
-    if (*last != NULL) {
-        (*last)->next = answer;
-    } else {
-        *first = answer;
-    }
-    *last = answer;
-}
-
-static void work(struct hp_blobs *blobs, const struct request *request)
-{
-    struct hp_error error = {0};
-    struct hp_blob_answer *answer = hp_calloc(1, sizeof(*answer));
-    HP_ASSERT(answer != NULL); /* who asked would wait for ever */
-    answer->verb = request->verb;
-    answer->conn = request->conn;
-    answer->msgid = request->msgid;
-    answer->blob = request->blob;
-    switch (request->verb) {
-    case HP_BLOB_OPEN:
-        answer->err = open_upload(blobs, request, &error);
-        break;
-    case HP_BLOB_PUT:
-        answer->err = put(blobs, request, answer, &error);
-        break;
-    case HP_BLOB_GET:
-        answer->err = get(blobs, request, answer, &error);
-        break;
-    }
-    if (answer->err != HP_OK) {
-        (void)hp_strlcpy(answer->text, error.text, sizeof(answer->text));
-    }
-    append(&blobs->held_first, &blobs->held_last, answer);
-}
-
-/* Syncs the folders with new names (B1). A failed sync makes the last PUTs of all of them fail. */
-static void sync_folders(struct hp_blobs *blobs)
-{
-    struct hp_error error = {0};
-    enum hp_err err = HP_OK;
-    for (unsigned folder = 0; blobs->any_dirty && folder < HP_BLOB_FOLDERS; folder++) {
-        if ((blobs->dirty[folder / 64] >> (folder % 64) & 1) != 0 && err == HP_OK) {
-            err = hp_blob_dir_sync(blobs->dir, folder, &error);
-        }
-    }
-    memset(blobs->dirty, 0, sizeof(blobs->dirty));
-    blobs->any_dirty = false;
-    for (struct hp_blob_answer *answer = blobs->held_first; err != HP_OK && answer != NULL;
-         answer = answer->next) {
-        if (answer->last && answer->err == HP_OK) {
-            answer->err = err;
-            (void)hp_strlcpy(answer->text, error.text, sizeof(answer->text));
-        }
-    }
-}
-
-static void report(struct hp_blobs *blobs)
-{
-    if (blobs->held_first == NULL) {
-        return;
-    }
-    sync_folders(blobs);
-    pthread_mutex_lock(&blobs->lock);
-    if (blobs->done_last != NULL) {
-        blobs->done_last->next = blobs->held_first;
-    } else {
-        blobs->done_first = blobs->held_first;
-    }
-    blobs->done_last = blobs->held_last;
-    blobs->held_first = blobs->held_last = NULL;
-    if (!blobs->woken) {
-        blobs->woken = true;
-        blobs->options.wake(blobs->options.context);
-    }
-    pthread_mutex_unlock(&blobs->lock);
-}
-
-/* Takes all that waits, or waits for something. NULL: stop. */
-static struct request *take_all(struct hp_blobs *blobs)
-{
-    pthread_mutex_lock(&blobs->lock);
-    while (blobs->first == NULL && !blobs->stopping) {
-        pthread_cond_wait(&blobs->cond, &blobs->lock);
-    }
-    struct request *request = blobs->first;
-    blobs->first = blobs->last = NULL;
-    pthread_mutex_unlock(&blobs->lock);
-    return request;
-}
-
-static void *run(void *argument)
-{
-    struct hp_blobs *blobs = argument;
-    struct request *request = NULL;
-    while ((request = take_all(blobs)) != NULL) {
-        uint64_t bytes = 0;
-        while (request != NULL) {
-            struct request *next = request->next;
-            work(blobs, request);
-            bytes += request->data_size;
-            hp_free(request);
-            request = next;
-        }
-        pthread_mutex_lock(&blobs->lock);
-        blobs->queue_bytes -= bytes;
-        pthread_mutex_unlock(&blobs->lock);
-        report(blobs);
     }
     return NULL;
 }
 
-/* ------------------------------------------------ the loop's side */
-enum hp_err hp_blobs_new(const struct hp_blobs_options *options, struct hp_blobs **ret_blobs,
-                         struct hp_error *reterr)
+/* Makes room for one more: idle ones go, and if there is no other way the one idle for longest. */
+static void expire_uploads(struct hp_blobs *b, uint64_t now_ms)
 {
-    struct hp_blobs *blobs = hp_calloc(1, sizeof(*blobs));
-    if (blobs == NULL) {
-        return hp_error_set(reterr, HP_ERR_NOMEM, "blob thread: out of memory");
+    struct upload **oldest = NULL;
+    for (struct upload **link = &b->uploads; *link != NULL;) {
+        if (now_ms - (*link)->used_ms >= UPLOAD_IDLE_MS) {
+            remove_upload(b, link);
+            continue;
+        }
+        if (oldest == NULL || (*link)->used_ms < (*oldest)->used_ms) {
+            oldest = link;
+        }
+        link = &(*link)->next;
     }
-    blobs->options = *options;
-    blobs->options.queue_bytes_max =
-        options->queue_bytes_max > 0 ? options->queue_bytes_max : QUEUE_BYTES;
-    hp_idmap_init(&blobs->uploads, 0);
-    hp_list_init(&blobs->recent);
-    int length = snprintf(blobs->dir, sizeof(blobs->dir), "%s/blobs", options->dir);
-    enum hp_err err = HP_OK;
-    if (length < 0 || (size_t)length >= sizeof(blobs->dir)) {
-        err = hp_error_set(reterr, HP_ERR_TOO_BIG, "path of the data directory: too long");
-    } else {
-        err = hp_mkdir_p(blobs->dir, 0700, reterr);
+    if (b->upload_count >= UPLOADS_MAX && oldest != NULL) {
+        remove_upload(b, oldest);
     }
-    pthread_mutex_init(&blobs->lock, NULL);
-    pthread_cond_init(&blobs->cond, NULL);
-    if (err == HP_OK) {
-        sigset_t all;
-        sigset_t before;
-        sigfillset(&all);
-        pthread_sigmask(SIG_BLOCK, &all, &before);
-        int error = pthread_create(&blobs->thread, NULL, run, blobs);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        err = error == 0 ? HP_OK : hp_error_set(reterr, HP_ERR_NOMEM, "blob thread: %d", error);
-    }
-    if (err != HP_OK) {
-        pthread_cond_destroy(&blobs->cond);
-        pthread_mutex_destroy(&blobs->lock);
-        hp_free(blobs);
-        return err;
-    }
-    *ret_blobs = blobs;
-    return HP_OK;
 }
 
-static void answer_busy(struct hp_blobs *blobs, const struct hp_effect *effect)
+/* ------------------------------------------------------------------ answers */
+static struct hp_blob_answer *new_answer(const struct request *request, size_t data_room)
 {
-    struct hp_blob_answer *answer = hp_calloc(1, sizeof(*answer));
-    HP_ASSERT(answer != NULL);
-    answer->verb = effect->blob.verb;
-    answer->conn = effect->conn;
-    answer->msgid = effect->blob.msgid;
-    answer->blob = effect->blob.blob;
-    answer->err = HP_ERR_BUSY;
-    (void)hp_strlcpy(answer->text, "too many bytes wait to be written: try again",
-                     sizeof(answer->text));
-    pthread_mutex_lock(&blobs->lock);
-    append(&blobs->done_first, &blobs->done_last, answer);
-    if (!blobs->woken) {
-        blobs->woken = true;
-        blobs->options.wake(blobs->options.context);
-    }
-    pthread_mutex_unlock(&blobs->lock);
+    struct hp_blob_answer *answer = hp_calloc(1, sizeof(*answer) + data_room);
+    HP_ASSERT(answer != NULL); /* a request must be answered, or its peer waits for ever */
+    answer->verb = request->verb;
+    answer->conn = request->conn;
+    answer->msgid = request->msgid;
+    answer->blob = request->blob;
+    return answer;
 }
 
-void hp_blobs_submit(struct hp_blobs *blobs, const struct hp_effect *effect)
+static void set_error(struct hp_blob_answer *answer, enum hp_err err, const char *text)
 {
-    uint32_t size = effect->blob.verb == HP_BLOB_PUT ? effect->blob.data.size : 0;
-    pthread_mutex_lock(&blobs->lock);
-    bool busy = size > 0 && blobs->queue_bytes + size > blobs->options.queue_bytes_max;
-    pthread_mutex_unlock(&blobs->lock);
-    if (busy) {
-        answer_busy(blobs, effect);
-        return;
-    }
-    struct request *request = hp_alloc(sizeof(*request) + size);
-    HP_ASSERT(request != NULL);
-    *request = (struct request){.verb = effect->blob.verb,
-                                .conn = effect->conn,
-                                .msgid = effect->blob.msgid,
-                                .blob = effect->blob.blob,
-                                .offset = effect->blob.offset,
-                                .size = effect->blob.size,
-                                .digest = effect->blob.digest,
-                                .has_digest = effect->blob.has_digest,
-                                .data_size = size};
-    if (size > 0) {
-        memcpy(request->data, effect->blob.data.data, size);
-    }
-    pthread_mutex_lock(&blobs->lock);
-    blobs->queue_bytes += size;
-    if (blobs->last != NULL) {
-        blobs->last->next = request;
-    } else {
-        blobs->first = request;
-    }
-    blobs->last = request;
-    pthread_cond_signal(&blobs->cond);
-    pthread_mutex_unlock(&blobs->lock);
-}
-
-struct hp_blob_answer *hp_blobs_take(struct hp_blobs *blobs)
-{
-    pthread_mutex_lock(&blobs->lock);
-    struct hp_blob_answer *first = blobs->done_first;
-    blobs->done_first = blobs->done_last = NULL;
-    blobs->woken = false;
-    pthread_mutex_unlock(&blobs->lock);
-    return first;
+    answer->err = err;
+    (void)snprintf(answer->text, sizeof(answer->text), "%s", text); /* may be cut */
 }
 
 void hp_blob_answer_free(struct hp_blob_answer *answer)
 {
-    if (answer != NULL) {
-        hp_free((void *)(uintptr_t)answer->data.data);
-        hp_free(answer);
+    hp_free(answer); /* its data is behind it */
+}
+
+/* ------------------------------------------------------------------ requests */
+static void do_open(struct hp_blobs *b, const struct request *request, struct hp_blob_answer *answer)
+{
+    struct hp_error error = {0};
+    uint64_t now_ms = hp_clock_mono_ms();
+    if (request->size > HP_BLOB_SIZE_MAX) {
+        set_error(answer, HP_ERR_TOO_BIG, "a blob has at most 1 GiB");
+        return;
     }
+    struct upload **old = find_upload(b, request->blob);
+    if (old != NULL) {
+        remove_upload(b, old);
+    }
+    expire_uploads(b, now_ms);
+    struct upload *upload = hp_calloc(1, sizeof(*upload));
+    if (upload == NULL) {
+        set_error(answer, HP_ERR_NOMEM, "out of memory");
+        return;
+    }
+    enum hp_err err =
+        hp_blob_writer_new(b->dir, request->blob, request->size, &upload->writer, &error);
+    if (err != HP_OK) {
+        hp_free(upload);
+        set_error(answer, err, error.text);
+        return;
+    }
+    upload->blob = request->blob;
+    upload->used_ms = now_ms;
+    upload->next = b->uploads;
+    b->uploads = upload;
+    b->upload_count++;
+}
+
+/* A PUT without an upload: repeated after the last one was answered, or lost with a restart. */
+static void put_again(struct hp_blobs *b, const struct request *request,
+                      struct hp_blob_answer *answer)
+{
+    uint64_t size = 0;
+    uint64_t digest = 0;
+    struct hp_error error = {0};
+    enum hp_err err = hp_blob_stat(b->dir, request->blob, &size, &digest, &error);
+    if (err != HP_OK || request->offset > size || request->data_size > size - request->offset) {
+        set_error(answer, HP_ERR_NOT_FOUND, "no such upload; open the blob anew");
+        return;
+    }
+    if (request->has_digest && request->digest != digest) {
+        set_error(answer, HP_ERR_CORRUPT, "the digest is not that of the blob");
+        return;
+    }
+    answer->size = size;
+    answer->digest = digest;
+    answer->last = true;
+}
+
+static void finish_upload(struct hp_blobs *b, struct upload **link, const struct request *request,
+                          struct hp_blob_answer *answer)
+{
+    struct hp_blob_writer *writer = (*link)->writer;
+    struct hp_error error = {0};
+    answer->digest = hp_blob_writer_digest(writer);
+    if (request->has_digest && request->digest != answer->digest) {
+        set_error(answer, HP_ERR_CORRUPT, "the digest is not that of the bytes received");
+    } else if (hp_blob_writer_finish(writer, &error) != HP_OK) {
+        set_error(answer, error.code, error.text);
+    } else {
+        answer->last = true;
+        b->unsynced[request->blob % HP_BLOB_FOLDERS] = 1;
+    }
+    remove_upload(b, link);
+}
+
+static void do_put(struct hp_blobs *b, const struct request *request, struct hp_blob_answer *answer)
+{
+    struct hp_error error = {0};
+    struct upload **link = find_upload(b, request->blob);
+    if (link == NULL) {
+        put_again(b, request, answer);
+        return;
+    }
+    struct hp_blob_writer *writer = (*link)->writer;
+    uint64_t written = hp_blob_writer_written(writer);
+    (*link)->used_ms = hp_clock_mono_ms();
+    answer->size = written;
+    if (request->offset > written) {
+        set_error(answer, HP_ERR_STALE, "a chunk before this one is missing");
+        return;
+    }
+    if (request->offset < written) {
+        if (request->data_size > written - request->offset) {
+            set_error(answer, HP_ERR_STALE, "the chunk overlaps what was written");
+        }
+        return; /* repeated: it is here */
+    }
+    enum hp_err err = hp_blob_writer_append(writer, request->data, request->data_size, &error);
+    if (err != HP_OK) {
+        set_error(answer, err, error.text);
+        remove_upload(b, link);
+        return;
+    }
+    answer->size = hp_blob_writer_written(writer);
+    if (answer->size == hp_blob_writer_size(writer)) {
+        finish_upload(b, link, request, answer);
+    }
+}
+
+static void do_get(struct hp_blobs *b, const struct request *request, uint32_t room,
+                   struct hp_blob_answer *answer)
+{
+    struct hp_error error = {0};
+    uint8_t *data = (uint8_t *)(answer + 1);
+    uint32_t size = 0;
+    enum hp_err err = hp_blob_read(b->dir, request->blob, request->offset, room, data, &size,
+                                   &answer->size, &answer->digest, &error);
+    if (err != HP_OK) {
+        set_error(answer, err, error.text);
+        return;
+    }
+    answer->data = (struct hp_bin){.data = size > 0 ? data : NULL, .size = size};
+}
+
+static void do_request(struct hp_blobs *b, const struct request *request)
+{
+    uint64_t wanted = HP_MIN(request->size, (uint64_t)HP_BLOB_CHUNK_MAX);
+    uint32_t room = request->verb == HP_BLOB_GET ? (uint32_t)wanted : 0;
+    struct hp_blob_answer *answer = new_answer(request, room);
+    switch (request->verb) {
+    case HP_BLOB_OPEN: do_open(b, request, answer); break;
+    case HP_BLOB_PUT: do_put(b, request, answer); break;
+    case HP_BLOB_GET: do_get(b, request, room, answer); break;
+    }
+    *b->round_tail = answer;
+    b->round_tail = &answer->next;
+}
+
+/* Makes the names of the round durable; where that fails, its blobs are not. */
+static void sync_folders(struct hp_blobs *b)
+{
+    for (uint32_t folder = 0; folder < HP_BLOB_FOLDERS; folder++) {
+        struct hp_error error = {0};
+        if (b->unsynced[folder] == 0) {
+            continue;
+        }
+        b->unsynced[folder] = 0;
+        if (hp_blob_dir_sync(b->dir, folder, &error) == HP_OK) {
+            continue;
+        }
+        for (struct hp_blob_answer *a = b->round; a != NULL; a = a->next) {
+            if (a->last && a->blob % HP_BLOB_FOLDERS == folder) {
+                a->last = false;
+                set_error(a, HP_ERR_IO, error.text);
+            }
+        }
+    }
+}
+
+/* ------------------------------------------------------------------ thread */
+static void lock(struct hp_blobs *b)
+{
+    int error = pthread_mutex_lock(&b->mutex);
+    HP_ASSERT(error == 0);
+}
+
+static void unlock(struct hp_blobs *b)
+{
+    int error = pthread_mutex_unlock(&b->mutex);
+    HP_ASSERT(error == 0);
+}
+
+/* All that waits, or NULL: stop. */
+static struct request *take_requests(struct hp_blobs *b)
+{
+    lock(b);
+    while (b->requests == NULL && !b->stop) {
+        (void)pthread_cond_wait(&b->cond, &b->mutex); /* cannot fail */
+    }
+    struct request *requests = HP_TAKE(b->requests);
+    b->requests_tail = &b->requests;
+    unlock(b);
+    return requests;
+}
+
+static void post_round(struct hp_blobs *b, uint64_t bytes)
+{
+    lock(b);
+    *b->answers_tail = b->round;
+    b->answers_tail = b->round_tail;
+    b->queue_bytes -= bytes;
+    bool wake = !b->woken;
+    b->woken = true;
+    unlock(b);
+    if (wake) {
+        b->wake(b->context);
+    }
+}
+
+static void *run(void *context)
+{
+    struct hp_blobs *b = context;
+    (void)pthread_setname_np(pthread_self(), "hp-blob"); /* for people only */
+    for (struct request *requests = take_requests(b); requests != NULL;
+         requests = take_requests(b)) {
+        uint64_t bytes = 0;
+        b->round = NULL;
+        b->round_tail = &b->round;
+        while (requests != NULL) {
+            struct request *next = requests->next;
+            bytes += requests->data_size;
+            do_request(b, requests);
+            hp_free(requests);
+            requests = next;
+        }
+        sync_folders(b);
+        post_round(b, bytes);
+    }
+    while (b->uploads != NULL) {
+        remove_upload(b, &b->uploads);
+    }
+    return NULL;
+}
+
+/* ------------------------------------------------------------------ loop side */
+static enum hp_err start(struct hp_blobs *b, struct hp_error *reterr)
+{
+    sigset_t all;
+    sigset_t old;
+    if (pthread_mutex_init(&b->mutex, NULL) != 0) {
+        return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
+    }
+    if (pthread_cond_init(&b->cond, NULL) != 0) {
+        (void)pthread_mutex_destroy(&b->mutex); /* nobody has it */
+        return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
+    }
+    b->has_locks = true;
+    (void)sigfillset(&all);                             /* cannot fail */
+    (void)pthread_sigmask(SIG_SETMASK, &all, &old);     /* arguments are valid */
+    int error = pthread_create(&b->thread, NULL, run, b);
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);     /* as before */
+    b->has_thread = error == 0;
+    return error == 0 ? HP_OK
+                      : hp_error_set(reterr, HP_ERR_NOMEM, "the blob thread can not be started");
+}
+
+enum hp_err hp_blobs_new(const struct hp_blobs_options *options, struct hp_blobs **ret_blobs,
+                         struct hp_error *reterr)
+{
+    struct hp_blobs *b = hp_calloc(1, sizeof(*b));
+    if (b == NULL) {
+        return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
+    }
+    size_t size = strlen(options->dir) + sizeof("/blobs");
+    b->wake = options->wake;
+    b->context = options->context;
+    b->queue_bytes_max =
+        options->queue_bytes_max > 0 ? options->queue_bytes_max : QUEUE_BYTES_DEFAULT;
+    b->requests_tail = &b->requests;
+    b->answers_tail = &b->answers;
+    b->dir = hp_alloc(size);
+    enum hp_err err = b->dir != NULL ? HP_OK : hp_error_set(reterr, HP_ERR_NOMEM, NULL);
+    if (err == HP_OK) {
+        (void)snprintf(b->dir, size, "%s/blobs", options->dir); /* sized for it */
+        err = hp_mkdir_p(b->dir, 0700, reterr);
+    }
+    if (err == HP_OK) {
+        err = start(b, reterr);
+    }
+    if (err != HP_OK) {
+        hp_blobs_free(b);
+        return err;
+    }
+    *ret_blobs = b;
+    return HP_OK;
+}
+
+/* Answers without the thread: `busy`. */
+static void refuse(struct hp_blobs *b, const struct request *request)
+{
+    struct hp_blob_answer *answer = new_answer(request, 0);
+    set_error(answer, HP_ERR_BUSY, "too many bytes wait to be written; try again");
+    lock(b);
+    *b->answers_tail = answer;
+    b->answers_tail = &answer->next;
+    bool wake = !b->woken;
+    b->woken = true;
+    unlock(b);
+    if (wake) {
+        b->wake(b->context);
+    }
+}
+
+void hp_blobs_submit(struct hp_blobs *blobs, const struct hp_effect *effect)
+{
+    HP_ASSERT(effect->kind == HP_EFFECT_BLOB);
+    uint32_t size = effect->blob.verb == HP_BLOB_PUT ? effect->blob.data.size : 0;
+    struct request *request = hp_calloc(1, sizeof(*request) + size);
+    HP_ASSERT(request != NULL); /* a request must be answered, or its peer waits for ever */
+    request->verb = effect->blob.verb;
+    request->conn = effect->conn;
+    request->msgid = effect->blob.msgid;
+    request->blob = effect->blob.blob;
+    request->offset = effect->blob.offset;
+    request->size = effect->blob.size;
+    request->has_digest = effect->blob.has_digest;
+    request->digest = effect->blob.digest;
+    request->data_size = size;
+    if (size > 0) {
+        memcpy(request->data, effect->blob.data.data, size);
+    }
+    lock(blobs);
+    bool full = size > 0 && blobs->queue_bytes + size > blobs->queue_bytes_max;
+    if (!full) {
+        blobs->queue_bytes += size;
+        *blobs->requests_tail = request;
+        blobs->requests_tail = &request->next;
+        (void)pthread_cond_signal(&blobs->cond); /* cannot fail */
+    }
+    unlock(blobs);
+    if (full) {
+        refuse(blobs, request);
+        hp_free(request);
+    }
+}
+
+struct hp_blob_answer *hp_blobs_take(struct hp_blobs *blobs)
+{
+    lock(blobs);
+    struct hp_blob_answer *answers = HP_TAKE(blobs->answers);
+    blobs->answers_tail = &blobs->answers;
+    blobs->woken = false;
+    unlock(blobs);
+    return answers;
 }
 
 void hp_blobs_free(struct hp_blobs *blobs)
@@ -440,22 +470,23 @@ void hp_blobs_free(struct hp_blobs *blobs)
     if (blobs == NULL) {
         return;
     }
-    pthread_mutex_lock(&blobs->lock);
-    blobs->stopping = true;
-    pthread_cond_signal(&blobs->cond);
-    pthread_mutex_unlock(&blobs->lock);
-    pthread_join(blobs->thread, NULL);
-    while (!hp_list_is_empty(&blobs->recent)) {
-        upload_free(blobs, HP_CONTAINER_OF(hp_list_first(&blobs->recent), struct upload, link));
+    if (blobs->has_thread) {
+        lock(blobs);
+        blobs->stop = true;
+        (void)pthread_cond_signal(&blobs->cond); /* cannot fail */
+        unlock(blobs);
+        int error = pthread_join(blobs->thread, NULL);
+        HP_ASSERT(error == 0);
     }
-    hp_idmap_deinit(&blobs->uploads);
-    struct hp_blob_answer *answer = blobs->done_first;
-    while (answer != NULL) {
-        struct hp_blob_answer *next = answer->next;
-        hp_blob_answer_free(answer);
-        answer = next;
+    if (blobs->has_locks) {
+        (void)pthread_cond_destroy(&blobs->cond);   /* nobody waits */
+        (void)pthread_mutex_destroy(&blobs->mutex); /* nobody has it */
     }
-    pthread_cond_destroy(&blobs->cond);
-    pthread_mutex_destroy(&blobs->lock);
+    while (blobs->answers != NULL) {
+        struct hp_blob_answer *next = blobs->answers->next;
+        hp_blob_answer_free(blobs->answers);
+        blobs->answers = next;
+    }
+    hp_free(blobs->dir);
     hp_free(blobs);
 }

@@ -35,7 +35,7 @@ struct hp_blob_answer {
     uint32_t msgid;
     uint64_t blob;
     enum hp_err err;
-    char text[160];      /* with err */
+    char text[HP_ERROR_TEXT_BYTES]; /* with err */
     uint64_t size;       /* PUT: written so far; GET: of the whole blob */
     uint64_t digest;     /* GET, and the last PUT: of the whole */
     struct hp_bin data;  /* GET; freed with the answer */

@@ -28,6 +28,7 @@
 #define HP_SQLITE_BUCKET_SHIFT 20u
 #define HP_SQLITE_CHECKPOINT_FRAMES 1000u /* 16 MiB of log */
 #define HP_SQLITE_IDLE_FRAMES 128u        /* worth a checkpoint as soon as there is quiet */
+#define HP_SQLITE_QUIET_MS 2u
 #define HP_SQLITE_IDLE_MS 1000u           /* any frame is, after this long without a commit */
 #define HP_SQLITE_REAP_SLICE_US 4000u
 #define HP_SQLITE_SWEEP_MS 2400u /* a folder; all 256 in ten minutes */

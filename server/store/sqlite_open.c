@@ -343,8 +343,11 @@ enum hp_err hp_sqlite_idle(struct hp_store *store, bool *ret_more, struct hp_err
     uint64_t now_ms = hp_clock_mono_ms();
     *ret_more = false;
     hp_sqlite_ballast_restore(s);
-    bool is_quiet = now_ms - s->last_commit_ms >= HP_SQLITE_IDLE_MS;
-    enum hp_err err = hp_sqlite_checkpoint(s, is_quiet ? 1 : HP_SQLITE_IDLE_FRAMES, reterr);
+    uint64_t quiet_ms = now_ms - s->last_commit_ms;
+    uint32_t frames = quiet_ms >= HP_SQLITE_IDLE_MS    ? 1
+                      : quiet_ms >= HP_SQLITE_QUIET_MS ? HP_SQLITE_IDLE_FRAMES
+                                                       : HP_SQLITE_CHECKPOINT_FRAMES;
+    enum hp_err err = hp_sqlite_checkpoint(s, frames, reterr);
     if (err != HP_OK) {
         return err;
     }

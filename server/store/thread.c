@@ -1,467 +1,565 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The store thread, see thread.h.
+ * The store thread. One queue in, one set of lists out, one mutex over both; the store itself is used
+ * without it, by this thread only.
  *
- * T1 The queue of what was put is one FIFO of batches and loads; a load is answered after all
- *    batches before it were applied, and batches behind a load are not applied before it.
- * T2 `durable` is set only after hp_store_apply has returned HP_OK for the batch.
- * T3 The store is used by this thread only; the mutex guards nothing but the lists and figures.
+ *  I1 The queue is worked off in order. Batches that lie side by side become one transaction, up to a
+ *     bound; a load ends such a row of batches, since it must see just what was put before it.
+ *  I2 What is posted as durable was applied with HP_OK.
+ *  I3 `wake` is called once for all that is posted between two takes.
  */
 #include "server/store/thread.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "common/base/assert.h"
+#include "common/base/macro.h"
 #include "common/base/mem.h"
-#include "common/base/str.h"
 #include "common/sys/clock.h"
 #include "common/sys/file.h"
 
-enum { RETRY_MS = 250, SPACE_EVERY_MS = 1000, MERGE_BATCHES_MAX = 512 };
+#define MERGE_OPS_DEFAULT 5000u
+#define DISK_LOW_PERCENT_DEFAULT 5u
+#define DISK_LOW_BYTES ((uint64_t)1 << 30)
+#define NOSPACE_RETRY_MS 250u
+#define TICK_MS 1000u    /* free space, figures */
+#define QUIET_MS 2u      /* nothing to do for this long: background work begins */
+#define BUSY_IDLE_MS 50u /* under load, background work gets a slice this often */
 
-/* What waits: either a batch or a load. */
+/* One of the two is set. */
 struct item {
     struct hp_batch *batch;
-    struct hp_load *load;
-    struct item *next;
+    struct hp_loaded *loaded;
+};
+
+struct queue {
+    struct item *items;
+    uint32_t count;
+    uint32_t capacity;
+};
+
+struct loaded_list {
+    struct hp_loaded *first;
+    struct hp_loaded **tail;
 };
 
 struct hp_store_thread {
     struct hp_store_thread_options options;
-    char *dir;
+    char *dir; /* NULL: not watched */
     pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t cond;
-    bool started, stopping, woken;
-    uint64_t stop_at_ms; /* on a full disk: give up then */
-    enum hp_err stop_err;
-    struct item *first, *last; /* guarded, as all below */
-    uint64_t durable, taken_durable, last_put;
-    struct hp_batch *done_first, *done_last;
-    struct hp_loaded *loaded_first, *loaded_last;
-    bool disk_low, taken_disk_low, full;
+    pthread_mutex_t mutex;
+    pthread_cond_t cond; /* there is something in the queue, or stop */
+
+    /* under the mutex */
+    struct queue queue;
+    bool stop;
+    uint64_t stop_by_ms;
+    bool woken; /* I3 */
+    bool disk_low;
+    uint64_t durable;
+    struct hp_batch *done_batches;
+    struct loaded_list done_loaded;
     struct hp_store_thread_figures figures;
-    struct hp_loaded *long_load; /* a CHECK or BACKUP under way; the thread's own */
-    uint64_t space_at_ms;
+
+    /* of the loop */
+    uint64_t last_put;
+    bool disk_low_taken;
+    bool joined;
+
+    /* of the thread */
+    struct queue work;
+    struct hp_loaded *job;         /* CHECK or BACKUP under way */
+    struct loaded_list jobs;       /* those that wait for it */
+    struct hp_batch **merged;      /* scratch */
+    uint32_t merged_capacity;
+    uint64_t next_tick_ms;
+    uint64_t last_idle_ms;
+    bool idle_more;
+    bool nospace;
+    enum hp_err result;
 };
 
-/* ------------------------------------------------ telling the loop */
-static void wake(struct hp_store_thread *thread)
+/* ------------------------------------------------------------------ lists */
+static void list_init(struct loaded_list *list)
 {
-    if (!thread->woken) {
-        thread->woken = true;
-        thread->options.wake(thread->options.context);
-    }
+    list->first = NULL;
+    list->tail = &list->first;
 }
 
-static void report_loaded(struct hp_store_thread *thread, struct hp_loaded *loaded)
+static void list_add(struct loaded_list *list, struct hp_loaded *loaded)
 {
-    pthread_mutex_lock(&thread->lock);
     loaded->next_loaded = NULL;
-    if (thread->loaded_last != NULL) {
-        thread->loaded_last->next_loaded = loaded;
-    } else {
-        thread->loaded_first = loaded;
-    }
-    thread->loaded_last = loaded;
-    wake(thread);
-    pthread_mutex_unlock(&thread->lock);
+    *list->tail = loaded;
+    list->tail = &loaded->next_loaded;
 }
 
-static void report_batches(struct hp_store_thread *thread, struct hp_batch **batches,
-                           uint32_t count, uint64_t commit_us)
+static struct hp_loaded *list_pop(struct loaded_list *list)
 {
-    struct hp_store_figures store;
-    hp_store_figures(thread->options.store, &store);
-    pthread_mutex_lock(&thread->lock);
-    for (uint32_t i = 0; i < count; i++) {
-        batches[i]->next = NULL;
-        if (thread->done_last != NULL) {
-            thread->done_last->next = batches[i];
-        } else {
-            thread->done_first = batches[i];
+    struct hp_loaded *first = list->first;
+    if (first != NULL) {
+        list->first = first->next_loaded;
+        first->next_loaded = NULL;
+        if (list->first == NULL) {
+            list->tail = &list->first;
         }
-        thread->done_last = batches[i];
-        thread->figures.ops += batches[i]->op_count;
-        thread->figures.queued_ops -= batches[i]->op_count;
     }
-    thread->durable = batches[count - 1]->number;
-    thread->figures.store = store;
-    thread->figures.commits++;
-    thread->figures.batches += count;
-    thread->figures.commit_us_last = commit_us;
-    if (commit_us > thread->figures.commit_us_max) {
-        thread->figures.commit_us_max = commit_us;
-    }
-    wake(thread);
-    pthread_mutex_unlock(&thread->lock);
+    return first;
 }
 
-static void set_low(struct hp_store_thread *thread, bool full, uint32_t percent, bool known)
+static void queue_add(struct queue *queue, struct item item)
 {
-    pthread_mutex_lock(&thread->lock);
-    thread->full = full;
-    if (known) {
-        thread->figures.disk_free_percent = percent;
+    if (queue->count == queue->capacity) {
+        uint32_t capacity = queue->capacity == 0 ? 64 : queue->capacity * 2;
+        struct item *items = hp_realloc_array(queue->items, capacity, sizeof(*items));
+        HP_ASSERT(items != NULL); /* a batch can not be refused: the core is ahead already */
+        queue->items = items;
+        queue->capacity = capacity;
     }
-    bool low = full || thread->figures.store.pressure ||
-               (thread->dir != NULL &&
-                thread->figures.disk_free_percent < thread->options.disk_low_percent);
-    if (low != thread->disk_low) {
-        thread->disk_low = low;
-        wake(thread);
-    }
-    pthread_mutex_unlock(&thread->lock);
+    queue->items[queue->count++] = item;
 }
 
-static void look_at_space(struct hp_store_thread *thread)
+/* ------------------------------------------------------------------ posting (thread) */
+static void lock(struct hp_store_thread *t)
 {
-    uint64_t now_ms = hp_clock_mono_ms();
-    if (thread->dir == NULL || now_ms < thread->space_at_ms) {
-        return;
+    int error = pthread_mutex_lock(&t->mutex);
+    HP_ASSERT(error == 0);
+}
+
+static void unlock(struct hp_store_thread *t)
+{
+    int error = pthread_mutex_unlock(&t->mutex);
+    HP_ASSERT(error == 0);
+}
+
+/* To be called with the mutex; true: call wake after unlocking. */
+static bool note_wake(struct hp_store_thread *t)
+{
+    bool first = !t->woken;
+    t->woken = true;
+    return first;
+}
+
+static void unlock_and_wake(struct hp_store_thread *t, bool wake)
+{
+    unlock(t);
+    if (wake) {
+        t->options.wake(t->options.context);
     }
-    thread->space_at_ms = now_ms + SPACE_EVERY_MS;
+}
+
+static void post_loaded(struct hp_store_thread *t, struct hp_loaded *loaded)
+{
+    lock(t);
+    list_add(&t->done_loaded, loaded);
+    unlock_and_wake(t, note_wake(t));
+}
+
+static void fatal(struct hp_store_thread *t, const struct hp_error *error)
+{
+    t->options.fatal(t->options.context, error);
+    abort(); /* it must not return: what was acknowledged could not be trusted any more */
+}
+
+/* Looks at the disk and the store's figures. */
+static void refresh(struct hp_store_thread *t)
+{
     unsigned percent = 100;
-    uint64_t bytes = 0;
-    struct hp_error error;
-    struct hp_store_figures store;
-    hp_store_figures(thread->options.store, &store);
-    bool known = hp_path_free_space(thread->dir, &percent, &bytes, &error) == HP_OK;
-    pthread_mutex_lock(&thread->lock);
-    thread->figures.store = store;
-    thread->figures.disk_free_bytes = known ? bytes : thread->figures.disk_free_bytes;
-    pthread_mutex_unlock(&thread->lock);
-    set_low(thread, thread->full, percent, known);
+    uint64_t bytes = UINT64_MAX;
+    struct hp_store_figures figures;
+    hp_store_figures(t->options.store, &figures);
+    if (t->dir != NULL && hp_path_free_space(t->dir, &percent, &bytes, NULL) != HP_OK) {
+        percent = 100; /* not known: commits will tell */
+        bytes = UINT64_MAX;
+    }
+    bool low = t->nospace || figures.pressure ||
+               (percent < t->options.disk_low_percent && bytes < DISK_LOW_BYTES);
+    lock(t);
+    t->figures.store = figures;
+    t->figures.disk_free_percent = percent;
+    t->figures.disk_free_bytes = bytes;
+    bool changed = low != t->disk_low;
+    t->disk_low = low;
+    unlock_and_wake(t, changed && note_wake(t));
 }
 
-/* ------------------------------------------------ work */
-static void fatal(struct hp_store_thread *thread, const struct hp_error *error)
+/* ------------------------------------------------------------------ commits (thread) */
+/* Waits up to `wait_ms` unless the time to stop has come; false then. */
+static bool wait_for_space(struct hp_store_thread *t, uint64_t wait_ms)
 {
-    thread->options.fatal(thread->options.context, error);
-    HP_UNREACHABLE();
+    struct timespec until;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until); /* cannot fail with this clock */
+    until.tv_nsec += (long)wait_ms * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    bool go_on = true;
+    lock(t);
+    for (int error = 0; error != ETIMEDOUT && go_on;) {
+        go_on = !t->stop || hp_clock_mono_ms() < t->stop_by_ms;
+        if (go_on) {
+            error = pthread_cond_timedwait(&t->cond, &t->mutex, &until);
+        }
+    }
+    unlock(t);
+    return go_on;
 }
 
-static bool gave_up(struct hp_store_thread *thread)
+/* Applies until it works. False: the disk is full and the time to stop has come. */
+static bool apply_merged(struct hp_store_thread *t, uint32_t count)
 {
-    pthread_mutex_lock(&thread->lock);
-    bool over = thread->stopping && hp_clock_mono_ms() >= thread->stop_at_ms;
-    pthread_mutex_unlock(&thread->lock);
-    return over;
-}
-
-static void wait_ms(struct hp_store_thread *thread, uint64_t ms)
-{
-    uint64_t until_us = hp_clock_mono_us() + ms * 1000;
-    struct timespec until = {.tv_sec = (time_t)(until_us / 1000000),
-                             .tv_nsec = (long)(until_us % 1000000) * 1000};
-    pthread_mutex_lock(&thread->lock);
-    (void)pthread_cond_timedwait(&thread->cond, &thread->lock, &until);
-    pthread_mutex_unlock(&thread->lock);
-}
-
-/* One transaction of all the batches; on a full disk again and again, the same ones. */
-static bool apply(struct hp_store_thread *thread, struct hp_batch **batches, uint32_t count)
-{
-    struct hp_error error = {0};
-    for (;;) {
-        uint64_t begin_us = hp_clock_mono_us();
-        enum hp_err err = hp_store_apply(thread->options.store, batches, count, &error);
+    for (uint32_t attempt = 0;; attempt++) {
+        struct hp_error error = {0};
+        enum hp_err err = hp_store_apply(t->options.store, t->merged, count, &error);
         if (err == HP_OK) {
-            report_batches(thread, batches, count, hp_clock_mono_us() - begin_us);
-            if (thread->full) {
-                set_low(thread, false, 0, false);
+            if (t->nospace) {
+                t->nospace = false;
+                refresh(t);
             }
             return true;
         }
         if (err != HP_ERR_NOSPACE) {
-            fatal(thread, &error);
+            fatal(t, &error);
         }
-        pthread_mutex_lock(&thread->lock);
-        thread->figures.nospace_count++;
-        pthread_mutex_unlock(&thread->lock);
-        set_low(thread, true, 0, false);
-        if (gave_up(thread)) {
-            thread->stop_err = HP_ERR_NOSPACE;
+        if (attempt == 0) {
+            t->nospace = true;
+            lock(t);
+            t->figures.nospace_count++;
+            unlock(t);
+            refresh(t);
+            continue; /* the ballast is free now: at once */
+        }
+        if (!wait_for_space(t, NOSPACE_RETRY_MS)) {
+            t->result = err;
             return false;
         }
-        wait_ms(thread, RETRY_MS);
-        look_at_space(thread);
     }
 }
 
-static void run_load(struct hp_store_thread *thread, struct hp_loaded *loaded)
+/* Posts batches [from, to) of the work as durable. */
+static void post_durable(struct hp_store_thread *t, uint32_t from, uint32_t to, uint64_t ops,
+                         uint64_t us)
 {
-    uint64_t begin_us = hp_clock_mono_us();
-    bool is_through = hp_store_load(thread->options.store, loaded);
-    uint64_t took_us = hp_clock_mono_us() - begin_us;
-    pthread_mutex_lock(&thread->lock);
-    if (took_us > thread->figures.load_us_max) {
-        thread->figures.load_us_max = took_us;
+    lock(t);
+    for (uint32_t i = from; i < to; i++) {
+        struct hp_batch *batch = t->work.items[i].batch;
+        t->work.items[i].batch = NULL;
+        t->durable = batch->number;
+        batch->next = t->done_batches;
+        t->done_batches = batch;
     }
-    pthread_mutex_unlock(&thread->lock);
-    if (is_through) {
-        report_loaded(thread, loaded);
-        thread->long_load = thread->long_load == loaded ? NULL : thread->long_load;
-    } else {
-        thread->long_load = loaded;
+    t->figures.batches += to - from;
+    if (ops > 0) {
+        t->figures.commits++;
+        t->figures.ops += ops;
+        t->figures.queued_ops -= ops;
+        t->figures.commit_us_last = us;
+        t->figures.commit_us_max = HP_MAX(t->figures.commit_us_max, us);
+    }
+    unlock_and_wake(t, note_wake(t));
+}
+
+/* Takes batches from `from` on, up to the bound; those with ops go to `merged`. */
+static uint32_t merge(struct hp_store_thread *t, uint32_t from, uint32_t *ret_merged, uint64_t *ret_ops)
+{
+    uint32_t to = from;
+    *ret_merged = 0;
+    *ret_ops = 0;
+    for (; to < t->work.count && t->work.items[to].batch != NULL; to++) {
+        struct hp_batch *batch = t->work.items[to].batch;
+        if (*ret_merged > 0 && *ret_ops + batch->op_count > t->options.merge_ops_max) {
+            break;
+        }
+        if (batch->op_count == 0) {
+            continue;
+        }
+        if (*ret_merged == t->merged_capacity) {
+            uint32_t capacity = t->merged_capacity == 0 ? 64 : t->merged_capacity * 2;
+            struct hp_batch **merged = hp_realloc_array(t->merged, capacity, sizeof(*merged));
+            HP_ASSERT(merged != NULL);
+            t->merged = merged;
+            t->merged_capacity = capacity;
+        }
+        t->merged[(*ret_merged)++] = batch;
+        *ret_ops += batch->op_count;
+    }
+    return to;
+}
+
+/* ------------------------------------------------------------------ loads (thread) */
+static void step_job(struct hp_store_thread *t)
+{
+    if (t->job == NULL) {
+        t->job = list_pop(&t->jobs);
+    }
+    if (t->job != NULL && hp_store_load(t->options.store, t->job)) {
+        post_loaded(t, HP_TAKE(t->job));
     }
 }
 
-static void start_load(struct hp_store_thread *thread, struct hp_load *load)
+static void cancel_job(struct hp_store_thread *t)
 {
-    struct hp_loaded *loaded = hp_loaded_new(load);
-    HP_ASSERT(loaded != NULL); /* an answer cannot be dropped: who asked would wait for ever */
-    bool is_long = load->kind == HP_LOAD_CHECK || load->kind == HP_LOAD_BACKUP;
-    if (is_long && thread->long_load != NULL) {
-        loaded->err = HP_ERR_BUSY;
-        static const char text[] = "another check or backup is under way";
-        loaded->text = hp_bin_make(text, sizeof(text) - 1);
-        report_loaded(thread, loaded);
+    struct hp_loaded *loaded = t->job != NULL ? HP_TAKE(t->job) : list_pop(&t->jobs);
+    while (loaded != NULL) {
+        loaded->err = HP_ERR_CANCELLED;
+        loaded->text = (struct hp_bin){0};
+        post_loaded(t, loaded);
+        loaded = list_pop(&t->jobs);
+    }
+}
+
+static void run_load(struct hp_store_thread *t, struct hp_loaded *loaded)
+{
+    if (loaded->load->kind == HP_LOAD_CHECK || loaded->load->kind == HP_LOAD_BACKUP) {
+        list_add(&t->jobs, loaded);
         return;
     }
-    run_load(thread, loaded);
+    uint64_t start_us = hp_clock_mono_us();
+    bool done = hp_store_load(t->options.store, loaded);
+    HP_ASSERT(done);
+    uint64_t us = hp_clock_mono_us() - start_us;
+    lock(t);
+    t->figures.load_us_max = HP_MAX(t->figures.load_us_max, us);
+    unlock(t);
+    post_loaded(t, loaded);
 }
 
-/* Takes batches off the front up to the bounds, or one load. 0: nothing. */
-static uint32_t take_work(struct hp_store_thread *thread, struct hp_batch **batches,
-                          struct hp_load **ret_load)
+/* ------------------------------------------------------------------ loop (thread) */
+/* Works off `work`. False: gave up on a full disk at stop. */
+static bool work_off(struct hp_store_thread *t)
 {
-    uint32_t count = 0;
-    uint64_t ops = 0;
-    *ret_load = NULL;
-    pthread_mutex_lock(&thread->lock);
-    while (thread->first != NULL && count < MERGE_BATCHES_MAX) {
-        struct item *item = thread->first;
-        if (item->load != NULL && count > 0) {
-            break; /* T1 */
-        }
-        if (item->batch != NULL && count > 0 &&
-            ops + item->batch->op_count > thread->options.merge_ops_max) {
-            break;
-        }
-        thread->first = item->next;
-        thread->last = thread->first == NULL ? NULL : thread->last;
-        bool is_load = item->load != NULL;
-        if (is_load) {
-            *ret_load = item->load;
-        } else {
-            ops += item->batch->op_count;
-            batches[count++] = item->batch;
-        }
-        hp_free(item);
-        if (is_load) {
-            break;
-        }
-    }
-    pthread_mutex_unlock(&thread->lock);
-    return count;
-}
-
-static bool has_work(struct hp_store_thread *thread)
-{
-    pthread_mutex_lock(&thread->lock);
-    bool any = thread->first != NULL;
-    pthread_mutex_unlock(&thread->lock);
-    return any;
-}
-
-static void cancel_long_load(struct hp_store_thread *thread)
-{
-    if (thread->long_load != NULL) {
-        thread->long_load->err = HP_ERR_CANCELLED;
-        report_loaded(thread, thread->long_load);
-        thread->long_load = NULL;
-    }
-}
-
-static bool is_stopping(struct hp_store_thread *thread)
-{
-    pthread_mutex_lock(&thread->lock);
-    bool stopping = thread->stopping;
-    pthread_mutex_unlock(&thread->lock);
-    return stopping;
-}
-
-/* Waits until something is put, doing background work in slices meanwhile. False: stop. */
-static bool idle(struct hp_store_thread *thread)
-{
-    bool more = true;
-    while (!has_work(thread)) {
-        if (thread->long_load != NULL && is_stopping(thread)) {
-            cancel_long_load(thread);
-        } else if (thread->long_load != NULL) {
-            run_load(thread, thread->long_load);
+    for (uint32_t i = 0; i < t->work.count;) {
+        if (t->work.items[i].loaded != NULL) {
+            run_load(t, HP_TAKE(t->work.items[i].loaded));
+            i++;
             continue;
         }
-        struct hp_error error = {0};
-        if (more && hp_store_idle(thread->options.store, &more, &error) != HP_OK) {
-            fatal(thread, &error);
-        }
-        look_at_space(thread);
-        if (more) {
-            continue;
-        }
-        pthread_mutex_lock(&thread->lock);
-        bool stop = thread->stopping && thread->first == NULL;
-        bool wait = !stop && thread->first == NULL;
-        pthread_mutex_unlock(&thread->lock);
-        if (stop) {
+        uint32_t merged = 0;
+        uint64_t ops = 0;
+        uint32_t to = merge(t, i, &merged, &ops);
+        uint64_t start_us = hp_clock_mono_us();
+        if (merged > 0 && !apply_merged(t, merged)) {
             return false;
         }
-        if (wait) {
-            wait_ms(thread, SPACE_EVERY_MS);
-        }
+        post_durable(t, i, to, ops, hp_clock_mono_us() - start_us);
+        i = to;
     }
+    t->work.count = 0;
     return true;
 }
 
-static void *run(void *argument)
+static void run_idle(struct hp_store_thread *t, uint64_t now_ms)
 {
-    struct hp_store_thread *thread = argument;
-    struct hp_batch *batches[MERGE_BATCHES_MAX];
-    struct hp_load *load = NULL;
-    for (;;) {
-        if (is_stopping(thread)) {
-            cancel_long_load(thread);
-        }
-        uint32_t count = take_work(thread, batches, &load);
-        if (count > 0) {
-            if (!apply(thread, batches, count)) {
-                for (uint32_t i = 0; i < count; i++) {
-                    hp_batch_free(batches[i]);
-                }
-                break;
-            }
-            if (thread->long_load != NULL) {
-                run_load(thread, thread->long_load); /* a slice between commits */
-            }
-        } else if (load != NULL) {
-            start_load(thread, load);
-        } else if (!idle(thread)) {
+    struct hp_error error = {0};
+    t->last_idle_ms = now_ms;
+    enum hp_err err = hp_store_idle(t->options.store, &t->idle_more, &error);
+    if (err != HP_OK && err != HP_ERR_NOSPACE) {
+        fatal(t, &error);
+    }
+}
+
+/* How long the queue may stay empty before there is something else to do. */
+static uint64_t quiet_ms(const struct hp_store_thread *t, uint64_t now_ms, bool idle_done)
+{
+    if (t->job != NULL || t->jobs.first != NULL) {
+        return 0;
+    }
+    if (!idle_done || t->idle_more) {
+        return QUIET_MS;
+    }
+    return t->next_tick_ms > now_ms ? t->next_tick_ms - now_ms : 0;
+}
+
+/* Takes what is in the queue, waiting for it at most `wait_ms`. False: stop, and it is empty. */
+static bool take_work(struct hp_store_thread *t, uint64_t wait_ms)
+{
+    struct timespec until;
+    (void)clock_gettime(CLOCK_MONOTONIC, &until); /* cannot fail with this clock */
+    until.tv_sec += (time_t)(wait_ms / 1000);
+    until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    lock(t);
+    for (int error = 0; wait_ms > 0 && t->queue.count == 0 && !t->stop && error != ETIMEDOUT;) {
+        error = pthread_cond_timedwait(&t->cond, &t->mutex, &until);
+    }
+    struct queue empty = t->work;
+    t->work = t->queue;
+    t->queue = empty;
+    bool go_on = !t->stop || t->work.count > 0;
+    unlock(t);
+    return go_on;
+}
+
+static void *run(void *context)
+{
+    struct hp_store_thread *t = context;
+    bool idle_done = false;
+    (void)pthread_setname_np(pthread_self(), "hp-store"); /* for people only */
+    while (take_work(t, quiet_ms(t, hp_clock_mono_ms(), idle_done))) {
+        bool had_work = t->work.count > 0;
+        if (!work_off(t)) {
             break;
         }
+        step_job(t);
+        uint64_t now_ms = hp_clock_mono_ms();
+        if (now_ms >= t->next_tick_ms) {
+            t->next_tick_ms = now_ms + TICK_MS;
+            idle_done = false;
+            refresh(t);
+        }
+        if (!had_work || now_ms - t->last_idle_ms >= BUSY_IDLE_MS) {
+            run_idle(t, now_ms);
+        }
+        idle_done = !had_work;
     }
-    hp_store_close(thread->options.store);
+    cancel_job(t);
+    hp_store_close(HP_TAKE(t->options.store));
     return NULL;
 }
 
-/* ------------------------------------------------ the loop's side */
-static void free_thread(struct hp_store_thread *thread)
+/* ------------------------------------------------------------------ life (loop) */
+static enum hp_err make_locks(struct hp_store_thread *t)
 {
-    pthread_cond_destroy(&thread->cond);
-    pthread_mutex_destroy(&thread->lock);
-    hp_free(thread->dir);
-    hp_free(thread);
+    pthread_condattr_t attr;
+    if (pthread_mutex_init(&t->mutex, NULL) != 0) {
+        return HP_ERR_NOMEM;
+    }
+    int error = pthread_condattr_init(&attr);
+    if (error == 0) {
+        error = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+        if (error == 0) {
+            error = pthread_cond_init(&t->cond, &attr);
+        }
+        (void)pthread_condattr_destroy(&attr); /* cannot fail */
+    }
+    if (error != 0) {
+        (void)pthread_mutex_destroy(&t->mutex); /* nobody has it */
+        return HP_ERR_NOMEM;
+    }
+    return HP_OK;
+}
+
+static enum hp_err start(struct hp_store_thread *t)
+{
+    sigset_t all;
+    sigset_t old;
+    (void)sigfillset(&all); /* cannot fail */
+    if (pthread_sigmask(SIG_SETMASK, &all, &old) != 0) {
+        return HP_ERR_IO;
+    }
+    int error = pthread_create(&t->thread, NULL, run, t);
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL); /* as before */
+    return error == 0 ? HP_OK : HP_ERR_NOMEM;
 }
 
 enum hp_err hp_store_thread_new(const struct hp_store_thread_options *options,
                                 struct hp_store_thread **ret_thread, struct hp_error *reterr)
 {
-    struct hp_store_thread *thread = hp_calloc(1, sizeof(*thread));
-    if (thread == NULL) {
-        return hp_error_set(reterr, HP_ERR_NOMEM, "store thread: out of memory");
+    HP_ASSERT(options->store != NULL && options->wake != NULL && options->fatal != NULL);
+    struct hp_store_thread *t = hp_calloc(1, sizeof(*t));
+    if (t == NULL) {
+        return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
     }
-    thread->options = *options;
-    thread->options.merge_ops_max = options->merge_ops_max > 0 ? options->merge_ops_max : 5000;
-    thread->options.disk_low_percent =
-        options->disk_low_percent > 0 ? options->disk_low_percent : 5;
-    thread->figures.disk_free_percent = 100;
-    thread->dir = options->dir != NULL ? hp_strdup(options->dir) : NULL;
-    pthread_mutex_init(&thread->lock, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&thread->cond, &attributes);
-    pthread_condattr_destroy(&attributes);
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    int error = pthread_create(&thread->thread, NULL, run, thread);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error != 0) {
-        free_thread(thread);
-        return hp_error_set(reterr, HP_ERR_NOMEM, "store thread: error %d", error);
+    t->options = *options;
+    t->options.dir = NULL;
+    t->options.merge_ops_max =
+        options->merge_ops_max > 0 ? options->merge_ops_max : MERGE_OPS_DEFAULT;
+    t->options.disk_low_percent =
+        options->disk_low_percent > 0 ? options->disk_low_percent : DISK_LOW_PERCENT_DEFAULT;
+    list_init(&t->done_loaded);
+    list_init(&t->jobs);
+    t->dir = options->dir != NULL ? hp_strdup(options->dir) : NULL;
+    enum hp_err err = options->dir != NULL && t->dir == NULL ? HP_ERR_NOMEM : make_locks(t);
+    if (err != HP_OK) {
+        hp_free(t->dir);
+        hp_free(t);
+        return hp_error_set(reterr, err, NULL);
     }
-    thread->started = true;
-    *ret_thread = thread;
+    refresh(t); /* the first state is known before the first turn */
+    t->woken = false;
+    err = start(t);
+    if (err != HP_OK) {
+        t->joined = true;
+        hp_store_thread_free(t);
+        return hp_error_set(reterr, err, "the store thread can not be started");
+    }
+    *ret_thread = t;
     return HP_OK;
-}
-
-static void put_item(struct hp_store_thread *thread, struct hp_batch *batch, struct hp_load *load)
-{
-    struct item *item = hp_calloc(1, sizeof(*item));
-    HP_ASSERT(item != NULL); /* neither may be dropped */
-    item->batch = batch;
-    item->load = load;
-    pthread_mutex_lock(&thread->lock);
-    HP_ASSERT(!thread->stopping);
-    if (thread->last != NULL) {
-        thread->last->next = item;
-    } else {
-        thread->first = item;
-    }
-    thread->last = item;
-    if (batch != NULL) {
-        HP_ASSERT(batch->number > thread->last_put);
-        thread->last_put = batch->number;
-        thread->figures.queued_ops += batch->op_count;
-    }
-    pthread_cond_signal(&thread->cond);
-    pthread_mutex_unlock(&thread->lock);
 }
 
 void hp_store_thread_put(struct hp_store_thread *thread, struct hp_batch *batch)
 {
-    put_item(thread, batch, NULL);
+    HP_ASSERT(!thread->joined);
+    HP_ASSERT(batch->number > thread->last_put);
+    thread->last_put = batch->number;
+    lock(thread);
+    queue_add(&thread->queue, (struct item){.batch = batch});
+    thread->figures.queued_ops += batch->op_count;
+    (void)pthread_cond_signal(&thread->cond); /* cannot fail */
+    unlock(thread);
 }
 
 void hp_store_thread_load(struct hp_store_thread *thread, struct hp_load *load)
 {
-    put_item(thread, NULL, load);
+    HP_ASSERT(!thread->joined);
+    struct hp_loaded *loaded = hp_loaded_new(load);
+    lock(thread);
+    queue_add(&thread->queue, (struct item){.loaded = loaded});
+    (void)pthread_cond_signal(&thread->cond); /* cannot fail */
+    unlock(thread);
 }
 
 bool hp_store_thread_take(struct hp_store_thread *thread, struct hp_store_done *ret_done)
 {
-    pthread_mutex_lock(&thread->lock);
-    bool any = thread->durable != thread->taken_durable || thread->loaded_first != NULL ||
-               thread->done_first != NULL || thread->disk_low != thread->taken_disk_low;
-    *ret_done = (struct hp_store_done){.durable = thread->durable,
-                                       .batches = thread->done_first,
-                                       .loaded = thread->loaded_first,
-                                       .disk_low = thread->disk_low};
-    thread->done_first = thread->done_last = NULL;
-    thread->loaded_first = thread->loaded_last = NULL;
-    thread->taken_durable = thread->durable;
-    thread->taken_disk_low = thread->disk_low;
+    lock(thread);
+    *ret_done = (struct hp_store_done){
+        .durable = thread->durable,
+        .batches = thread->done_batches,
+        .loaded = thread->done_loaded.first,
+        .disk_low = thread->disk_low,
+    };
+    thread->done_batches = NULL;
+    list_init(&thread->done_loaded);
     thread->woken = false;
-    pthread_mutex_unlock(&thread->lock);
-    return any;
+    unlock(thread);
+    bool changed = ret_done->disk_low != thread->disk_low_taken;
+    thread->disk_low_taken = ret_done->disk_low;
+    return ret_done->batches != NULL || ret_done->loaded != NULL || changed;
 }
 
 void hp_store_thread_figures(struct hp_store_thread *thread,
                              struct hp_store_thread_figures *ret_figures)
 {
-    pthread_mutex_lock(&thread->lock);
+    lock(thread);
     *ret_figures = thread->figures;
-    pthread_mutex_unlock(&thread->lock);
+    unlock(thread);
 }
 
 enum hp_err hp_store_thread_stop(struct hp_store_thread *thread, uint64_t timeout_ms)
 {
-    pthread_mutex_lock(&thread->lock);
-    thread->stopping = true;
-    thread->stop_at_ms = hp_clock_mono_ms() + timeout_ms;
-    pthread_cond_signal(&thread->cond);
-    pthread_mutex_unlock(&thread->lock);
-    if (thread->started) {
-        pthread_join(thread->thread, NULL);
-        thread->started = false;
+    HP_ASSERT(!thread->joined);
+    lock(thread);
+    thread->stop = true;
+    thread->stop_by_ms = hp_clock_mono_ms() + timeout_ms;
+    (void)pthread_cond_signal(&thread->cond); /* cannot fail */
+    unlock(thread);
+    int error = pthread_join(thread->thread, NULL);
+    HP_ASSERT(error == 0);
+    thread->joined = true;
+    return thread->result;
+}
+
+static void free_queue(struct queue *queue)
+{
+    for (uint32_t i = 0; i < queue->count; i++) {
+        hp_batch_free(queue->items[i].batch);
+        hp_loaded_free(queue->items[i].loaded);
     }
-    return thread->stop_err;
+    hp_free(queue->items);
 }
 
 void hp_store_thread_free(struct hp_store_thread *thread)
@@ -469,27 +567,21 @@ void hp_store_thread_free(struct hp_store_thread *thread)
     if (thread == NULL) {
         return;
     }
-    HP_ASSERT(!thread->started);
-    while (thread->first != NULL) {
-        struct item *item = thread->first;
-        thread->first = item->next;
-        if (item->batch != NULL) {
-            hp_batch_free(item->batch);
-        }
-        hp_load_free(item->load);
-        hp_free(item);
+    HP_ASSERT(thread->joined);
+    free_queue(&thread->queue);
+    free_queue(&thread->work);
+    while (thread->done_batches != NULL) {
+        struct hp_batch *next = thread->done_batches->next;
+        hp_batch_free(thread->done_batches);
+        thread->done_batches = next;
     }
-    struct hp_store_done done;
-    (void)hp_store_thread_take(thread, &done);
-    while (done.batches != NULL) {
-        struct hp_batch *next = done.batches->next;
-        hp_batch_free(done.batches);
-        done.batches = next;
+    for (struct hp_loaded *loaded = list_pop(&thread->done_loaded); loaded != NULL;
+         loaded = list_pop(&thread->done_loaded)) {
+        hp_loaded_free(loaded);
     }
-    while (done.loaded != NULL) {
-        struct hp_loaded *next = done.loaded->next_loaded;
-        hp_loaded_free(done.loaded);
-        done.loaded = next;
-    }
-    free_thread(thread);
+    (void)pthread_cond_destroy(&thread->cond);   /* nobody waits */
+    (void)pthread_mutex_destroy(&thread->mutex); /* nobody has it */
+    hp_free(thread->merged);
+    hp_free(thread->dir);
+    hp_free(thread);
 }

@@ -9,8 +9,9 @@
  * All calls but the two callbacks are for one thread, the loop's.
  *
  * A full disk: the same transaction is tried again every 250 ms; nothing is dropped and nothing
- * acknowledged meanwhile, and `disk_low` is true until there is room again. Any other error is
- * fatal: `fatal` is called in the store thread and must end the process (it must not return).
+ * acknowledged meanwhile, and `disk_low` is true until there is room again. It is true as well while
+ * less than disk_low_percent and less than 1 GiB are free. Any other error is fatal: `fatal` is
+ * called in the store thread and must end the process (it must not return).
  */
 #ifndef HP_SERVER_STORE_THREAD_H
 #define HP_SERVER_STORE_THREAD_H
