@@ -264,7 +264,9 @@ enum hp_err hp_path_free_space(const char *path, unsigned *ret_percent, uint64_t
     /* As df counts: of what an ordinary user could use at all. */
     uint64_t used = (uint64_t)info.f_blocks - info.f_bfree;
     uint64_t total = used + info.f_bavail;
-    *ret_percent = total > 0 ? (unsigned)((uint64_t)info.f_bavail * 100 / total) : 100;
+    if (ret_percent != NULL) {
+        *ret_percent = total > 0 ? (unsigned)((uint64_t)info.f_bavail * 100 / total) : 100;
+    }
     if (ret_bytes != NULL) {
         *ret_bytes = (uint64_t)info.f_bavail * info.f_frsize;
     }

@@ -54,7 +54,7 @@ void hp_lock_release(int *fd);
 /* Reserves disk space for [offset, offset+size) without changing the size. HP_ERR_NOSPACE. */
 enum hp_err hp_fd_preallocate(int fd, uint64_t offset, uint64_t size) HP_MUST_CHECK;
 
-/* Free space for this user where `path` is: percent 0 .. 100 and bytes (may be NULL). */
+/* Free space for this user where `path` is: percent 0 .. 100 and bytes (each may be NULL). */
 enum hp_err hp_path_free_space(const char *path, unsigned *ret_percent, uint64_t *ret_bytes,
                                struct hp_error *reterr) HP_MUST_CHECK;
 
