@@ -233,6 +233,10 @@ class Pool:
         """Ends everything, the hard way if need be."""
         processes = [*self.workers.values(), self.broker]
         for process in processes:
+            if process.child is not None and process.child.poll() is not None:
+                print(f"{process.name} had ended with {process.child.returncode}:\n"
+                      f"{process.log_text()[-4000:]}")
+        for process in processes:
             process.kill()
         with contextlib.suppress(Timeout):
             until(lambda: not self.leftovers(), "children end with their daemon", 5)
