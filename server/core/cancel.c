@@ -27,22 +27,23 @@ static void drop_side_row(struct hp_core *core, const struct hp_side *side, uint
     hp_queue_dirty(core, queue);
 }
 
-/* The row as it is in memory, which may be a part of what the store saw. */
-static struct hp_side side_now(struct hp_core *core, const struct hp_loaded_task *task)
+/* The row in memory that holds the task, or NULL; it may be a part of what the store saw. */
+static struct hp_timer *timer_now(struct hp_core *core, const struct hp_loaded_task *task)
 {
-    uint64_t id = task->id;
-    struct hp_side side = task->side;
-    struct hp_timer *timer = hp_timer_find(core, side.first);
-    if (timer != NULL && id >= timer->side.first && id - timer->side.first < timer->side.count) {
-        return timer->side;
-    }
-    for (uint64_t first = side.first; timer == NULL && first <= id; first++) {
-        timer = hp_timer_find(core, first);
-        if (timer != NULL && id - first >= timer->side.count) {
-            timer = NULL;
+    for (uint64_t first = task->side.first; first <= task->id; first++) {
+        struct hp_timer *timer = hp_timer_find(core, first);
+        if (timer != NULL && task->id - first < timer->side.count) {
+            return timer;
         }
     }
-    return timer != NULL ? timer->side : side;
+    return NULL;
+}
+
+bool hp_cancel_is_stale(struct hp_core *core, const struct hp_loaded_task *task)
+{
+    return task->has_side && task->side.kind == HP_SIDE_DELAYED &&
+           hp_recent_overlaps(core, task->side.first, task->side.count) &&
+           timer_now(core, task) == NULL;
 }
 
 /* Ends waiting tasks [task->id, +count) of one group: lane, parked or side row, then the result. */
@@ -72,7 +73,8 @@ void hp_cancel_waiting(struct hp_core *core, const struct hp_loaded *loaded,
         hp_queue_dirty(core, spec->lane->queue);
         hp_parked_free(core, parked);
     } else if (task->has_side) {
-        struct hp_side side = side_now(core, task);
+        const struct hp_timer *timer = timer_now(core, task);
+        struct hp_side side = timer != NULL ? timer->side : task->side;
         finish.attempt_number = side.attempt;
         finish.failures = side.failures;
         finish.losses = side.losses;
@@ -179,11 +181,14 @@ static void note(struct hp_pending *pending, uint64_t id, enum hp_cancel_outcome
     pending->result_count++;
 }
 
-/* How many tasks from `at` on wait in the same way, ids one after the other, in one group. */
-static uint32_t plain_run(struct hp_core *core, const struct hp_loaded *loaded, uint32_t at)
+uint32_t hp_cancel_plain_run(struct hp_core *core, const struct hp_loaded *loaded, uint32_t at)
 {
     const struct hp_loaded_task *first = &loaded->tasks[at];
     uint32_t count = 1;
+    if (hp_idmap_find(&core->parked, first->id, NULL) ||
+        (first->has_side && first->side.kind != HP_SIDE_DELAYED)) {
+        return 1;
+    }
     while (at + count < loaded->task_count) {
         const struct hp_loaded_task *task = &loaded->tasks[at + count];
         bool alike = task->has_side == first->has_side &&
@@ -211,13 +216,13 @@ static uint32_t cancel_some(struct hp_core *core, struct hp_pending *pending,
         if (hp_recent_find(core, task->id) != 1) {
             return 0;
         }
+    } else if (now < HP_TASK_STATE_DONE && hp_cancel_is_stale(core, task)) {
+        return 0;
     } else if (now == HP_TASK_STATE_UNKNOWN) {
         outcome = HP_CANCEL_OUTCOME_UNKNOWN;
     } else if (now == HP_TASK_STATE_READY || now == HP_TASK_STATE_DELAYED ||
                now == HP_TASK_STATE_BURIED) {
-        bool plain = !hp_idmap_find(&core->parked, task->id, NULL) &&
-                     (!task->has_side || task->side.kind == HP_SIDE_DELAYED);
-        count = plain ? plain_run(core, loaded, at) : 1;
+        count = hp_cancel_plain_run(core, loaded, at);
         hp_cancel_waiting(core, loaded, task, count, HP_TASK_STATE_CANCELLED);
         outcome = HP_CANCEL_OUTCOME_CANCELLED;
     } else if (now < HP_TASK_STATE_DONE && msg->mode != HP_CANCEL_MODE_QUEUED) {

@@ -31,6 +31,7 @@ void hp_core_config_init(struct hp_core_config *config)
         .age_step_ms = 60000,
         .prehello_ms = HP_LIMIT_PREHELLO_MS,
         .window_runs = 1024,
+        .window_timers = 20000,
         .window_bytes = 32U << 20,
         .backlog_ops_max = 8000,
         .eager = true,

@@ -502,6 +502,7 @@ void hp_task_finish(struct hp_core *core, const struct hp_finish *finish);
 void hp_recent_add(struct hp_core *core, uint64_t first, uint32_t count, bool ended);
 void hp_recent_purge(struct hp_core *core);
 int hp_recent_find(const struct hp_core *core, uint64_t id); /* 0 no, 1 ended, 2 moved */
+bool hp_recent_overlaps(const struct hp_core *core, uint64_t first, uint32_t count);
 uint64_t hp_backoff_ms(struct hp_core *core, const struct hp_spec *spec, uint32_t n);
 
 /* ------------------------------------------------ timer.c: delayed, returned, expiring */
@@ -575,7 +576,11 @@ void hp_follow_drop(struct hp_core *core, uint64_t id, uint64_t conn); /* 0: any
 bool hp_follow_any(const struct hp_core *core, uint64_t id);
 void hp_broker_report_loaded(struct hp_core *core, struct hp_pending *pending,
                              const struct hp_loaded *loaded);
-/* Cancels one task that is not leased. False: it is none of what is known as waiting. */
+/* How many tasks from `at` on wait in the same way, ids one after the other, in one group. */
+uint32_t hp_cancel_plain_run(struct hp_core *core, const struct hp_loaded *loaded, uint32_t at);
+/* True: its row is not in memory, and part of it changed since the store looked: ask again. */
+bool hp_cancel_is_stale(struct hp_core *core, const struct hp_loaded_task *task);
+/* Ends `count` tasks from `task` on that wait in the same way (hp_cancel_plain_run). */
 void hp_cancel_waiting(struct hp_core *core, const struct hp_loaded *loaded,
                        const struct hp_loaded_task *task, uint32_t count, enum hp_task_state state);
 

@@ -53,6 +53,22 @@ void hp_recent_purge(struct hp_core *core)
     }
 }
 
+bool hp_recent_overlaps(const struct hp_core *core, uint64_t first, uint32_t count)
+{
+    if (count == 1) {
+        return hp_recent_find(core, first) != 0;
+    }
+    for (uint32_t i = 0; i < core->recent_count; i++) {
+        const struct hp_recent *recent =
+            &core->recents[(core->recent_head + i) & (core->recent_capacity - 1)];
+        if (recent->id < first + count && first < recent->id + recent->count) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The latest change counts. */
 int hp_recent_find(const struct hp_core *core, uint64_t id)
 {
     uint64_t kind = 0;
@@ -62,7 +78,7 @@ int hp_recent_find(const struct hp_core *core, uint64_t id)
     if (core->recent_count == hp_idmap_count(&core->recent_map)) {
         return 0; /* no ranges */
     }
-    for (uint32_t i = 0; i < core->recent_count; i++) {
+    for (uint32_t i = core->recent_count; i-- > 0;) {
         const struct hp_recent *recent =
             &core->recents[(core->recent_head + i) & (core->recent_capacity - 1)];
         if (id >= recent->id && id - recent->id < recent->count) {

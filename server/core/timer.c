@@ -4,9 +4,11 @@
  * memory holds those that come first, up to a window, and a mark: rows after the mark are only in
  * the store. So a million delayed tasks cost no memory.
  */
+#include <stdlib.h>
+
 #include "server/core/state.h"
 
-enum { TIMERS_MAX = 20000, TIMERS_LOW = 2000, TIMERS_SLICE = 5000, DUE_SLICE = 512 };
+enum { DUE_SLICE = 512 };
 
 static struct hp_idmap *map_of(struct hp_core *core, enum hp_side_kind kind)
 {
@@ -19,27 +21,53 @@ static bool is_after_mark(const struct hp_core *core, const struct hp_side *side
                                                   : side->first > core->timer_mark_first;
 }
 
+static void timer_free(struct hp_core *core, struct hp_timer *timer)
+{
+    hp_heap_remove(&core->timer_heap, &timer->heap_node);
+    (void)hp_idmap_remove(map_of(core, timer->side.kind), timer->side.first, NULL);
+    hp_free(timer);
+}
+
+static int timer_order(const void *a, const void *b)
+{
+    const struct hp_side *x = &(*(struct hp_timer *const *)a)->side;
+    const struct hp_side *y = &(*(struct hp_timer *const *)b)->side;
+    if (x->run_at_ms != y->run_at_ms) {
+        return x->run_at_ms < y->run_at_ms ? -1 : 1;
+    }
+    return x->first < y->first ? -1 : x->first > y->first;
+}
+
+/* Keeps the window's worth of what comes first; the rest is in the store. */
+static void trim(struct hp_core *core)
+{
+    uint32_t count = core->timer_heap.count;
+    struct hp_timer **timers = hp_must_alloc(count * sizeof(struct hp_timer *));
+    for (uint32_t i = 0; i < count; i++) {
+        timers[i] = HP_CONTAINER_OF(core->timer_heap.items[i], struct hp_timer, heap_node);
+    }
+    qsort(timers, count, sizeof(struct hp_timer *), timer_order);
+    uint32_t keep = core->config.window_timers > 0 ? core->config.window_timers : 1;
+    while (keep < count && timer_order(&timers[keep - 1], &timers[keep]) == 0) {
+        keep++; /* both rows of an id are on the same side of the mark */
+    }
+    for (uint32_t i = keep; i < count; i++) {
+        timer_free(core, timers[i]);
+    }
+    if (keep < count) {
+        core->timers_more = true;
+        core->timer_mark_ms = timers[keep - 1]->side.run_at_ms;
+        core->timer_mark_first = timers[keep - 1]->side.first;
+    }
+    hp_free(timers);
+}
+
 /* Takes note of a side row that was just written (or loaded). */
 void hp_timer_put(struct hp_core *core, const struct hp_side *side)
 {
-    if (core->timers_more && is_after_mark(core, side)) {
+    /* A load under way was asked before this row was written, and may go on behind it. */
+    if (core->timers_more && !core->timers_loading && is_after_mark(core, side)) {
         return;
-    }
-    if (!core->timers_more && hp_idmap_count(&core->timers) >= TIMERS_MAX) {
-        core->timers_more = true;
-        core->timer_mark_ms = INT64_MIN;
-        core->timer_mark_first = 0;
-        for (uint32_t i = 0; i < core->timer_heap.count; i++) {
-            const struct hp_timer *timer =
-                HP_CONTAINER_OF(core->timer_heap.items[i], struct hp_timer, heap_node);
-            if (is_after_mark(core, &timer->side)) {
-                core->timer_mark_ms = timer->side.run_at_ms;
-                core->timer_mark_first = timer->side.first;
-            }
-        }
-        if (is_after_mark(core, side)) {
-            return;
-        }
     }
     struct hp_timer *timer = hp_idmap_find_ptr(map_of(core, side->kind), side->first);
     if (timer == NULL) {
@@ -48,18 +76,14 @@ void hp_timer_put(struct hp_core *core, const struct hp_side *side)
         hp_must(hp_idmap_put_ptr(map_of(core, side->kind), side->first, timer));
         hp_must(hp_heap_push(&core->timer_heap, &timer->heap_node));
     }
+    if (!core->timers_loading && core->timer_heap.count >= 2 * core->config.window_timers) {
+        trim(core);
+    }
 }
 
 struct hp_timer *hp_timer_find(struct hp_core *core, uint64_t first)
 {
     return hp_idmap_find_ptr(&core->timers, first);
-}
-
-static void timer_free(struct hp_core *core, struct hp_timer *timer)
-{
-    hp_heap_remove(&core->timer_heap, &timer->heap_node);
-    (void)hp_idmap_remove(map_of(core, timer->side.kind), timer->side.first, NULL);
-    hp_free(timer);
 }
 
 /* Forgets a row in memory, if it is there. */
@@ -91,14 +115,15 @@ void hp_timer_free_all(struct hp_core *core)
 /* ------------------------------------------------ loading rows */
 void hp_timer_want(struct hp_core *core)
 {
-    if (!core->timers_more || core->timers_loading || core->timer_heap.count > TIMERS_LOW) {
+    if (!core->timers_more || core->timers_loading ||
+        core->timer_heap.count > core->config.window_timers / 10) {
         return;
     }
     struct hp_pending *pending = hp_pending_new(core, HP_PENDING_SIDES, NULL, 0);
     struct hp_load *load = hp_out_load(core, HP_LOAD_SIDES, pending);
     load->after_run_at_ms = core->timer_mark_ms;
     load->after_first = core->timer_mark_first;
-    load->limit = TIMERS_SLICE;
+    load->limit = core->config.window_timers / 4 + 1;
     core->timers_loading = true;
 }
 
@@ -109,22 +134,25 @@ static bool is_known(struct hp_core *core, const struct hp_side *side)
     }
     return hp_idmap_find(&core->timers, side->first, NULL) ||
            hp_idmap_find(&core->parked, side->first, NULL) ||
-           hp_idmap_find(&core->attempts, side->first, NULL) ||
-           hp_recent_find(core, side->first) == 1;
+           hp_idmap_find(&core->attempts, side->first, NULL);
 }
 
 void hp_timer_sides_loaded(struct hp_core *core, const struct hp_loaded *loaded)
 {
-    core->timers_loading = false;
-    for (uint32_t i = 0; i < loaded->side_count; i++) {
+    bool changed = false;
+    for (uint32_t i = 0; i < loaded->side_count && !changed; i++) {
         const struct hp_side *side = &loaded->sides[i];
-        core->timer_mark_ms = side->run_at_ms;
-        core->timer_mark_first = side->first;
         if (!is_known(core, side)) {
+            changed = hp_recent_overlaps(core, side->first, side->count);
+        }
+        if (!changed) {
             hp_timer_put(core, side);
+            core->timer_mark_ms = side->run_at_ms;
+            core->timer_mark_first = side->first;
         }
     }
-    core->timers_more = loaded->more;
+    core->timers_loading = false;
+    core->timers_more = loaded->more || changed; /* changed: its row is written anew, ask again */
 }
 
 /* ------------------------------------------------ due */
@@ -298,10 +326,12 @@ void hp_timer_expiry_loaded(struct hp_core *core, struct hp_pending *pending,
         enum hp_task_state now = hp_task_now(core, task);
         bool started = hp_idmap_find(&core->parked, task->id, NULL) ||
                        (task->has_side && task->side.kind == HP_SIDE_RETURNED);
-        if (now == 0) {
+        if (now == 0 || hp_cancel_is_stale(core, task)) {
             again = true; /* moved while it was looked at: look again */
         } else if (!started && (now == HP_TASK_STATE_READY || now == HP_TASK_STATE_DELAYED)) {
-            hp_cancel_waiting(core, loaded, task, 1, HP_TASK_STATE_EXPIRED);
+            uint32_t count = hp_cancel_plain_run(core, loaded, i);
+            hp_cancel_waiting(core, loaded, task, count, HP_TASK_STATE_EXPIRED);
+            i += count - 1;
         }
     }
     if (loaded->more || again) {
