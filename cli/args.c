@@ -140,6 +140,10 @@ static int set_value(struct parser *parser, enum hp_cli_flag_id id, const char *
     } else {
         return parse_other(verb, flag, value);
     }
+    if (err != HP_OK && flag->type == HP_CLI_TYPE_DURATION && text[0] != '\0' &&
+        text[strspn(text, "0123456789")] == '\0') {
+        return hp_cli_usage(verb, "--%s: \"%s\" needs a unit. Did you mean \"%ss\"?", flag->name, text, text);
+    }
     if (err != HP_OK) {
         return hp_cli_usage(verb, "--%s: %s.", flag->name, error.text);
     }
