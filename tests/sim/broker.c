@@ -602,6 +602,7 @@ void sim_broker_start(struct sim *sim)
     config.heartbeat_ms = sim->plan.heartbeat_ms;
     config.window_runs = sim->plan.window_runs;
     config.window_bytes = sim->plan.window_bytes;
+    config.window_timers = sim->plan.window_timers;
     config.backlog_ops_max = sim->plan.backlog_ops_max;
     config.eager = sim->plan.eager;
     broker->core = hp_core_new(&config);

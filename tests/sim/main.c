@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * sim --seed N [--trace]           one run
+ * sim --seed N [--trace] [--check]  one run; --check: all indices after each turn
  * sim --seeds A..B [--jobs N]      many
  * sim --minutes M [--from A]       as many as the time allows
  * sim --file PATH                  the seeds of a file, one a line
@@ -21,7 +21,7 @@ struct args {
     uint64_t from, to;
     uint64_t seconds; /* 0: all of from..to */
     unsigned jobs;
-    bool trace, quiet;
+    bool trace, check, quiet;
     const char *file;
 };
 
@@ -61,6 +61,10 @@ static void parse(struct args *args, int argc, char **argv)
             args->trace = true;
             continue;
         }
+        if (strcmp(argv[i], "--check") == 0) {
+            args->check = true;
+            continue;
+        }
         if (value == NULL) {
             usage();
         } else if (strcmp(argv[i], "--seed") == 0) {
@@ -93,7 +97,7 @@ static uint64_t seconds_now(void)
 static void one(uint64_t seed, const struct args *args)
 {
     static struct sim sim;
-    sim_run(seed, args->trace, &sim);
+    sim_run(seed, args->trace, args->check, &sim);
     if (!args->quiet) {
         (void)printf("seed %llu ok: hash %016llx, %llu s, %llu tasks, %llu starts, %llu faults, "
                      "%llu crashes, %llu turns\n",

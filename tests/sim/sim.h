@@ -115,7 +115,7 @@ void sim_fail(struct sim *sim, const char *format, ...)
     } while (0)
 void *sim_alloc(size_t size);
 /* Runs one seed to its end; true. It does not return if a rule is broken. */
-void sim_run(uint64_t seed, bool trace, struct sim *ret_sim);
+void sim_run(uint64_t seed, bool trace, bool check, struct sim *ret_sim);
 
 /* ------------------------------------------------ net.c */
 /* One end of a connection. All calls come from the agenda, never from inside a call of the net. */

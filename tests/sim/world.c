@@ -199,6 +199,8 @@ static void settle(struct sim *sim)
     sim->healed = true;
     sim->working = false;
     sim_user_settle(sim, 0);
+    run_until(sim, sim->now_us + 20000 * SIM_MS); /* what others had asked for may come late */
+    sim_user_settle(sim, 0);
     /* While there is progress it may take its time; without any, two leases and the longest run. */
     uint64_t quiet_ms = 2 * sim->plan.lease_ms + 2 * sim->plan.long_run_ms + 15000;
     uint64_t last_ms = sim_ms(sim);
@@ -221,7 +223,7 @@ static void settle(struct sim *sim)
     sim_broker_final(sim);
 }
 
-void sim_run(uint64_t seed, bool trace, struct sim *ret_sim)
+void sim_run(uint64_t seed, bool trace, bool check, struct sim *ret_sim)
 {
     struct sim *sim = ret_sim;
     *sim = (struct sim){.seed = seed, .trace = trace, .hash = seed, .working = true,
@@ -231,6 +233,7 @@ void sim_run(uint64_t seed, bool trace, struct sim *ret_sim)
     running = sim;
     hp_assert_set_handler(on_assert);
     sim_fault_plan(sim);
+    sim->plan.check_each_turn = sim->plan.check_each_turn || check; /* draws nothing */
     sim_net_new(sim);
     audit_new(sim);
     sim_broker_new(sim);
