@@ -407,6 +407,14 @@ static const struct hp_store_ops sqlite_ops = {
     .close = sqlite_close,
 };
 
+static enum hp_err write_first_meta(struct hp_sqlite *s, struct hp_error *reterr)
+{
+    s->meta = (struct hp_sqlite_meta){.next_id = 1, .next_blob = 1};
+    s->meta_dirty = true;
+    enum hp_err err = hp_sqlite_begin(s, reterr);
+    return err == HP_OK ? hp_sqlite_commit(s, reterr) : err;
+}
+
 static enum hp_err open_database(struct hp_sqlite *s, const struct hp_store_options *options,
                                  struct hp_error *reterr)
 {
@@ -425,6 +433,9 @@ static enum hp_err open_database(struct hp_sqlite *s, const struct hp_store_opti
     }
     if (err == HP_OK) {
         err = hp_sqlite_prepare(s, reterr);
+    }
+    if (err == HP_OK && options->create) {
+        err = write_first_meta(s, reterr);
     }
     return err == HP_OK ? hp_sqlite_reload(s, reterr) : err;
 }

@@ -329,9 +329,8 @@ static enum hp_err load_meta(struct hp_sqlite *s, struct hp_error *reterr)
     sqlite3_stmt *stmt HP_CLEANUP(hp_sqlite_reset_ptr) = s->stmts[HP_SQL_META_GET];
     struct hp_row_in in;
     enum hp_err err = hp_sqlite_step(s, stmt, "read meta", reterr);
-    if (err == HP_ERR_NOT_FOUND) { /* fresh */
-        s->meta = (struct hp_sqlite_meta){.next_id = 1, .next_blob = 1};
-        return HP_OK;
+    if (err == HP_ERR_NOT_FOUND) { /* never fresh: ids would begin anew */
+        return hp_sqlite_damaged(s, "meta", 1, reterr);
     }
     if (err != HP_OK) {
         return err;
