@@ -512,7 +512,28 @@ static void escapes_belong_to_their_task(void **state)
     assert_true(pid_exists(escaped));
     assert_int_equal(hp_exec_kill(f->exec, 1, SIGKILL), HP_OK);
     WAIT_UNTIL(f, count_marked("HP_TEST_ESCAPE=first") == 0);
-    assert_false(pid_exists(escaped));
+    WAIT_UNTIL(f, !pid_exists(escaped));
+}
+
+/* Somebody else holds the pipe for good: the end comes all the same. */
+static void a_held_pipe_holds_no_end_back(void **state)
+{
+    struct fixture *f = *state;
+    char path[64];
+    struct words words;
+    WORDS(&words, 1, "sh", "-c", "echo said; exec sleep 1000");
+    words.command.follow = true;
+    start(f, &words);
+    WAIT_UNTIL(f, f->output.size > 0);
+    (void)snprintf(path, sizeof path, "/proc/%d/fd/1", (int)f->last_pid);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(hp_exec_kill(f->exec, 1, SIGTERM), HP_OK);
+    WAIT_UNTIL(f, f->end_count == 1);
+    assert_int_equal(f->ends[0].end.signal, SIGTERM);
+    assert_string_equal(f->ends[0].out, "said\n");
+    assert_int_equal(write(fd, "x", 1), -1); /* our end is closed */
+    (void)close(fd);
 }
 
 /* In a process of its own: an executor with running commands dies without a word. */
@@ -678,6 +699,7 @@ int main(void)
         EXEC_TEST(limits_and_keys),
         EXEC_TEST(a_signal_reaches_the_whole_group),
         EXEC_TEST(leftovers_hold_no_end_back),
+        EXEC_TEST(a_held_pipe_holds_no_end_back),
         EXEC_TEST(escapes_belong_to_their_task),
         EXEC_TEST(the_daemons_death_kills_all),
         EXEC_TEST(the_dead_mans_switch),

@@ -399,11 +399,11 @@ static void turn(struct hp_helper *helper)
         {.fd = helper->signal_fd, .events = POLLIN},
         {.fd = helper->timer_fd, .events = POLLIN},
     };
-    int count = poll(fds, 3, helper->sweeps_left > 0 ? SWEEP_MS : -1);
-    if (count < 0) {
+    int ready_count = poll(fds, 3, helper->sweeps_left > 0 ? SWEEP_MS : -1);
+    if (ready_count < 0) {
         return;
     }
-    if (count == 0) {
+    if (ready_count == 0) {
         sweep(helper, helper->sweeps_left - 1);
         return;
     }
