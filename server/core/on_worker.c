@@ -99,6 +99,7 @@ static void copy_offer(struct hp_node *node, const struct hp_msg_worker_register
     node->mem_bytes = msg->mem_bytes;
     node->commands = msg->commands;
     node->prefetch_max = msg->prefetch_max;
+    node->leaving = msg->draining;
 }
 
 /* Attempts the returning worker does not name: of an old boot they are lost, of the same boot their

@@ -62,7 +62,7 @@ static bool ranks_before(const struct hp_lane *a, const struct hp_lane *b)
 static bool reserve(struct hp_core *core, struct hp_lane *lane, struct hp_node *node)
 {
     struct hp_node *holder = hp_idmap_find_ptr(&core->nodes, lane->reserved_node);
-    if (holder == NULL || !hp_node_is_up(holder) || holder->draining ||
+    if (holder == NULL || !hp_node_is_up(holder) || holder->draining || holder->leaving ||
         !hp_class_fits(lane->class_, holder)) {
         lane->reserved_node = node->number;
         holder = node;
@@ -274,7 +274,7 @@ static bool round_once(struct hp_core *core, bool prefetch)
     bool any = false;
     HP_LIST_FOR_EACH (link, &core->node_list) {
         struct hp_node *node = HP_CONTAINER_OF(link, struct hp_node, link);
-        if (node->conn == NULL || !node->registered || node->draining ||
+        if (node->conn == NULL || !node->registered || node->draining || node->leaving ||
             node->state != HP_SM_NODE_ONLINE || node->conn->blocked) {
             continue;
         }

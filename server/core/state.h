@@ -182,7 +182,8 @@ struct hp_node {
     uint8_t hello_boot[16]; /* of the connection, until it registers */
     uint8_t state;          /* HP_NODE_* */
     bool registered;        /* has said what it offers since the broker started */
-    bool draining;
+    bool draining; /* an operator drains it: durable */
+    bool leaving;  /* it is stopping: it said so when it registered */
     bool dirty;
     bool commands;
     char reason[256];

@@ -142,14 +142,16 @@ void hp_timer_sides_loaded(struct hp_core *core, const struct hp_loaded *loaded)
     bool changed = false;
     for (uint32_t i = 0; i < loaded->side_count && !changed; i++) {
         const struct hp_side *side = &loaded->sides[i];
-        if (!is_known(core, side)) {
-            changed = hp_recent_overlaps(core, side->first, side->count);
+        bool known = is_known(core, side);
+        changed = !known && hp_recent_overlaps(core, side->first, side->count);
+        if (changed) {
+            break;
         }
-        if (!changed) {
+        if (!known) {
             hp_timer_put(core, side);
-            core->timer_mark_ms = side->run_at_ms;
-            core->timer_mark_first = side->first;
         }
+        core->timer_mark_ms = side->run_at_ms;
+        core->timer_mark_first = side->first;
     }
     core->timers_loading = false;
     core->timers_more = loaded->more || changed; /* changed: its row is written anew, ask again */
