@@ -213,7 +213,7 @@ void hp_query_get_loaded(struct hp_core *core, struct hp_pending *pending,
         struct hp_st_task_status *status = &reply.tasks.items[reply.tasks.count];
         hp_status_fill(core, loaded, task, msg.end, msg.options, status);
         bytes += status_bytes(status);
-        if ((bytes > REPLY_BYTES + 70000U || reply.tasks.count >= 1200) && reply.tasks.count > 0) {
+        if ((bytes > REPLY_BYTES || reply.tasks.count >= 1200) && reply.tasks.count > 0) {
             next = task->id;
             break;
         }

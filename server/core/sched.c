@@ -186,6 +186,20 @@ static bool is_eager(const struct hp_core *core, const struct hp_group *group, u
            group->batch == core->batch_number && last_id < core->durable_reserved_id;
 }
 
+/* How many of the run's next tasks fit one frame with their payloads; at least one. */
+static uint32_t fit_frame(const struct hp_run *run, uint32_t count)
+{
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t index = (uint32_t)(run->first - run->group->first) + i;
+        bytes += hp_pack_payload(run->group->pack, index).size;
+        if (bytes > HP_OUT_FRAME_BYTES && i > 0) {
+            return i;
+        }
+    }
+    return count;
+}
+
 /* Gives `count` tasks of the lane's front run to the node. */
 static void give_run(struct hp_core *core, struct hp_lane *lane, struct hp_node *node,
                      uint32_t count)
@@ -257,6 +271,7 @@ static uint32_t give(struct hp_core *core, struct hp_lane *lane, struct hp_node 
             uint32_t left = lane->ckey->max - lane->ckey->running;
             count = count < left ? count : left;
         }
+        count = fit_frame(hp_lane_front(lane), count);
         give_run(core, lane, node, count);
     }
     core->figures.started += count;

@@ -6,6 +6,8 @@
 #include "server/core/state.h"
 
 enum { KEY_BYTES_MAX = 64 << 10, TAGS_MAX = 16, SPEC_IDLE_MAX = 1024 };
+/* Options travel with tasks and listings: they must leave room in a frame. */
+enum { OPTIONS_BYTES_MAX = 256 << 10 };
 
 /* ------------------------------------------------ queues */
 struct hp_queue *hp_queue_get(struct hp_core *core, struct hp_str name)
@@ -399,12 +401,14 @@ struct hp_spec *hp_spec_of(struct hp_core *core, const struct hp_st_task_options
                            struct hp_error *reterr)
 {
     struct hp_buf buf;
-    hp_buf_init(&buf, 2U << 20);
+    hp_buf_init(&buf, OPTIONS_BYTES_MAX);
     struct hp_spec *spec = NULL;
     if (hp_st_task_options_encode(&buf, options) == HP_OK) {
         spec = hp_spec_get(core, hp_buf_bin(&buf), reterr);
     } else {
-        (void)hp_error_set(reterr, HP_ERR_INVALID, "options: too large");
+        (void)hp_error_set(reterr, HP_ERR_INVALID,
+                           "options: larger than %d bytes; send large data as the payload",
+                           OPTIONS_BYTES_MAX);
     }
     hp_buf_deinit(&buf);
     return spec;

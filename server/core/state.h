@@ -233,10 +233,13 @@ struct hp_wait {
     uint64_t conn;
     uint32_t msgid;
     uint32_t mode;
-    bool with_end, timed_out, armed, answering;
+    bool with_end, armed, answering;
     uint64_t *ids;
     uint8_t *ended;
     uint32_t count, left;
+    uint32_t looked_up;    /* index of the first id the store was asked for last */
+    struct hp_buf results; /* encoded answers */
+    uint32_t result_count;
     uint64_t deadline_ms;
     struct hp_heap_node heap_node;
     struct hp_list conn_link;

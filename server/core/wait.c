@@ -6,18 +6,23 @@
  */
 #include "server/core/state.h"
 
-static void look_up(struct hp_core *core, struct hp_wait *wait, bool with_end)
+enum { WAIT_BYTES = 400 * 1024 };
+
+/* Asks for the ids from `from` on; the store may answer fewer. */
+static void look_up(struct hp_core *core, struct hp_wait *wait, uint32_t from)
 {
     struct hp_pending *pending = hp_pending_new(core, HP_PENDING_WAIT, NULL, wait->msgid);
     pending->wait = wait;
+    pending->counts[0] = wait->answering;
     struct hp_load *load = hp_out_load(core, HP_LOAD_TASKS, pending);
-    load->spans = hp_must_alloc((wait->count + 1U) * sizeof(*load->spans));
-    for (uint32_t i = 0; i < wait->count; i++) {
-        load->spans[i] = (struct hp_id_span){wait->ids[i], 1};
+    load->spans = hp_must_alloc((wait->count - from) * sizeof(*load->spans));
+    for (uint32_t i = from; i < wait->count; i++) {
+        load->spans[i - from] = (struct hp_id_span){wait->ids[i], 1};
     }
-    load->span_count = wait->count;
-    load->with_end = with_end;
-    load->bytes_max = 400 * 1024;
+    load->span_count = wait->count - from;
+    load->with_end = wait->answering && wait->with_end && wait->results.size < WAIT_BYTES;
+    load->bytes_max = WAIT_BYTES;
+    wait->looked_up = from;
 }
 
 static void unlink_waiter(struct hp_core *core, struct hp_wait *wait, uint64_t id)
@@ -65,6 +70,7 @@ void hp_wait_free(struct hp_core *core, struct hp_wait *wait)
     hp_list_remove(&wait->conn_link);
     hp_free(wait->ids);
     hp_free(wait->ended);
+    hp_buf_deinit(&wait->results);
     hp_free(wait);
 }
 
@@ -100,23 +106,26 @@ void hp_on_task_wait(struct hp_request *request)
     wait->ids = hp_must_alloc(msg.ids.count * sizeof(*wait->ids));
     memcpy(wait->ids, msg.ids.items, msg.ids.count * sizeof(*wait->ids));
     wait->ended = hp_must_calloc(msg.ids.count);
+    wait->left = msg.ids.count;
     wait->deadline_ms = core->now_ms + msg.timeout_ms;
     hp_list_init(&wait->conn_link);
     hp_list_push_back(&request->conn->waits, &wait->conn_link);
-    look_up(core, wait, false);
+    hp_must(hp_heap_push(&core->wait_heap, &wait->heap_node));
+    hp_buf_init(&wait->results, 4U << 20);
+    look_up(core, wait, 0);
 }
 
 static bool is_over(const struct hp_wait *wait)
 {
-    return wait->timed_out || wait->left == 0 ||
-           (wait->mode == HP_WAIT_MODE_ANY && wait->left < wait->count);
+    return wait->left == 0 || (wait->mode == HP_WAIT_MODE_ANY && wait->left < wait->count);
 }
 
 static void answer_later(struct hp_core *core, struct hp_wait *wait)
 {
     disarm(core, wait);
     wait->answering = true;
-    look_up(core, wait, wait->with_end);
+    wait->left = wait->count; /* counted again from the records */
+    look_up(core, wait, 0);
 }
 
 static bool is_final(enum hp_task_state state)
@@ -124,61 +133,71 @@ static bool is_final(enum hp_task_state state)
     return state >= HP_TASK_STATE_DONE;
 }
 
-/* First answer of the store: what has ended already; the rest is waited for. */
+static void watch(struct hp_core *core, struct hp_wait *wait, uint32_t index)
+{
+    struct hp_waiter *waiter = hp_must_calloc(sizeof(*waiter));
+    waiter->wait = wait;
+    waiter->index = index;
+    waiter->next = hp_idmap_find_ptr(&core->waiters, wait->ids[index]);
+    hp_must(hp_idmap_put_ptr(&core->waiters, wait->ids[index], waiter));
+}
+
+/* First answers of the store: what has ended already; the rest is waited for. Ids looked up first
+ * are watched from then on, so that none can end unseen. */
 static void arm(struct hp_core *core, struct hp_wait *wait, const struct hp_loaded *loaded)
 {
-    uint32_t at = 0;
-    wait->left = wait->count;
-    for (uint32_t i = 0; i < wait->count; i++) {
-        const struct hp_loaded_task *task = NULL;
-        for (uint32_t k = 0; k < loaded->task_count && task == NULL; k++) {
-            const struct hp_loaded_task *t = &loaded->tasks[(at + k) % loaded->task_count];
-            if (t->id == wait->ids[i]) {
-                task = t;
-                at = (at + k + 1) % loaded->task_count;
-            }
-        }
-        bool ended = task != NULL && is_final(hp_task_now(core, task));
-        ended = ended || hp_recent_find(core, wait->ids[i]) == 1;
-        wait->ended[i] = ended;
+    wait->armed = true;
+    for (uint32_t i = 0; i < loaded->task_count; i++) {
+        uint32_t index = wait->looked_up + i;
+        HP_ASSERT(index < wait->count && loaded->tasks[i].id == wait->ids[index]);
+        bool ended = is_final(hp_task_now(core, &loaded->tasks[i])) ||
+                     hp_recent_find(core, wait->ids[index]) == 1;
+        wait->ended[index] = ended;
         wait->left -= ended;
         if (!ended) {
-            struct hp_waiter *waiter = hp_must_calloc(sizeof(*waiter));
-            waiter->wait = wait;
-            waiter->index = i;
-            waiter->next = hp_idmap_find_ptr(&core->waiters, wait->ids[i]);
-            hp_must(hp_idmap_put_ptr(&core->waiters, wait->ids[i], waiter));
+            watch(core, wait, index);
         }
     }
-    wait->armed = true;
-    if (wait->deadline_ms <= core->now_ms) {
-        wait->timed_out = !is_over(wait);
+    uint32_t next = wait->looked_up + loaded->task_count;
+    if (is_over(wait)) {
         answer_later(core, wait);
-    } else if (is_over(wait)) {
-        answer_later(core, wait);
-    } else {
-        hp_must(hp_heap_push(&core->wait_heap, &wait->heap_node));
+    } else if (next < wait->count && loaded->task_count > 0) {
+        look_up(core, wait, next);
     }
 }
 
-static void answer(struct hp_core *core, struct hp_wait *wait, const struct hp_loaded *loaded)
+static void reply(struct hp_core *core, struct hp_wait *wait)
 {
     struct hp_conn *conn = hp_conn_find(core, wait->conn);
-    struct hp_msg_task_wait_reply reply = {.timed_out = wait->timed_out};
-    reply.tasks.items =
-        HP_ARENA_NEW_ARRAY(&core->arena, struct hp_st_task_status, loaded->task_count + 1U);
-    HP_ASSERT(reply.tasks.items != NULL && conn != NULL);
-    size_t bytes = 0;
-    for (uint32_t i = 0; i < loaded->task_count; i++) {
-        struct hp_st_task_status *status = &reply.tasks.items[reply.tasks.count++];
-        bool room = bytes < 500 * 1024;
-        hp_status_fill(core, loaded, &loaded->tasks[i], wait->with_end && room, false, status);
-        bytes += 100U + status->end.raw.size;
-    }
+    HP_ASSERT(conn != NULL);
     struct hp_buf *out = hp_out_reply(core, conn, true);
     hp_must(hp_rpc_put_reply(out, wait->msgid));
-    hp_must(hp_msg_task_wait_reply_encode(out, &reply));
+    hp_must(hp_wire_put_map(out, 2));
+    hp_must(hp_wire_put_cstr(out, "tasks"));
+    hp_must(hp_wire_put_array(out, wait->result_count));
+    hp_must(hp_buf_append_buf(out, &wait->results));
+    hp_must(hp_wire_put_cstr(out, "timed_out"));
+    hp_must(hp_wire_put_bool(out, !is_over(wait)));
     hp_wait_free(core, wait);
+}
+
+/* The records, in slices; those that come after WAIT_BYTES are told without their end. */
+static void answer(struct hp_core *core, struct hp_wait *wait, const struct hp_loaded *loaded)
+{
+    for (uint32_t i = 0; i < loaded->task_count; i++) {
+        struct hp_st_task_status status;
+        bool room = wait->with_end && wait->results.size < WAIT_BYTES;
+        hp_status_fill(core, loaded, &loaded->tasks[i], room, false, &status);
+        hp_must(hp_st_task_status_encode(&wait->results, &status));
+        wait->result_count++;
+        wait->left -= is_final(status.state);
+    }
+    uint32_t next = wait->looked_up + loaded->task_count;
+    if (next < wait->count && loaded->task_count > 0) {
+        look_up(core, wait, next);
+    } else {
+        reply(core, wait);
+    }
 }
 
 void hp_wait_loaded(struct hp_core *core, struct hp_pending *pending,
@@ -189,6 +208,9 @@ void hp_wait_loaded(struct hp_core *core, struct hp_pending *pending,
         return; /* its connection went */
     }
     pending->wait = NULL;
+    if ((pending->counts[0] != 0) != wait->answering) {
+        return; /* it was over before this part of the look-up came */
+    }
     if (wait->answering) {
         answer(core, wait, loaded);
     } else {
@@ -244,7 +266,6 @@ void hp_wait_due(struct hp_core *core)
         if (wait->deadline_ms > core->now_ms) {
             return;
         }
-        wait->timed_out = true;
         answer_later(core, wait);
     }
 }
