@@ -131,14 +131,22 @@ void hp_core_set_token(struct hp_core *core, const char *token)
     core->token = copy_text(token);
 }
 
+/* A turn that comes later than asked for by more than this: the broker itself stood still. */
+enum { STALL_MS = 1000 };
+
 void hp_core_begin(struct hp_core *core, uint64_t now_ms, int64_t wall_ms, struct hp_batch *batch,
                    struct hp_effects *effects)
 {
     HP_ASSERT(!core->in_turn && now_ms >= core->now_ms);
+    bool late = core->started_ms != 0 && now_ms > core->turn_due_ms &&
+                now_ms - core->turn_due_ms > STALL_MS;
     if (core->started_ms == 0) {
         core->started_ms = now_ms + 1;
     }
     core->now_ms = now_ms;
+    if (late) {
+        hp_node_forgive(core);
+    }
     core->wall_ms = wall_ms;
     core->batch_number++;
     hp_batch_clear(batch, core->batch_number);
@@ -340,6 +348,7 @@ void hp_core_end(struct hp_core *core)
     hp_out_flush_all(core);
     note_batch_ops(core, core->batch_number, core->batch->op_count);
     core->in_turn = false;
+    core->turn_due_ms = hp_core_next_deadline_ms(core);
     core->batch = NULL;
     core->effects = NULL;
     hp_arena_reset(&core->arena);

@@ -509,7 +509,6 @@ static void warm_run(struct hp_lane *lane, uint32_t index, struct hp_group *grou
 
 void hp_lane_runs_loaded(struct hp_core *core, struct hp_lane *lane, const struct hp_loaded *loaded)
 {
-    lane->runs_pending = false;
     struct hp_group **groups = hp_must_calloc((loaded->group_count + 1U) * sizeof(*groups));
     for (uint32_t i = 0; i < loaded->group_count; i++) {
         groups[i] = hp_group_load(core, &loaded->groups[i]);
@@ -540,6 +539,7 @@ void hp_lane_runs_loaded(struct hp_core *core, struct hp_lane *lane, const struc
         hp_group_unref(core, groups[i]);
     }
     hp_free(groups);
+    lane->runs_pending = false; /* not before: a lost run must not ask in the middle of this */
     hp_lane_want(core, lane);
     hp_lane_update(core, lane);
 }

@@ -50,6 +50,7 @@ void hp_node_store(struct hp_core *core, struct hp_node *node)
     memcpy(state + 2, node->host, host);
     memcpy(state + 2 + host, node->reason, reason);
     struct hp_op *op = hp_batch_add(core->batch, HP_OP_NODE);
+    node->stored = true;
     op->node.number = node->number;
     op->node.name = hp_batch_copy(core->batch, node->name.data, node->name.size);
     op->node.boot = hp_batch_copy(core->batch, node->boot, sizeof(node->boot));
@@ -77,6 +78,7 @@ void hp_node_recover(struct hp_core *core, const struct hp_record *record)
                   state.size - 2U - state.data[1]);
     }
     node->state = HP_SM_NODE_OFFLINE;
+    node->stored = true;
 }
 
 /* The lease runs from now on. */
@@ -104,6 +106,17 @@ static void lose_all(struct hp_core *core, struct hp_node *node, enum hp_reason 
 {
     HP_LIST_FOR_EACH_SAFE (link, &node->attempts) {
         hp_attempt_lost(core, HP_CONTAINER_OF(link, struct hp_attempt, node_link), reason);
+    }
+}
+
+void hp_node_forgive(struct hp_core *core)
+{
+    HP_LIST_FOR_EACH (link, &core->node_list) {
+        struct hp_node *node = HP_CONTAINER_OF(link, struct hp_node, link);
+        if (hp_heap_contains(&node->heap_node) &&
+            node->lease_end_ms < core->now_ms + core->config.lease_ms) {
+            hp_node_renew(core, node, core->config.lease_ms);
+        }
     }
 }
 

@@ -339,6 +339,19 @@ void hp_on_task_submit(struct hp_request *request)
     carry_out(request, HP_SUBMIT_OUTCOME_CREATED);
 }
 
+static void forget_holder(struct hp_core *core, uint64_t id)
+{
+    struct hp_idmap_iter iter = {0};
+    uint64_t hash = 0;
+    uint64_t holder = 0;
+    while (hp_idmap_next(&core->ukeys, &iter, &hash, &holder)) {
+        if (holder == id) {
+            (void)hp_idmap_remove(&core->ukeys, hash, NULL);
+            return;
+        }
+    }
+}
+
 /* on_conflict=replace: the store said what the holder of the key is. */
 void hp_submit_replace_loaded(struct hp_core *core, struct hp_pending *pending,
                               const struct hp_loaded *loaded)
@@ -354,6 +367,8 @@ void hp_submit_replace_loaded(struct hp_core *core, struct hp_pending *pending,
         if (now == HP_TASK_STATE_READY || now == HP_TASK_STATE_DELAYED) {
             hp_cancel_waiting(core, loaded, &loaded->tasks[i], 1, HP_TASK_STATE_CANCELLED);
             outcome = HP_SUBMIT_OUTCOME_REPLACED;
+        } else if (now >= HP_TASK_STATE_DONE) {
+            forget_holder(core, pending->id); /* it ended without giving the key back */
         }
     }
     struct hp_rpc rpc;

@@ -130,7 +130,7 @@ void hp_on_worker_register(struct hp_request *request)
         return;
     }
     bool same_boot = memcmp(node->boot, node->hello_boot, sizeof(node->boot)) == 0;
-    bool stored = same_boot && strlen(node->host) == msg.host.size &&
+    bool stored = node->stored && same_boot && strlen(node->host) == msg.host.size &&
                   memcmp(node->host, msg.host.data, msg.host.size) == 0;
     copy_offer(node, &msg);
     struct ref_list kill = {0};

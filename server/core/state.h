@@ -184,7 +184,7 @@ struct hp_node {
     bool registered;        /* has said what it offers since the broker started */
     bool draining; /* an operator drains it: durable */
     bool leaving;  /* it is stopping: it said so when it registered */
-    bool dirty;
+    bool stored;   /* has a row */
     bool commands;
     char reason[256];
     char host[256];
@@ -345,6 +345,7 @@ struct hp_core {
     uint64_t now_ms;
     int64_t wall_ms;
     uint64_t started_ms;
+    uint64_t turn_due_ms; /* when the next turn was asked for */
     struct hp_batch *batch;
     struct hp_effects *effects;
     bool in_turn;
@@ -532,6 +533,7 @@ void hp_node_recover(struct hp_core *core, const struct hp_record *record);
 void hp_node_conn_closed(struct hp_core *core, struct hp_node *node);
 void hp_node_renew(struct hp_core *core, struct hp_node *node, uint64_t lease_ms);
 void hp_node_expire(struct hp_core *core);
+void hp_node_forgive(struct hp_core *core); /* the broker stood still: all leases begin anew */
 void hp_node_free(struct hp_core *core, struct hp_node *node);
 void hp_node_control(struct hp_core *core, struct hp_node *node,
                      const struct hp_msg_worker_control *control);
