@@ -524,7 +524,7 @@ static void a_held_pipe_holds_no_end_back(void **state)
     WORDS(&words, 1, "sh", "-c", "echo said; exec sleep 1000");
     words.command.follow = true;
     start(f, &words);
-    WAIT_UNTIL(f, f->output.size > 0);
+    WAIT_UNTIL(f, f->output.size > 0 && f->started_count == 1);
     (void)snprintf(path, sizeof path, "/proc/%d/fd/1", (int)f->last_pid);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     assert_true(fd >= 0);
@@ -619,7 +619,7 @@ static void the_spawners_death_is_told(void **state)
     WORDS(&words, 1, "sh", "-c", "echo $PPID; exec sleep 1000");
     words.command.follow = true;
     start(f, &words);
-    WAIT_UNTIL(f, f->output.size > 0);
+    WAIT_UNTIL(f, f->output.size > 0 && f->started_count == 1);
     pid_t child = f->last_pid;
     assert_int_equal(hp_buf_append_byte(&f->output, '\0'), HP_OK);
     pid_t spawner = pid_of((const char *)f->output.data);

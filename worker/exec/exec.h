@@ -132,7 +132,7 @@ struct hp_exec_functions {
 struct hp_exec_callbacks {
     /* The modules are loaded, or could not be (functions->error). Once; not without modules. */
     void (*ready)(void *context, const struct hp_exec_functions *functions);
-    /* A command runs. */
+    /* A command runs. Its first output may come before this. */
     void (*started)(void *context, uint64_t key, pid_t pid);
     /* Output of a followed command; `offset` counts from the first byte of the stream, a jump is a
      * gap. At most 64 KiB at a time. */
