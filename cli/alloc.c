@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Memory of a program that runs once: most of it lives until the end and is freed in one sweep. Long
- * streams (map) use hp_cli_heap and free what they are done with.
+ * Memory of a program that runs once: most of it lives until the end and is freed in one sweep.
+ * Long streams (map) use hp_cli_heap and free what they are done with.
  */
 #include "cli/cli.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Parsing of the words, driven by the table: [flags] [noun] verb [flags and operands] [-- operands].
- * Long flags are written in full (a cut one might mean another in a later version):
+ * Parsing of the words, driven by the table: [flags] [noun] verb [flags and operands] [--
+ * operands]. Long flags are written in full (a cut one might mean another in a later version):
  * "--flag=value", "--flag value", "-f value", "-fvalue" and bundles of letters ("-kq") are taken.
  */
 #include "cli/cli.h"
@@ -64,8 +64,8 @@ static int check_range(const struct hp_cli_verb *verb, const struct hp_cli_flag 
                             hp_format_size(high, sizeof(high), flag->max));
     }
     (void)snprintf(low, sizeof(low), "%llu", (unsigned long long)flag->min);
-    return hp_cli_usage(verb, "--%s: %s is not in the range %s to %llu.", flag->name, value->text, low,
-                        (unsigned long long)flag->max);
+    return hp_cli_usage(verb, "--%s: %s is not in the range %s to %llu.", flag->name, value->text,
+                        low, (unsigned long long)flag->max);
 }
 
 static int parse_choice(const struct hp_cli_verb *verb, const struct hp_cli_flag *flag,
@@ -100,8 +100,8 @@ static int parse_other(const struct hp_cli_verb *verb, const struct hp_cli_flag 
     }
     if (flag->type == HP_CLI_TYPE_SIGNAL) {
         if (!hp_cli_signal_parse(value->text, &number)) {
-            return hp_cli_usage(verb, "--%s: \"%s\" is no signal (TERM, SIGTERM or 15).", flag->name,
-                                value->text);
+            return hp_cli_usage(verb, "--%s: \"%s\" is no signal (TERM, SIGTERM or 15).",
+                                flag->name, value->text);
         }
         value->number = number;
     } else if (flag->type == HP_CLI_TYPE_TIME) {
@@ -142,7 +142,8 @@ static int set_value(struct parser *parser, enum hp_cli_flag_id id, const char *
     }
     if (err != HP_OK && flag->type == HP_CLI_TYPE_DURATION && text[0] != '\0' &&
         text[strspn(text, "0123456789")] == '\0') {
-        return hp_cli_usage(verb, "--%s: \"%s\" needs a unit. Did you mean \"%ss\"?", flag->name, text, text);
+        return hp_cli_usage(verb, "--%s: \"%s\" needs a unit. Did you mean \"%ss\"?", flag->name,
+                            text, text);
     }
     if (err != HP_OK) {
         return hp_cli_usage(verb, "--%s: %s.", flag->name, error.text);
@@ -176,8 +177,8 @@ static int unknown_flag(const struct hp_cli_verb *verb, const char *name, size_t
     if (is_elsewhere && verb == NULL) {
         return hp_cli_usage(verb, "\"--%.*s\" belongs behind the verb.", (int)size, name);
     }
-    return hp_cli_usage(verb, "no flag \"--%.*s\"%s%s.", (int)size, name, verb != NULL ? " of " : "",
-                        word);
+    return hp_cli_usage(verb, "no flag \"--%.*s\"%s%s.", (int)size, name,
+                        verb != NULL ? " of " : "", word);
 }
 
 /* A flag's value: what is attached, or the next word. */
@@ -252,8 +253,8 @@ static int unknown_verb(const char *noun, const char *word)
     const char *before = noun != NULL ? noun : "";
     const char *help = noun != NULL ? noun : "";
     if (near != NULL) {
-        hp_cli_error("no command \"%s%s%s\". Did you mean \"%s%s%s\"?   (hostpool help%s%s)", before,
-                     gap, word, before, gap, near, gap, help);
+        hp_cli_error("no command \"%s%s%s\". Did you mean \"%s%s%s\"?   (hostpool help%s%s)",
+                     before, gap, word, before, gap, near, gap, help);
     } else {
         hp_cli_error("no command \"%s%s%s\".   (hostpool help%s%s)", before, gap, word, gap, help);
     }

@@ -11,7 +11,7 @@
 /* Exit codes; `hostpool help exit-codes`. */
 enum hp_cli_exit {
     HP_CLI_OK = 0,
-    HP_CLI_FAILED = 1,      /* a task failed; or a file could not be written here */
+    HP_CLI_FAILED = 1, /* a task failed; or a file could not be written here */
     HP_CLI_USAGE = 2,
     HP_CLI_NOT_FOUND = 3,
     HP_CLI_DENIED = 4,
@@ -26,9 +26,9 @@ enum hp_cli_exit {
 
 struct hp_cli_value {
     bool is_set;
-    uint64_t number;    /* NUMBER, DURATION, SIZE, CHOICE, SIGNAL; TIME: wall-clock ms */
-    const char *text;   /* as given */
-    const char **list;  /* LIST: count entries */
+    uint64_t number;   /* NUMBER, DURATION, SIZE, CHOICE, SIGNAL; TIME: wall-clock ms */
+    const char *text;  /* as given */
+    const char **list; /* LIST: count entries */
     size_t count;
 };
 
@@ -48,13 +48,14 @@ struct hp_cli {
     bool is_err_terminal;
     bool is_color; /* of standard output */
     bool is_utc;
-    unsigned width;         /* of the terminal */
-    const char *user;       /* login name, never NULL */
-    int64_t now_ms;         /* wall clock when it started */
+    unsigned width;   /* of the terminal */
+    const char *user; /* login name, never NULL */
+    int64_t now_ms;   /* wall clock when it started */
 };
 
 /* Value of a flag, of a verb that takes it. */
-static inline const struct hp_cli_value *hp_cli_get(const struct hp_cli *cli, enum hp_cli_flag_id id)
+static inline const struct hp_cli_value *hp_cli_get(const struct hp_cli *cli,
+                                                    enum hp_cli_flag_id id)
 {
     return &cli->args.values[id];
 }
@@ -90,7 +91,8 @@ int hp_cli_usage(const struct hp_cli_verb *verb, const char *format, ...)
 
 /*
  * Text that is safe on a terminal: control characters (C0, C1, DEL), bytes that are not UTF-8 and
- * marks that turn the direction of text become \xNN. Newlines stay if `with_newlines`. From hp_cli_alloc.
+ * marks that turn the direction of text become \xNN. Newlines stay if `with_newlines`. From
+ * hp_cli_alloc.
  */
 char *hp_cli_escape(const char *text, size_t size, bool with_newlines);
 #define HP_CLI_SAFE(text) hp_cli_escape((text), strlen(text), false)

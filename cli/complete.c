@@ -34,7 +34,8 @@ static void offer_queues(struct hp_cli *cli, const char *start)
         return;
     }
     for (size_t i = 0; i < list->count; i++) {
-        offer(HP_CLI_SAFE(list->queues[i].name), list->queues[i].paused ? "paused" : "queue", start);
+        offer(HP_CLI_SAFE(list->queues[i].name), list->queues[i].paused ? "paused" : "queue",
+              start);
     }
     hp_queue_list_free(list);
 }
@@ -71,8 +72,9 @@ static void offer_tasks(struct hp_cli *cli, const char *start)
         const char *name = task->options != NULL ? task->options->name : NULL;
         char id[24];
         (void)snprintf(id, sizeof(id), "%llu", (unsigned long long)task->id);
-        offer(id, hp_cli_printf("%s %s", hp_state_word(task->state),
-                                name != NULL ? HP_CLI_SAFE(name) : ""),
+        offer(id,
+              hp_cli_printf("%s %s", hp_state_word(task->state),
+                            name != NULL ? HP_CLI_SAFE(name) : ""),
               start);
     }
     hp_task_list_free(list);
@@ -80,12 +82,12 @@ static void offer_tasks(struct hp_cli *cli, const char *start)
 
 static void offer_filters(struct hp_cli *cli, const char *start)
 {
-    static const char *const filters[] = {"state=", "queue=", "user=", "host=",
-                                          "name~",  "batch=", "since="};
+    static const char *const filters[] = {
+        "state=", "queue=", "user=", "host=", "name~", "batch=", "since="};
     static const char *const states[] = {
-        "blocked", "delayed",   "queued",  "starting", "running", "waiting",    "cancelling", "buried",
-        "done",    "failed",    "cancelled", "expired", "pending", "active",    "unfinished", "finished",
-        "any"};
+        "blocked",    "delayed", "queued",     "starting", "running",   "waiting",
+        "cancelling", "buried",  "done",       "failed",   "cancelled", "expired",
+        "pending",    "active",  "unfinished", "finished", "any"};
     if (strncmp(start, "state=", 6) == 0) {
         for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
             offer(hp_cli_printf("state=%s", states[i]), "state", start);
@@ -115,14 +117,29 @@ static void offer_topics(const char *start, const char *noun)
 static void offer_kind(struct hp_cli *cli, enum hp_cli_complete kind, const char *start)
 {
     switch (kind) {
-    case HP_CLI_COMPLETE_NOTHING: break;
-    case HP_CLI_COMPLETE_FILE: (void)printf(":file\n"); break;
-    case HP_CLI_COMPLETE_DIR: (void)printf(":dir\n"); break;
-    case HP_CLI_COMPLETE_COMMAND: (void)printf(":command\n"); break;
-    case HP_CLI_COMPLETE_QUEUE: offer_queues(cli, start); break;
-    case HP_CLI_COMPLETE_WORKER: offer_workers(cli, start); break;
-    case HP_CLI_COMPLETE_TASK: offer_tasks(cli, start); break;
-    case HP_CLI_COMPLETE_FILTER: offer_filters(cli, start); break;
+    case HP_CLI_COMPLETE_NOTHING:
+        break;
+    case HP_CLI_COMPLETE_FILE:
+        (void)printf(":file\n");
+        break;
+    case HP_CLI_COMPLETE_DIR:
+        (void)printf(":dir\n");
+        break;
+    case HP_CLI_COMPLETE_COMMAND:
+        (void)printf(":command\n");
+        break;
+    case HP_CLI_COMPLETE_QUEUE:
+        offer_queues(cli, start);
+        break;
+    case HP_CLI_COMPLETE_WORKER:
+        offer_workers(cli, start);
+        break;
+    case HP_CLI_COMPLETE_TASK:
+        offer_tasks(cli, start);
+        break;
+    case HP_CLI_COMPLETE_FILTER:
+        offer_filters(cli, start);
+        break;
     case HP_CLI_COMPLETE_SHELL:
         offer("bash", "", start);
         offer("fish", "", start);
@@ -162,7 +179,8 @@ static void offer_value(struct hp_cli *cli, enum hp_cli_flag_id id, const char *
         offer(flag->choices[i], "", start);
     }
     if (flag->type == HP_CLI_TYPE_SIGNAL) {
-        static const char *const names[] = {"TERM", "INT", "HUP", "KILL", "STOP", "CONT", "USR1", "USR2"};
+        static const char *const names[] = {"TERM", "INT",  "HUP",  "KILL",
+                                            "STOP", "CONT", "USR1", "USR2"};
         for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
             offer(names[i], "", start);
         }

@@ -14,12 +14,16 @@
 int hp_cli_exit_of(enum hp_status status)
 {
     switch (status) {
-    case HP_STATUS_OK: return HP_CLI_OK;
+    case HP_STATUS_OK:
+        return HP_CLI_OK;
     case HP_STATUS_BAD_REQUEST:
     case HP_STATUS_BAD_ARGUMENT:
-    case HP_STATUS_UNKNOWN_METHOD: return HP_CLI_USAGE;
-    case HP_STATUS_DENIED: return HP_CLI_DENIED;
-    case HP_STATUS_NOT_FOUND: return HP_CLI_NOT_FOUND;
+    case HP_STATUS_UNKNOWN_METHOD:
+        return HP_CLI_USAGE;
+    case HP_STATUS_DENIED:
+        return HP_CLI_DENIED;
+    case HP_STATUS_NOT_FOUND:
+        return HP_CLI_NOT_FOUND;
     case HP_STATUS_BUSY:
     case HP_STATUS_DRAINING:
     case HP_STATUS_CONFLICT:
@@ -27,18 +31,21 @@ int hp_cli_exit_of(enum hp_status status)
     case HP_STATUS_STALE:
     case HP_STATUS_ILLEGAL_STATE:
     case HP_STATUS_UNSUPPORTED:
-    case HP_STATUS_OUT_OF_ORDER: return HP_CLI_REFUSED;
+    case HP_STATUS_OUT_OF_ORDER:
+        return HP_CLI_REFUSED;
     case HP_STATUS_VERSION:
     case HP_STATUS_DAMAGED:
     case HP_STATUS_INTERNAL:
     case HP_STATUS_TIMEOUT:
     case HP_STATUS_UNREACHABLE:
     case HP_STATUS_PROTOCOL:
-    case HP_STATUS_SESSION_LOST: return HP_CLI_UNREACHABLE;
+    case HP_STATUS_SESSION_LOST:
+        return HP_CLI_UNREACHABLE;
     case HP_STATUS_AGAIN:
     case HP_STATUS_NO_MEMORY:
     case HP_STATUS_STOPPED:
-    case HP_STATUS_SYSTEM: return HP_CLI_FAILED;
+    case HP_STATUS_SYSTEM:
+        return HP_CLI_FAILED;
     }
     return HP_CLI_FAILED;
 }
@@ -49,17 +56,26 @@ static const char *advice(enum hp_status status)
     switch (status) {
     case HP_STATUS_DENIED:
         return "Give the token with --token-file or HOSTPOOL_TOKEN_FILE; the operator has it.";
-    case HP_STATUS_VERSION: return "Update hostpool here or the broker there.";
-    case HP_STATUS_BUSY: return "Nothing was stored. Try again later; see: hostpool stats";
-    case HP_STATUS_DRAINING: return "The broker is stopping. Try again later: hostpool broker wait";
-    case HP_STATUS_CONFLICT: return "To take the id of the task that holds the key: --on-conflict join";
-    case HP_STATUS_PROTOCOL: return "Is that a hostpool broker?  Other address?  --host or HOSTPOOL_HOST";
-    case HP_STATUS_TIMEOUT: return "The broker is there but slow; see: hostpool broker ping";
+    case HP_STATUS_VERSION:
+        return "Update hostpool here or the broker there.";
+    case HP_STATUS_BUSY:
+        return "Nothing was stored. Try again later; see: hostpool stats";
+    case HP_STATUS_DRAINING:
+        return "The broker is stopping. Try again later: hostpool broker wait";
+    case HP_STATUS_CONFLICT:
+        return "To take the id of the task that holds the key: --on-conflict join";
+    case HP_STATUS_PROTOCOL:
+        return "Is that a hostpool broker?  Other address?  --host or HOSTPOOL_HOST";
+    case HP_STATUS_TIMEOUT:
+        return "The broker is there but slow; see: hostpool broker ping";
     case HP_STATUS_INTERNAL:
-    case HP_STATUS_DAMAGED: return "The broker's log says more; see also: hostpool broker check";
+    case HP_STATUS_DAMAGED:
+        return "The broker's log says more; see also: hostpool broker check";
     case HP_STATUS_UNSUPPORTED:
-    case HP_STATUS_UNKNOWN_METHOD: return "The broker may be older; see: hostpool broker status";
-    case HP_STATUS_SESSION_LOST: return "Whether it took effect is not known; see: hostpool ls";
+    case HP_STATUS_UNKNOWN_METHOD:
+        return "The broker may be older; see: hostpool broker status";
+    case HP_STATUS_SESSION_LOST:
+        return "Whether it took effect is not known; see: hostpool ls";
     case HP_STATUS_OK:
     case HP_STATUS_BAD_REQUEST:
     case HP_STATUS_BAD_ARGUMENT:
@@ -72,7 +88,8 @@ static const char *advice(enum hp_status status)
     case HP_STATUS_UNREACHABLE:
     case HP_STATUS_NO_MEMORY:
     case HP_STATUS_STOPPED:
-    case HP_STATUS_SYSTEM: return NULL;
+    case HP_STATUS_SYSTEM:
+        return NULL;
     }
     return NULL;
 }
@@ -96,7 +113,8 @@ static void say_unreachable(const char *host, const char *text)
         text += *text == ' ';
     }
     char first = (char)tolower((unsigned char)text[0]);
-    hp_cli_error("cannot reach the broker at %s: %c%.*s.", host, first, text_size(text + 1), text + 1);
+    hp_cli_error("cannot reach the broker at %s: %c%.*s.", host, first, text_size(text + 1),
+                 text + 1);
     hp_cli_hint("Is it running?  systemctl status hostpoold      Other address?  --host or "
                 "HOSTPOOL_HOST");
 }
@@ -111,8 +129,8 @@ int hp_cli_fail(struct hp_cli *cli, enum hp_status status, const char *doing)
         say_unreachable(cli->client != NULL ? hp_client_host(cli->client) : "?", text);
         return HP_CLI_UNREACHABLE;
     }
-    hp_cli_error("%s%s%.*s.", doing != NULL ? doing : "", doing != NULL ? ": " : "", text_size(text),
-                 text);
+    hp_cli_error("%s%s%.*s.", doing != NULL ? doing : "", doing != NULL ? ": " : "",
+                 text_size(text), text);
     if (advice(status) != NULL) {
         hp_cli_hint("%s", advice(status));
     }
@@ -130,8 +148,8 @@ void hp_cli_client_options(const struct hp_cli *cli, struct hp_client_options *o
 }
 
 /*
- * One attempt: a person wants to hear at once that nobody listens, where the library would try until
- * the time is over.
+ * One attempt: a person wants to hear at once that nobody listens, where the library would try
+ * until the time is over.
  */
 static enum hp_status connect_once(struct hp_client *client)
 {

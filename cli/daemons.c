@@ -134,8 +134,8 @@ static int start_broker(struct hp_cli_daemons *daemons)
     if (program == NULL) {
         return HP_CLI_NOT_FOUND;
     }
-    const char *words[] = {program, "--data-dir", hp_cli_printf("%s/broker", daemons->dir), "--listen",
-                           "127.0.0.1:0", NULL};
+    const char *words[] = {program,    "--data-dir",  hp_cli_printf("%s/broker", daemons->dir),
+                           "--listen", "127.0.0.1:0", NULL};
     return start_program(daemons, words, hp_cli_printf("%s/broker.log", daemons->dir));
 }
 
@@ -185,12 +185,13 @@ int hp_cli_daemons_check(struct hp_cli_daemons *daemons)
 {
     for (size_t i = 0; i < daemons->count; i++) {
         int status = 0;
-        if (daemons->pids[i] == 0 || waitpid(daemons->pids[i], &status, WNOHANG) != daemons->pids[i]) {
+        if (daemons->pids[i] == 0 ||
+            waitpid(daemons->pids[i], &status, WNOHANG) != daemons->pids[i]) {
             continue;
         }
         daemons->pids[i] = 0;
-        hp_cli_error("the %s has ended by itself (%s %d). Its log ends so:", i == 0 ? "broker" : "worker",
-                     WIFEXITED(status) ? "exit" : "signal",
+        hp_cli_error("the %s has ended by itself (%s %d). Its log ends so:",
+                     i == 0 ? "broker" : "worker", WIFEXITED(status) ? "exit" : "signal",
                      WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
         print_log(daemons->logs[i]);
         return HP_CLI_FAILED;
@@ -239,7 +240,8 @@ static int wait_port(struct hp_cli_daemons *daemons, int signal_fd, int64_t unti
     }
 }
 
-static int wait_workers(struct hp_cli_daemons *daemons, int signal_fd, int64_t until_ms, size_t wanted)
+static int wait_workers(struct hp_cli_daemons *daemons, int signal_fd, int64_t until_ms,
+                        size_t wanted)
 {
     struct hp_client_options options;
     struct hp_client *client = NULL;
@@ -250,7 +252,8 @@ static int wait_workers(struct hp_cli_daemons *daemons, int signal_fd, int64_t u
     options.events = false;
     if (hp_client_new(&options, &client) != HP_STATUS_OK ||
         hp_broker_ping(client, START_MS, NULL) != HP_STATUS_OK) {
-        hp_cli_error("the broker does not answer: %s", client != NULL ? hp_client_error(client) : "");
+        hp_cli_error("the broker does not answer: %s",
+                     client != NULL ? hp_client_error(client) : "");
         code = HP_CLI_UNREACHABLE;
     }
     while (code == 0 && online < wanted) {

@@ -10,9 +10,9 @@
 #define HP_CLI_DAEMONS_MAX 65 /* the broker and 64 workers */
 
 struct hp_cli_daemons {
-    const char *bin_dir; /* of this program */
-    char dir[128];       /* "" before it is made */
-    char host[64];       /* 127.0.0.1:PORT */
+    const char *bin_dir;            /* of this program */
+    char dir[128];                  /* "" before it is made */
+    char host[64];                  /* 127.0.0.1:PORT */
     pid_t pids[HP_CLI_DAEMONS_MAX]; /* [0] is the broker; 0: has ended */
     const char *logs[HP_CLI_DAEMONS_MAX];
     size_t count;

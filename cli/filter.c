@@ -20,8 +20,9 @@ static int take_states(struct hp_cli *cli, struct hp_cli_filter *filter, const c
         size_t size = strcspn(at, ",");
         uint32_t bits = hp_cli_state_bits(at, size);
         if (bits == 0) {
-            return hp_cli_usage(cli->args.verb, "state=%s: no state \"%.*s\".   (hostpool help filters)",
-                                value, (int)size, at);
+            return hp_cli_usage(cli->args.verb,
+                                "state=%s: no state \"%.*s\".   (hostpool help filters)", value,
+                                (int)size, at);
         }
         filter->base.states |= bits;
         at += size;
@@ -49,8 +50,8 @@ static int unknown_key(struct hp_cli *cli, const char *word, size_t size)
 {
     const char *near = hp_suggest(hp_str_make(word, size), keys, HP_COUNT_OF(keys));
     if (near != NULL) {
-        return hp_cli_usage(cli->args.verb, "no filter \"%.*s\". Did you mean \"%s\"?", (int)size, word,
-                            near);
+        return hp_cli_usage(cli->args.verb, "no filter \"%.*s\". Did you mean \"%s\"?", (int)size,
+                            word, near);
     }
     return hp_cli_usage(cli->args.verb, "no filter \"%.*s\".   (hostpool help filters)", (int)size,
                         word);
@@ -72,16 +73,28 @@ int hp_cli_filter_take(struct hp_cli *cli, struct hp_cli_filter *filter, const c
         return hp_cli_usage(cli->args.verb, "\"%s\" needs a value.", word);
     }
     switch (key) {
-    case 0: return take_states(cli, filter, value);
-    case 1: filter->base.queue = value; break;
+    case 0:
+        return take_states(cli, filter, value);
+    case 1:
+        filter->base.queue = value;
+        break;
     case 2:
         filter->is_user_any = strcmp(value, "any") == 0;
-        filter->base.user = filter->is_user_any ? NULL : strcmp(value, "me") == 0 ? cli->user : value;
+        filter->base.user = filter->is_user_any        ? NULL
+                            : strcmp(value, "me") == 0 ? cli->user
+                                                       : value;
         break;
-    case 3: filter->base.node = value; break;
-    case 4: filter->base.name = value; break;
-    case 5: filter->base.batch = value; break;
-    default: return take_since(cli, filter, value);
+    case 3:
+        filter->base.node = value;
+        break;
+    case 4:
+        filter->base.name = value;
+        break;
+    case 5:
+        filter->base.batch = value;
+        break;
+    default:
+        return take_since(cli, filter, value);
     }
     return 0;
 }

@@ -16,7 +16,8 @@ static const char *const mode_words[] = {"force", "soft", "queued", NULL};
     {.name = name_, .letter = letter_, .type = HP_CLI_TYPE_TEXT, .value_name = value_,             \
      .complete = complete_, .text = text_}
 #define LIST(name_, letter_, value_, text_)                                                        \
-    {.name = name_, .letter = letter_, .type = HP_CLI_TYPE_LIST, .value_name = value_, .text = text_}
+    {.name = name_, .letter = letter_, .type = HP_CLI_TYPE_LIST, .value_name = value_,             \
+     .text = text_}
 #define NUMBER(name_, letter_, min_, max_, text_)                                                  \
     {.name = name_, .letter = letter_, .type = HP_CLI_TYPE_NUMBER, .value_name = "N", .min = min_, \
      .max = max_, .text = text_}
@@ -24,8 +25,10 @@ static const char *const mode_words[] = {"force", "soft", "queued", NULL};
     {.name = name_, .type = HP_CLI_TYPE_DURATION, .value_name = "DURATION", .max = max_,           \
      .text = text_}
 #define CHOICE(name_, value_, words_, text_)                                                       \
-    {.name = name_, .type = HP_CLI_TYPE_CHOICE, .value_name = value_, .choices = words_, .text = text_}
+    {.name = name_, .type = HP_CLI_TYPE_CHOICE, .value_name = value_, .choices = words_,           \
+     .text = text_}
 
+/* clang-format off: a table */
 const struct hp_cli_flag hp_cli_flags[HP_CLI_FLAG_COUNT] = {
     [HP_CLI_F_HOST] = TEXT("host", 'H', "HOST[:PORT]", HP_CLI_COMPLETE_NOTHING,
         "The broker. Default: $HOSTPOOL_HOST, else 127.0.0.1:7741."),
@@ -149,7 +152,8 @@ const struct hp_cli_flag hp_cli_flags[HP_CLI_FLAG_COUNT] = {
     [HP_CLI_F_MODE] = CHOICE("mode", "HOW", mode_words,
         "How far to go: force (SIGTERM, then SIGKILL), soft (SIGTERM only), queued (only tasks "
         "that do not run). Default: force."),
-    [HP_CLI_F_GRACE] = DURATION("grace", 3600000, "Time between SIGTERM and SIGKILL. Default: 10s."),
+    [HP_CLI_F_GRACE] = DURATION("grace", 3600000,
+        "Time between SIGTERM and SIGKILL. Default: 10s."),
     [HP_CLI_F_REASON] = TEXT("reason", 0, "TEXT", HP_CLI_COMPLETE_NOTHING, "Reason, for people."),
     [HP_CLI_F_WORKERS] = NUMBER("workers", 'w', 1, 64, "Workers to start. Default: 1."),
     [HP_CLI_F_SLOTS] = NUMBER("slots", 0, 1, 4096,

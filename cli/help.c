@@ -109,8 +109,8 @@ static void print_verbs(const char *noun)
     for (size_t i = 0; i < hp_cli_verb_count; i++) {
         const struct hp_cli_verb *verb = &hp_cli_verbs[i];
         char name[HP_CLI_VERB_BYTES];
-        bool is_wanted = noun == NULL ? verb->noun == NULL
-                                      : verb->noun != NULL && strcmp(verb->noun, noun) == 0;
+        bool is_wanted =
+            noun == NULL ? verb->noun == NULL : verb->noun != NULL && strcmp(verb->noun, noun) == 0;
         if (is_wanted && !verb->is_hidden) {
             (void)printf("  %-16s %s\n", hp_cli_verb_name(verb, ' ', name), verb->summary);
         }

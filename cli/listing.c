@@ -62,18 +62,26 @@ const char *hp_cli_cell_text(const struct hp_cli *cli, const struct hp_cli_cell 
 {
     char out[HP_FORMAT_BYTES];
     switch (cell->kind) {
-    case HP_CLI_CELL_NONE: return "-";
-    case HP_CLI_CELL_TEXT: return cell->text != NULL ? HP_CLI_SAFE(cell->text) : "-";
-    case HP_CLI_CELL_NUMBER: return hp_cli_printf("%llu", (unsigned long long)cell->number);
-    case HP_CLI_CELL_SIGNED: return hp_cli_printf("%lld", (long long)cell->signed_number);
-    case HP_CLI_CELL_BOOL: return cell->number != 0 ? "yes" : "no";
-    case HP_CLI_CELL_TIME: return time_text(cli, cell->signed_number);
-    case HP_CLI_CELL_DURATION: return duration_text(cli, cell->number);
+    case HP_CLI_CELL_NONE:
+        return "-";
+    case HP_CLI_CELL_TEXT:
+        return cell->text != NULL ? HP_CLI_SAFE(cell->text) : "-";
+    case HP_CLI_CELL_NUMBER:
+        return hp_cli_printf("%llu", (unsigned long long)cell->number);
+    case HP_CLI_CELL_SIGNED:
+        return hp_cli_printf("%lld", (long long)cell->signed_number);
+    case HP_CLI_CELL_BOOL:
+        return cell->number != 0 ? "yes" : "no";
+    case HP_CLI_CELL_TIME:
+        return time_text(cli, cell->signed_number);
+    case HP_CLI_CELL_DURATION:
+        return duration_text(cli, cell->number);
     case HP_CLI_CELL_SIZE:
         return cli->is_out_terminal
                    ? hp_cli_printf("%s", hp_format_size_human(out, sizeof(out), cell->number))
                    : hp_cli_printf("%llu", (unsigned long long)cell->number);
-    case HP_CLI_CELL_WORDS: return cell->word_count > 0 ? words_text(cell) : "-";
+    case HP_CLI_CELL_WORDS:
+        return cell->word_count > 0 ? words_text(cell) : "-";
     }
     return "-";
 }
@@ -92,15 +100,21 @@ static json_t *cell_json(const struct hp_cli_cell *cell)
     char out[40];
     json_t *list = NULL;
     switch (cell->kind) {
-    case HP_CLI_CELL_NONE: return json_null();
+    case HP_CLI_CELL_NONE:
+        return json_null();
     case HP_CLI_CELL_TEXT:
         return cell->text != NULL ? hp_cli_json_text(cell->text, strlen(cell->text)) : json_null();
     case HP_CLI_CELL_NUMBER:
-    case HP_CLI_CELL_SIZE: return json_integer((json_int_t)cell->number);
-    case HP_CLI_CELL_SIGNED: return json_integer(cell->signed_number);
-    case HP_CLI_CELL_BOOL: return json_boolean(cell->number != 0);
-    case HP_CLI_CELL_TIME: return json_string(hp_cli_time_utc(cell->signed_number, out));
-    case HP_CLI_CELL_DURATION: return json_real((double)cell->number / 1000.0);
+    case HP_CLI_CELL_SIZE:
+        return json_integer((json_int_t)cell->number);
+    case HP_CLI_CELL_SIGNED:
+        return json_integer(cell->signed_number);
+    case HP_CLI_CELL_BOOL:
+        return json_boolean(cell->number != 0);
+    case HP_CLI_CELL_TIME:
+        return json_string(hp_cli_time_utc(cell->signed_number, out));
+    case HP_CLI_CELL_DURATION:
+        return json_real((double)cell->number / 1000.0);
     case HP_CLI_CELL_WORDS:
         list = json_array();
         for (size_t i = 0; i < cell->word_count; i++) {
@@ -212,7 +226,8 @@ static void print_columns(const struct hp_cli_listing_spec *spec)
 {
     for (size_t i = 0; i < spec->column_count; i++) {
         const struct hp_cli_column *column = &spec->columns[i];
-        (void)printf("%-12s %s%s\n", column->name, column->text, column->is_usual ? " (usual)" : "");
+        (void)printf("%-12s %s%s\n", column->name, column->text,
+                     column->is_usual ? " (usual)" : "");
     }
 }
 
@@ -302,8 +317,7 @@ void hp_cli_listing_add(struct hp_cli_listing *listing, const void *row)
         spec->cell(cli, row, spec->id_column, &cell);
         (void)printf("%s\n", hp_cli_cell_text(cli, &cell));
     } else {
-        json_t *object =
-            hp_cli_row_json(cli, spec, row, listing->chosen, listing->chosen_count);
+        json_t *object = hp_cli_row_json(cli, spec, row, listing->chosen, listing->chosen_count);
         if (listing->list != NULL) {
             (void)json_array_append_new(listing->list, object);
         } else {
@@ -346,7 +360,8 @@ static void show_lines(const struct hp_cli *cli, const struct hp_cli_listing_spe
     for (size_t i = 0; i < spec->column_count; i++) {
         struct hp_cli_cell cell = {0};
         spec->cell(cli, row, i, &cell);
-        if (cell.kind != HP_CLI_CELL_NONE && (cell.kind != HP_CLI_CELL_WORDS || cell.word_count > 0)) {
+        if (cell.kind != HP_CLI_CELL_NONE &&
+            (cell.kind != HP_CLI_CELL_WORDS || cell.word_count > 0)) {
             (void)printf("%-*s  %s\n", (int)width, spec->columns[i].name,
                          hp_cli_cell_text(cli, &cell));
         }

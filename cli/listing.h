@@ -9,7 +9,7 @@
 #include "cli/cli.h"
 
 enum hp_cli_cell_kind {
-    HP_CLI_CELL_NONE,     /* not known: "-", null */
+    HP_CLI_CELL_NONE, /* not known: "-", null */
     HP_CLI_CELL_TEXT,
     HP_CLI_CELL_NUMBER,
     HP_CLI_CELL_SIGNED,
@@ -27,7 +27,7 @@ struct hp_cli_cell {
     const char *text;         /* TEXT; borrowed until the row has been added */
     const char *const *words; /* WORDS */
     size_t word_count;
-    const char *color;        /* of libsmartcols, for tables; NULL: none */
+    const char *color; /* of libsmartcols, for tables; NULL: none */
 };
 
 struct hp_cli_column {

@@ -47,8 +47,8 @@ static void cli_init(struct hp_cli *cli)
     cli->user = login_name();
     cli->now_ms = hp_cli_now_ms();
     uint64_t color = hp_cli_number(cli, HP_CLI_F_COLOR, 0);
-    cli->is_color = color == 1 || (color == 0 && cli->is_out_terminal &&
-                                   (no_color == NULL || *no_color == '\0'));
+    cli->is_color = color == 1 ||
+                    (color == 0 && cli->is_out_terminal && (no_color == NULL || *no_color == '\0'));
 }
 
 static int run_verb(struct hp_cli *cli)

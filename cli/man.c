@@ -141,8 +141,8 @@ static void put_verb_list(const char *noun)
     for (size_t i = 0; i < hp_cli_verb_count; i++) {
         const struct hp_cli_verb *verb = &hp_cli_verbs[i];
         char name[HP_CLI_VERB_BYTES];
-        bool is_wanted = noun == NULL ? verb->noun == NULL
-                                      : verb->noun != NULL && strcmp(verb->noun, noun) == 0;
+        bool is_wanted =
+            noun == NULL ? verb->noun == NULL : verb->noun != NULL && strcmp(verb->noun, noun) == 0;
         if (is_wanted && !verb->is_hidden) {
             (void)printf("*%s*\n\t", hp_cli_verb_name(verb, ' ', name));
             put(SCDOC, verb->summary);
@@ -214,8 +214,9 @@ static void markdown_verb(const struct hp_cli_verb *verb)
 
 void hp_cli_markdown(void)
 {
-    (void)printf("<!-- Made by `hostpool help --markdown` from cli/table.c: change that, not this. -->\n"
-                 "# The command line\n\n");
+    (void)printf(
+        "<!-- Made by `hostpool help --markdown` from cli/table.c: change that, not this. -->\n"
+        "# The command line\n\n");
     for (size_t i = 0; i < hp_cli_verb_count; i++) {
         if (!hp_cli_verbs[i].is_hidden) {
             markdown_verb(&hp_cli_verbs[i]);

@@ -30,14 +30,14 @@ struct hp_map_input {
     const char *const *paths; /* :::: and -a; "-" is standard input */
     size_t path_count;
     size_t path_index;
-    int fd;                   /* of the file being read; -1: none */
-    bool is_pipe;             /* fd may make us wait */
+    int fd;       /* of the file being read; -1: none */
+    bool is_pipe; /* fd may make us wait */
     char delimiter;
-    struct hp_buf buf;        /* read and not handed out */
-    size_t scanned;           /* of buf: known to have no delimiter */
+    struct hp_buf buf; /* read and not handed out */
+    size_t scanned;    /* of buf: known to have no delimiter */
     bool is_file_end;
-    uint64_t number;          /* inputs handed out */
-    uint64_t total;           /* 0: not known */
+    uint64_t number; /* inputs handed out */
+    uint64_t total;  /* 0: not known */
 };
 /* Divides the operands at ::: and ::::; *ret_count is the number of words of the command. 0 or an
  * exit code, the error printed. */
@@ -54,17 +54,17 @@ void hp_map_input_count(struct hp_map_input *input);
 struct hp_map_end {
     uint64_t id;
     uint64_t number;
-    char *input;         /* own copy */
-    char *node;          /* or NULL */
+    char *input; /* own copy */
+    char *node;  /* or NULL */
     enum hp_state state;
-    int code;            /* as of run; 0: success */
-    int exit_value;      /* for the joblog */
+    int code;       /* as of run; 0: success */
+    int exit_value; /* for the joblog */
     unsigned signal;
     int64_t started_at_ms;
     uint64_t run_us;
-    uint64_t received;   /* bytes of standard output */
+    uint64_t received; /* bytes of standard output */
     bool is_function;
-    char *bytes[2];      /* stdout or result, stderr; NULL: none */
+    char *bytes[2]; /* stdout or result, stderr; NULL: none */
     size_t sizes[2];
     uint64_t blobs[2];
     uint64_t lost_bytes; /* not kept by the worker */
@@ -76,9 +76,9 @@ void hp_map_end_free(struct hp_map_end *end);
 /* ---------------------------------------------------------------- map_log.c */
 
 struct hp_map_log {
-    FILE *file;          /* NULL: none */
+    FILE *file; /* NULL: none */
     const char *path;
-    uint64_t *seen;      /* by number: hash of the command << 2 | 1 done, 2 failed; 0: not there */
+    uint64_t *seen; /* by number: hash of the command << 2 | 1 done, 2 failed; 0: not there */
     uint64_t seen_count;
 };
 int hp_map_log_open(struct hp_cli *cli, struct hp_map_log *log);
@@ -97,10 +97,10 @@ struct hp_map_group {
     struct hp_list link; /* in hp_map.groups */
     uint64_t first_order;
     uint32_t count;
-    uint32_t left;       /* tasks that have not ended */
-    uint64_t *ids;       /* 0: not known yet */
+    uint32_t left; /* tasks that have not ended */
+    uint64_t *ids; /* 0: not known yet */
     uint64_t *numbers;
-    char **inputs;       /* NULL: has ended */
+    char **inputs; /* NULL: has ended */
 };
 
 struct hp_map {
@@ -108,31 +108,31 @@ struct hp_map {
     struct hp_map_input input;
     struct hp_cli_template template;
     struct hp_options options;
-    json_t *args;            /* of a function; NULL for commands */
+    json_t *args; /* of a function; NULL for commands */
     struct hp_map_log log;
     const char *results_dir;
     struct hp_cli_halt halt;
-    uint64_t window;         /* tasks in flight */
+    uint64_t window; /* tasks in flight */
     bool is_bar;
     bool is_input_end;
-    bool is_stopped;         /* no more submits */
+    bool is_stopped; /* no more submits */
     bool is_interrupted;
     uint64_t submitted;
-    uint64_t skipped;        /* left out by --resume */
+    uint64_t skipped; /* left out by --resume */
     uint64_t ended;
     uint64_t failed;
     uint64_t cancelled;
     struct hp_list groups;
     uint64_t first_failed_id;
     char *first_failed_text;
-    int code;                /* of hostpool's own failure */
+    int code; /* of hostpool's own failure */
     bool is_output_closed;
     /* --keep-order: ends that wait for earlier ones; index order % ring_size */
     struct hp_map_end **ring;
     size_t ring_size;
     uint64_t print_order;
     uint64_t held_bytes;
-    int64_t began_ms;        /* monotonic */
+    int64_t began_ms; /* monotonic */
     int64_t drawn_ms;
     bool is_drawn;
     uint64_t cancel_pending; /* cancels without an answer */

@@ -159,9 +159,10 @@ static enum hp_map_next next_line(struct hp_map_input *input, const char **ret_t
     hp_buf_consume(&input->buf, input->scanned);
     input->scanned = 0;
     for (;;) {
-        uint8_t *end = input->buf.size > scanned
-                           ? memchr(input->buf.data + scanned, input->delimiter, input->buf.size - scanned)
-                           : NULL;
+        uint8_t *end =
+            input->buf.size > scanned
+                ? memchr(input->buf.data + scanned, input->delimiter, input->buf.size - scanned)
+                : NULL;
         if (end != NULL) {
             return hand_out(input, (size_t)(end - input->buf.data), ret_text);
         }
@@ -217,7 +218,8 @@ static bool count_file(const char *path, char delimiter, uint64_t *count)
         char last = delimiter;
         for (ssize_t size; (size = pread(fd, data, READ_BYTES, at)) > 0; at += size) {
             for (const char *found = data;
-                 (found = memchr(found, delimiter, (size_t)(data + size - found))) != NULL; found++) {
+                 (found = memchr(found, delimiter, (size_t)(data + size - found))) != NULL;
+                 found++) {
                 (*count)++;
             }
             last = data[size - 1];

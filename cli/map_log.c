@@ -117,8 +117,9 @@ int hp_map_log_open(struct hp_cli *cli, struct hp_map_log *log)
     bool is_resumed = hp_cli_has(cli, HP_CLI_F_RESUME) || hp_cli_has(cli, HP_CLI_F_RETRY_FAILED);
     log->path = hp_cli_text(cli, HP_CLI_F_JOBLOG, NULL);
     if (log->path == NULL) {
-        return is_resumed ? hp_cli_usage(cli->args.verb, "--resume and --retry-failed need --joblog FILE.")
-                          : 0;
+        return is_resumed
+                   ? hp_cli_usage(cli->args.verb, "--resume and --retry-failed need --joblog FILE.")
+                   : 0;
     }
     int code = is_resumed ? load(cli, log) : 0;
     if (code != 0 || hp_cli_has(cli, HP_CLI_F_DRY_RUN)) {
@@ -163,11 +164,10 @@ bool hp_map_log_add(struct hp_map_log *log, const struct hp_map_end *end, const 
         return true;
     }
     char *line = escape_line(command);
-    int size = fprintf(log->file,
-                       "%" PRIu64 "\t%s\t%.3f\t%.3f\t%" PRIu64 "\t%" PRIu64 "\t%d\t%u\t%s\n",
-                       end->number, end->node != NULL ? end->node : "-",
-                       (double)end->started_at_ms / 1e3, (double)end->run_us / 1e6, sent, end->received,
-                       end->exit_value, end->signal, line);
+    int size =
+        fprintf(log->file, "%" PRIu64 "\t%s\t%.3f\t%.3f\t%" PRIu64 "\t%" PRIu64 "\t%d\t%u\t%s\n",
+                end->number, end->node != NULL ? end->node : "-", (double)end->started_at_ms / 1e3,
+                (double)end->run_us / 1e6, sent, end->received, end->exit_value, end->signal, line);
     hp_free(line);
     return size > 0;
 }

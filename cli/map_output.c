@@ -64,7 +64,8 @@ static void take_record(struct hp_map_end *end, const struct hp_end *record)
     set_bytes(end, 0, record->out, record->out_blob);
     set_bytes(end, 1, record->err, record->err_blob);
     uint64_t kept = record->out_blob != 0 ? record->out_size : record->out.size;
-    end->lost_bytes = record->out_truncated && record->out_size > kept ? record->out_size - kept : 0;
+    end->lost_bytes =
+        record->out_truncated && record->out_size > kept ? record->out_size - kept : 0;
 }
 
 static struct hp_map_end *make_end(const struct hp_map *map, struct hp_map_group *group,
@@ -224,7 +225,8 @@ static void print_end(struct hp_map *map, struct hp_map_end *end)
     print_stream(map, end, 1);
     if (end->lost_bytes > 0) {
         hp_map_undraw(map);
-        hp_cli_error("task %" PRIu64 ": %" PRIu64 " bytes of output were not kept (see --output-cap).",
+        hp_cli_error("task %" PRIu64 ": %" PRIu64
+                     " bytes of output were not kept (see --output-cap).",
                      end->id, end->lost_bytes);
     }
     hp_map_end_free(end);
@@ -299,9 +301,10 @@ static void count_end(struct hp_map *map, const struct hp_map_end *end)
     map->failed++;
     if (map->first_failed_text == NULL) {
         map->first_failed_id = end->id;
-        map->first_failed_text = hp_cli_printf(
-            "%" PRIu64 "%s%s, %s", end->id, end->node != NULL ? " on " : "",
-            end->node != NULL ? HP_CLI_SAFE(end->node) : "", end->text != NULL ? end->text : "failed");
+        map->first_failed_text =
+            hp_cli_printf("%" PRIu64 "%s%s, %s", end->id, end->node != NULL ? " on " : "",
+                          end->node != NULL ? HP_CLI_SAFE(end->node) : "",
+                          end->text != NULL ? end->text : "failed");
     }
 }
 

@@ -28,7 +28,9 @@ static void bar_text(unsigned columns, double part, char *out, size_t size)
     size_t used = 0;
     out[0] = '\0';
     for (unsigned i = 0; i < columns; i++) {
-        const char *cell = i < steps / 8 ? "█" : i == steps / 8 && steps % 8 > 0 ? eighths[steps % 8] : " ";
+        const char *cell = i < steps / 8                     ? "█"
+                           : i == steps / 8 && steps % 8 > 0 ? eighths[steps % 8]
+                                                             : " ";
         size_t cell_size = strlen(cell);
         if (used + cell_size + 1 > size) {
             return;
@@ -55,8 +57,8 @@ static void compose(const struct hp_map *map, char *line, size_t size)
     double rate = seconds > 0 ? (double)map->ended / seconds : 0;
     (void)hp_cli_thousands(map->ended, done);
     if (total == 0) {
-        (void)snprintf(line, size, "%s done  %" PRIu64 " in flight  %" PRIu64 " failed  %.1f/s", done,
-                       map->submitted - map->ended, map->failed, rate);
+        (void)snprintf(line, size, "%s done  %" PRIu64 " in flight  %" PRIu64 " failed  %.1f/s",
+                       done, map->submitted - map->ended, map->failed, rate);
         return;
     }
     double part = (double)map->ended / (double)total;
@@ -65,9 +67,10 @@ static void compose(const struct hp_map *map, char *line, size_t size)
     if (rate > 0 && total >= map->ended) {
         clock_text((uint64_t)((double)(total - map->ended) / rate + 0.5), left);
     }
-    (void)snprintf(line, size, "%3u%% %s %s/%s  %" PRIu64 " in flight  %" PRIu64 " failed  %.1f/s  %s%s",
-                   (unsigned)(part * 100), bar, done, hp_cli_thousands(total, all),
-                   map->submitted - map->ended, map->failed, rate, left, *left != '\0' ? " left" : "");
+    (void)snprintf(
+        line, size, "%3u%% %s %s/%s  %" PRIu64 " in flight  %" PRIu64 " failed  %.1f/s  %s%s",
+        (unsigned)(part * 100), bar, done, hp_cli_thousands(total, all),
+        map->submitted - map->ended, map->failed, rate, left, *left != '\0' ? " left" : "");
 }
 
 void hp_map_draw(struct hp_map *map, bool now)
@@ -127,7 +130,8 @@ static const char *obstacle(const struct hp_worker *worker, const struct hp_opti
     }
     if (worker->draining) {
         return worker->drain_reason != NULL
-                   ? hp_cli_printf("drained \"%s\"", HP_CLI_SAFE(worker->drain_reason)) : "drained";
+                   ? hp_cli_printf("drained \"%s\"", HP_CLI_SAFE(worker->drain_reason))
+                   : "drained";
     }
     if (worker->slots < options->cpus) {
         return "too few slots";
@@ -146,7 +150,8 @@ void hp_map_say_start(struct hp_map *map)
     const char *who = NULL;
     char total[32];
     bool is_wanted = map->cli->is_err_terminal || hp_cli_has(map->cli, HP_CLI_F_VERBOSE);
-    if (!is_wanted || hp_worker_get(map->cli->client, NULL, HP_TIMEOUT_DEFAULT, &list) != HP_STATUS_OK) {
+    if (!is_wanted ||
+        hp_worker_get(map->cli->client, NULL, HP_TIMEOUT_DEFAULT, &list) != HP_STATUS_OK) {
         return;
     }
     for (size_t i = 0; i < list->count; i++) {
@@ -158,12 +163,13 @@ void hp_map_say_start(struct hp_map *map)
         }
     }
     (void)hp_cli_thousands(map->input.total, total);
-    (void)fprintf(stderr, "batch @%s: %s%s on queue %s, %" PRIu64 " of %zu workers can run them%s%s%s%s%s\n",
-                  map->options.batch, map->input.total > 0 ? total : "",
-                  map->input.total > 0 ? " tasks" : "tasks",
-                  map->options.queue != NULL ? map->options.queue : "default", able_count, list->count,
-                  why != NULL ? " (" : "", why != NULL ? who : "", why != NULL ? ": " : "",
-                  why != NULL ? why : "", why != NULL ? "; see: hostpool worker ls)" : "");
+    (void)fprintf(
+        stderr, "batch @%s: %s%s on queue %s, %" PRIu64 " of %zu workers can run them%s%s%s%s%s\n",
+        map->options.batch, map->input.total > 0 ? total : "",
+        map->input.total > 0 ? " tasks" : "tasks",
+        map->options.queue != NULL ? map->options.queue : "default", able_count, list->count,
+        why != NULL ? " (" : "", why != NULL ? who : "", why != NULL ? ": " : "",
+        why != NULL ? why : "", why != NULL ? "; see: hostpool worker ls)" : "");
     hp_worker_list_free(list);
 }
 
@@ -174,7 +180,8 @@ static void say_failed(const struct hp_map *map)
     char count[32];
     (void)fprintf(stderr, "%s task%s failed. First: %s\n", hp_cli_thousands(map->failed, count),
                   map->failed == 1 ? "" : "s", map->first_failed_text);
-    (void)fprintf(stderr, "  see:   hostpool logs %" PRIu64 "          all: hostpool ls state=failed @%s\n",
+    (void)fprintf(stderr,
+                  "  see:   hostpool logs %" PRIu64 "          all: hostpool ls state=failed @%s\n",
                   map->first_failed_id, map->options.batch);
     if (map->log.path != NULL) {
         (void)fprintf(stderr, "  again: the same command with --retry-failed%s\n",
@@ -191,7 +198,8 @@ static void say_stopped(const struct hp_map *map)
     uint64_t flying = map->submitted - map->ended;
     (void)fprintf(stderr, "stopped: %s done, %s failed, %s cancelled",
                   hp_cli_thousands(map->ended - map->failed - map->cancelled, done),
-                  hp_cli_thousands(map->failed, failed), hp_cli_thousands(map->cancelled, cancelled));
+                  hp_cli_thousands(map->failed, failed),
+                  hp_cli_thousands(map->cancelled, cancelled));
     if (flying > 0) {
         (void)fprintf(stderr, ", %s told to end", hp_cli_thousands(flying, left));
     }
@@ -213,7 +221,8 @@ void hp_map_say_end(struct hp_map *map)
     } else if (map->is_bar && !map->is_stopped) {
         char count[32];
         char took[32];
-        (void)fprintf(stderr, "%s tasks done in %s (batch @%s)\n", hp_cli_thousands(map->ended, count),
-                      hp_cli_age(took, (uint64_t)(hp_cli_mono_ms() - map->began_ms)), map->options.batch);
+        (void)fprintf(
+            stderr, "%s tasks done in %s (batch @%s)\n", hp_cli_thousands(map->ended, count),
+            hp_cli_age(took, (uint64_t)(hp_cli_mono_ms() - map->began_ms)), map->options.batch);
     }
 }

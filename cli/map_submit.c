@@ -23,7 +23,8 @@ struct gather {
     uint32_t count;
 };
 
-static void put_payload(const struct hp_map *map, const char *input, uint64_t number, struct hp_buf *buf)
+static void put_payload(const struct hp_map *map, const char *input, uint64_t number,
+                        struct hp_buf *buf)
 {
     if (map->args != NULL) {
         hp_cli_value_put(buf, map->args, input);
@@ -70,8 +71,8 @@ static bool submit(struct hp_map *map, struct gather *gather)
     }
     struct hp_map_group *group = make_group(map, gather);
     hp_list_push_back(&map->groups, &group->link);
-    enum hp_status status = hp_submit_async(map->cli->client, &map->options, payloads, gather->count,
-                                            group, NULL);
+    enum hp_status status =
+        hp_submit_async(map->cli->client, &map->options, payloads, gather->count, group, NULL);
     if (status == HP_STATUS_OK) {
         map->submitted += gather->count;
         gather->count = 0;
@@ -229,11 +230,13 @@ void hp_map_take_answer(struct hp_map *map, const struct hp_event *event)
 
 /* ---------------------------------------------------------------- cancel */
 
-static void send_cancel(struct hp_map *map, const struct hp_ids *ranges, size_t count, bool queued_only)
+static void send_cancel(struct hp_map *map, const struct hp_ids *ranges, size_t count,
+                        bool queued_only)
 {
     enum hp_cancel_how how = queued_only ? HP_CANCEL_QUEUED : HP_CANCEL_FORCE;
-    if (count > 0 && hp_cancel_async(map->cli->client, ranges, count, how, map->options.kill_grace_ms,
-                                     "hostpool map stopped", NULL, NULL) == HP_STATUS_OK) {
+    if (count > 0 &&
+        hp_cancel_async(map->cli->client, ranges, count, how, map->options.kill_grace_ms,
+                        "hostpool map stopped", NULL, NULL) == HP_STATUS_OK) {
         map->cancel_pending++;
     }
 }

@@ -139,7 +139,8 @@ int hp_cli_output_end(struct hp_cli_output *output, struct hp_cli *cli, const st
         code = take_tail(output, cli, 1, end->err, end->err_blob, end->err_size);
     }
     if (output->lost_bytes > 0) {
-        hp_cli_error("task %" PRIu64 ": %" PRIu64 " bytes of output were not kept (see --output-cap).",
+        hp_cli_error("task %" PRIu64 ": %" PRIu64
+                     " bytes of output were not kept (see --output-cap).",
                      output->id, output->lost_bytes);
     }
     return code;

@@ -158,16 +158,15 @@ static bool take_members(void *context, const struct hp_task *task)
         return false;
     }
     uint64_t base = task->options != NULL ? task->options->array_base : 0;
-    uint64_t step = task->options != NULL && task->options->array_step > 0
-                        ? task->options->array_step : 1;
+    uint64_t step =
+        task->options != NULL && task->options->array_step > 0 ? task->options->array_step : 1;
     uint64_t first = task->group != 0 ? task->group : task->id;
     uint64_t count = task->group_count > 0 ? task->group_count : 1;
     for (uint64_t n = sel->first; n <= sel->last; n += sel->step) {
         if (n < base || (n - base) % step != 0 || (n - base) / step >= count) {
             hp_cli_error("no task %llu.%llu: the array has members %llu to %llu.",
                          (unsigned long long)sel->array, (unsigned long long)n,
-                         (unsigned long long)base,
-                         (unsigned long long)(base + step * (count - 1)));
+                         (unsigned long long)base, (unsigned long long)(base + step * (count - 1)));
             array->code = HP_CLI_NOT_FOUND;
             return false;
         }
@@ -210,11 +209,15 @@ static int resolve_one(struct hp_cli *cli, const struct hp_cli_sel *sel, enum hp
                        struct hp_cli_ids *ids)
 {
     switch (sel->kind) {
-    case HP_CLI_SEL_RANGE: return resolve_range(sel, ids);
-    case HP_CLI_SEL_MEMBERS: return resolve_members(cli, sel, ids);
+    case HP_CLI_SEL_RANGE:
+        return resolve_range(sel, ids);
+    case HP_CLI_SEL_MEMBERS:
+        return resolve_members(cli, sel, ids);
     case HP_CLI_SEL_BATCH:
-    case HP_CLI_SEL_ALL: return resolve_list(cli, sel, scope, ids);
-    case HP_CLI_SEL_LAST: return resolve_last(cli, ids);
+    case HP_CLI_SEL_ALL:
+        return resolve_list(cli, sel, scope, ids);
+    case HP_CLI_SEL_LAST:
+        return resolve_last(cli, ids);
     }
     return 0;
 }
@@ -235,7 +238,8 @@ static int resolve_filters(struct hp_cli *cli, const struct hp_cli_sels *sels,
         if (sels->items[i].kind == HP_CLI_SEL_BATCH && filter.base.batch == NULL) {
             filter.base.batch = sels->items[i].batch;
         } else if (sels->items[i].kind != HP_CLI_SEL_ALL) {
-            code = hp_cli_usage(cli->args.verb, "filters go together with one @batch or all, not ids.");
+            code = hp_cli_usage(cli->args.verb,
+                                "filters go together with one @batch or all, not ids.");
         }
     }
     if (code != 0) {
@@ -266,7 +270,8 @@ int hp_cli_resolve(struct hp_cli *cli, enum hp_cli_scope scope, struct hp_cli_id
         if (hp_cli_filter_is(word)) {
             has_filters = true;
         } else if (!hp_cli_sel_parse(word, &sels, &error)) {
-            return hp_cli_usage(cli->args.verb, "\"%s\" %s.   (hostpool help selectors)", word, error);
+            return hp_cli_usage(cli->args.verb, "\"%s\" %s.   (hostpool help selectors)", word,
+                                error);
         }
     }
     if (has_filters && cli->args.verb->run != hp_cli_ls) {

@@ -3,6 +3,7 @@
 #include "cli/cli.h"
 
 #include "common/base/mem.h"
+#include "common/sys/clock.h"
 
 #include <stdarg.h>
 #include <string.h>
@@ -72,7 +73,8 @@ char *hp_cli_escape(const char *text, size_t size, bool with_newlines)
     return out;
 }
 
-static void say(const char *before, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+static void say(const char *before, const char *format, va_list args)
+    __attribute__((format(printf, 2, 0)));
 static void say(const char *before, const char *format, va_list args)
 {
     char text[4096];
@@ -164,14 +166,10 @@ char *hp_cli_thousands(uint64_t number, char out[32])
 
 int64_t hp_cli_now_ms(void)
 {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)hp_clock_wall_ms();
 }
 
 int64_t hp_cli_mono_ms(void)
 {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)hp_clock_mono_ms();
 }

@@ -144,7 +144,8 @@ void hp_cli_ids_add(struct hp_cli_ids *ids, uint64_t first, uint64_t count)
         struct hp_ids *tail = ids->count > 0 ? &ids->ranges[ids->count - 1] : NULL;
         ids->total += part;
         count -= part;
-        if (tail != NULL && tail->first + tail->count == first && tail->count <= UINT32_MAX - part) {
+        if (tail != NULL && tail->first + tail->count == first &&
+            tail->count <= UINT32_MAX - part) {
             tail->count += part;
             first += part;
             continue;

@@ -49,9 +49,9 @@ void hp_cli_ids_free(struct hp_cli_ids *ids);
 enum hp_cli_scope { HP_CLI_SCOPE_ANY, HP_CLI_SCOPE_UNFINISHED };
 
 /*
- * The ids of all selectors among the operands, connecting first if that was not done. 0, or the exit
- * code and the error has been printed (no such task is HP_CLI_NOT_FOUND). An empty batch is not
- * found; `all' may be empty.
+ * The ids of all selectors among the operands, connecting first if that was not done. 0, or the
+ * exit code and the error has been printed (no such task is HP_CLI_NOT_FOUND). An empty batch is
+ * not found; `all' may be empty.
  */
 int hp_cli_resolve(struct hp_cli *cli, enum hp_cli_scope scope, struct hp_cli_ids *ret_ids);
 

@@ -5,7 +5,8 @@
 
 #include "cli/cli.h"
 
-/* Takes these signals (0-terminated) through a descriptor from now on, and ignores SIGPIPE. -1: errno. */
+/* Takes these signals (0-terminated) through a descriptor from now on, and ignores SIGPIPE. -1:
+ * errno. */
 int hp_cli_signals_open(const int *signals);
 /* The next signal that came, 0 if none. */
 int hp_cli_signals_next(int fd);

@@ -12,6 +12,7 @@
     static const enum hp_cli_flag_id name_##_ids[] = {__VA_ARGS__, END};                           \
     static const struct hp_cli_group name_ = {.title = title_, .ids = name_##_ids}
 
+/* clang-format off: tables */
 static const enum hp_cli_flag_id global_ids[] = {
     HP_CLI_F_HOST,    HP_CLI_F_TOKEN_FILE, HP_CLI_F_COLOR, HP_CLI_F_NO_INPUT,
     HP_CLI_F_VERBOSE, HP_CLI_F_HELP,       HP_CLI_F_VERSION, END};
@@ -152,8 +153,8 @@ const struct hp_cli_verb hp_cli_verbs[] = {
     {.name = "wait",
      .operands = "SELECTOR...",
      .summary = "Wait until tasks have ended",
-     .text = "Exits with 0 if all of them (with --any: the one that ended) succeeded, 1 if not, 124 "
-             "if the timeout ran out. Restarts of the broker are waited out.",
+     .text = "Exits with 0 if all of them (with --any: the one that ended) succeeded, 1 if not, "
+             "124 if the timeout ran out. Restarts of the broker are waited out.",
      .groups = {&group_wait, &group_document},
      .examples = {"hostpool wait last", "hostpool wait --timeout 10m @thumbs"},
      .operand_min = 1,
@@ -352,6 +353,7 @@ const struct hp_cli_verb hp_cli_verbs[] = {
 };
 const size_t hp_cli_verb_count = sizeof(hp_cli_verbs) / sizeof(hp_cli_verbs[0]);
 
+/* clang-format on */
 char *hp_cli_verb_name(const struct hp_cli_verb *verb, char gap, char out[HP_CLI_VERB_BYTES])
 {
     if (verb->noun != NULL) {

@@ -14,7 +14,7 @@ struct hp_cli;
 
 /* What a flag's value is. */
 enum hp_cli_type {
-    HP_CLI_TYPE_NONE,     /* no value: present or not */
+    HP_CLI_TYPE_NONE, /* no value: present or not */
     HP_CLI_TYPE_TEXT,
     HP_CLI_TYPE_LIST,     /* text, may be given again */
     HP_CLI_TYPE_NUMBER,   /* min..max */
@@ -127,8 +127,8 @@ enum hp_cli_flag_id {
 };
 
 struct hp_cli_flag {
-    const char *name;       /* without "--" */
-    char letter;            /* or 0 */
+    const char *name; /* without "--" */
+    char letter;      /* or 0 */
     enum hp_cli_type type;
     const char *value_name; /* in --help; NULL for TYPE_NONE */
     uint64_t min;
@@ -155,11 +155,12 @@ struct hp_cli_verb {
     const char *operands; /* in the usage line, after the flags */
     const char *summary;  /* one line */
     const char *text;     /* paragraphs, divided by "\n\n"; indented lines stay as they are */
-    const struct hp_cli_group *groups[HP_CLI_GROUPS_MAX]; /* own flags; the general ones are added */
+    const struct hp_cli_group
+        *groups[HP_CLI_GROUPS_MAX]; /* own flags; the general ones are added */
     const char *examples[HP_CLI_EXAMPLES_MAX];
     unsigned operand_min;
-    unsigned operand_max;   /* UINT_MAX: any number */
-    bool is_command;        /* the first operand ends the flags: it begins a command */
+    unsigned operand_max; /* UINT_MAX: any number */
+    bool is_command;      /* the first operand ends the flags: it begins a command */
     enum hp_cli_complete complete;
     bool is_hidden;
     int (*run)(struct hp_cli *cli);

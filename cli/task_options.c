@@ -138,7 +138,8 @@ int hp_cli_task_options(struct hp_cli *cli, const char *const *words, size_t wor
         return hp_cli_usage(cli->args.verb, "--args goes with --function.");
     }
     if (word_count == 0) {
-        return hp_cli_usage(cli->args.verb, "%s needs a command, or --function.", cli->args.verb->name);
+        return hp_cli_usage(cli->args.verb, "%s needs a command, or --function.",
+                            cli->args.verb->name);
     }
     options->argv = words;
     options->argv_count = word_count;
@@ -202,7 +203,8 @@ int hp_cli_function_args(struct hp_cli *cli, const char *otherwise, json_t **ret
     }
     if (!json_is_array(value)) {
         json_decref(value);
-        return hp_cli_usage(cli->args.verb, "--args must be a JSON array, for example '[1, \"a\"]'.");
+        return hp_cli_usage(cli->args.verb,
+                            "--args must be a JSON array, for example '[1, \"a\"]'.");
     }
     *ret_args = value;
     return 0;

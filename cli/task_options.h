@@ -15,8 +15,8 @@
 int hp_cli_task_options(struct hp_cli *cli, const char *const *words, size_t word_count,
                         struct hp_options *options);
 
-/* The bytes of --stdin, or the arguments of a function; *ret_payload is the caller's to deinit. 0 or
- * an exit code, the error printed. */
+/* The bytes of --stdin, or the arguments of a function; *ret_payload is the caller's to deinit. 0
+ * or an exit code, the error printed. */
 int hp_cli_task_payload(struct hp_cli *cli, struct hp_buf *ret_payload);
 
 /* The JSON array of --args, or of `otherwise`. New reference. 0 or an exit code. */
@@ -34,6 +34,7 @@ const char *hp_cli_end_text(const struct hp_task *task);
 int hp_cli_end_code(const struct hp_task *task);
 /* verb_wait.c: waits for ids as the flags of wait ask. */
 struct hp_cli_ids;
-int hp_cli_wait_ids(struct hp_cli *cli, const struct hp_cli_ids *ids, bool is_any, int64_t timeout_ms);
+int hp_cli_wait_ids(struct hp_cli *cli, const struct hp_cli_ids *ids, bool is_any,
+                    int64_t timeout_ms);
 
 #endif

@@ -65,12 +65,59 @@ uint32_t hp_cli_state_bits(const char *word, size_t size)
 /* ---------------------------------------------------------------- columns */
 
 enum column {
-    ID, STATE, QUEUE, NAME, WAIT, RUN, HOST, REASON, BATCH, USER, PRIORITY, ATTEMPT, EXIT_CODE, SIGNAL,
-    CREATED, STARTED, ENDED, CPUS, MEM, COMMAND, LIST_COUNT,
+    ID,
+    STATE,
+    QUEUE,
+    NAME,
+    WAIT,
+    RUN,
+    HOST,
+    REASON,
+    BATCH,
+    USER,
+    PRIORITY,
+    ATTEMPT,
+    EXIT_CODE,
+    SIGNAL,
+    CREATED,
+    STARTED,
+    ENDED,
+    CPUS,
+    MEM,
+    COMMAND,
+    LIST_COUNT,
     /* only of show */
-    KIND = LIST_COUNT, FUNCTION, GROUP, GROUP_COUNT, INDEX, TAGS, ENV, CWD, FAILURES, LOSSES, RUN_AT,
-    DELAY, EXPIRE, DEADLINE, SOFT_TIMEOUT, TIMEOUT, RETRIES, MAX_LOSSES, AT_MOST_ONCE, KEY, CKEY,
-    CKEY_MAX, TTL, PAYLOAD, ERROR, RESULT, STDOUT_SIZE, STDERR_SIZE, CPU_USER, CPU_SYSTEM, MAX_RSS,
+    KIND = LIST_COUNT,
+    FUNCTION,
+    GROUP,
+    GROUP_COUNT,
+    INDEX,
+    TAGS,
+    ENV,
+    CWD,
+    FAILURES,
+    LOSSES,
+    RUN_AT,
+    DELAY,
+    EXPIRE,
+    DEADLINE,
+    SOFT_TIMEOUT,
+    TIMEOUT,
+    RETRIES,
+    MAX_LOSSES,
+    AT_MOST_ONCE,
+    KEY,
+    CKEY,
+    CKEY_MAX,
+    TTL,
+    PAYLOAD,
+    ERROR,
+    RESULT,
+    STDOUT_SIZE,
+    STDERR_SIZE,
+    CPU_USER,
+    CPU_SYSTEM,
+    MAX_RSS,
     PAGE_COUNT
 };
 
@@ -178,20 +225,29 @@ static void state_cell(const struct hp_task *task, struct hp_cli_cell *cell)
 {
     set_text(cell, hp_cli_state_word(task->state));
     switch (task->state) {
-    case HP_STATE_DONE: cell->color = "green"; break;
+    case HP_STATE_DONE:
+        cell->color = "green";
+        break;
     case HP_STATE_FAILED:
-    case HP_STATE_EXPIRED: cell->color = "red"; break;
+    case HP_STATE_EXPIRED:
+        cell->color = "red";
+        break;
     case HP_STATE_LEASED:
     case HP_STATE_RUNNING:
-    case HP_STATE_WAITING: cell->color = "cyan"; break;
+    case HP_STATE_WAITING:
+        cell->color = "cyan";
+        break;
     case HP_STATE_CANCELLED:
     case HP_STATE_CANCELLING:
-    case HP_STATE_BURIED: cell->color = "yellow"; break;
+    case HP_STATE_BURIED:
+        cell->color = "yellow";
+        break;
     case HP_STATE_BLOCKED:
     case HP_STATE_DELAYED:
     case HP_STATE_READY:
     case HP_STATE_GONE:
-    case HP_STATE_UNKNOWN: break;
+    case HP_STATE_UNKNOWN:
+        break;
     }
 }
 
@@ -224,33 +280,68 @@ static void run_cell(const struct hp_cli *cli, const struct hp_task *task, struc
         cell->kind = HP_CLI_CELL_DURATION;
         cell->number = task->end->run_us / 1000;
     } else if (is_started(task)) {
-        set_span(cell, task->started_at_ms, task->ended_at_ms != 0 ? task->ended_at_ms : cli->now_ms);
+        set_span(cell, task->started_at_ms,
+                 task->ended_at_ms != 0 ? task->ended_at_ms : cli->now_ms);
     }
 }
 
 static void list_cell(const struct hp_cli *cli, const struct hp_task *task, size_t column,
                       struct hp_cli_cell *cell)
 {
-    int64_t until_ms = is_started(task) ? task->started_at_ms
-                       : task->ended_at_ms != 0 ? task->ended_at_ms : cli->now_ms;
+    int64_t until_ms = is_started(task)         ? task->started_at_ms
+                       : task->ended_at_ms != 0 ? task->ended_at_ms
+                                                : cli->now_ms;
     switch (column) {
-    case ID: set_number(cell, task->id); break;
-    case STATE: state_cell(task, cell); break;
-    case WAIT: set_span(cell, task->created_at_ms, until_ms); break;
-    case RUN: run_cell(cli, task, cell); break;
-    case HOST: set_text(cell, task->node); break;
-    case REASON: reason_cell(task, cell); break;
-    case ATTEMPT: set_number(cell, task->attempt); break;
-    case CREATED: set_time(cell, task->created_at_ms); break;
-    case STARTED: set_time(cell, task->started_at_ms); break;
-    case ENDED: set_time(cell, task->ended_at_ms); break;
-    case GROUP: set_number(cell, task->group != 0 ? task->group : task->id); break;
-    case GROUP_COUNT: set_number(cell, task->group_count); break;
-    case FAILURES: set_number(cell, task->failures); break;
-    case LOSSES: set_number(cell, task->losses); break;
-    case RUN_AT: set_time(cell, task->run_at_ms); break;
-    case PAYLOAD: set_size(cell, task->payload_size); break;
-    default: break;
+    case ID:
+        set_number(cell, task->id);
+        break;
+    case STATE:
+        state_cell(task, cell);
+        break;
+    case WAIT:
+        set_span(cell, task->created_at_ms, until_ms);
+        break;
+    case RUN:
+        run_cell(cli, task, cell);
+        break;
+    case HOST:
+        set_text(cell, task->node);
+        break;
+    case REASON:
+        reason_cell(task, cell);
+        break;
+    case ATTEMPT:
+        set_number(cell, task->attempt);
+        break;
+    case CREATED:
+        set_time(cell, task->created_at_ms);
+        break;
+    case STARTED:
+        set_time(cell, task->started_at_ms);
+        break;
+    case ENDED:
+        set_time(cell, task->ended_at_ms);
+        break;
+    case GROUP:
+        set_number(cell, task->group != 0 ? task->group : task->id);
+        break;
+    case GROUP_COUNT:
+        set_number(cell, task->group_count);
+        break;
+    case FAILURES:
+        set_number(cell, task->failures);
+        break;
+    case LOSSES:
+        set_number(cell, task->losses);
+        break;
+    case RUN_AT:
+        set_time(cell, task->run_at_ms);
+        break;
+    case PAYLOAD:
+        set_size(cell, task->payload_size);
+        break;
+    default:
+        break;
     }
 }
 
@@ -270,7 +361,9 @@ static void end_cell(const struct hp_task *task, size_t column, struct hp_cli_ce
         cell->kind = end->signal != 0 ? HP_CLI_CELL_NUMBER : HP_CLI_CELL_NONE;
         cell->number = end->signal;
         break;
-    case ERROR: set_text(cell, end->error); break;
+    case ERROR:
+        set_text(cell, end->error);
+        break;
     case RESULT:
         if (!is_command && task->state == HP_STATE_DONE && end->result_blob == 0) {
             set_text(cell, hp_cli_value_text(end->result.data, end->result.size));
@@ -286,10 +379,17 @@ static void end_cell(const struct hp_task *task, size_t column, struct hp_cli_ce
             set_size(cell, end->err_size);
         }
         break;
-    case CPU_USER: set_duration(cell, end->utime_us / 1000); break;
-    case CPU_SYSTEM: set_duration(cell, end->stime_us / 1000); break;
-    case MAX_RSS: set_size(cell, end->maxrss_kb * 1024); break;
-    default: break;
+    case CPU_USER:
+        set_duration(cell, end->utime_us / 1000);
+        break;
+    case CPU_SYSTEM:
+        set_duration(cell, end->stime_us / 1000);
+        break;
+    case MAX_RSS:
+        set_size(cell, end->maxrss_kb * 1024);
+        break;
+    default:
+        break;
     }
 }
 
@@ -306,13 +406,50 @@ static void time_option_cell(const struct hp_options *options, size_t column,
                              struct hp_cli_cell *cell)
 {
     switch (column) {
-    case DELAY: set_duration(cell, options->delay_ms); break;
-    case EXPIRE: set_duration(cell, options->expire_ms); break;
-    case DEADLINE: set_duration(cell, options->deadline_ms); break;
-    case SOFT_TIMEOUT: set_duration(cell, options->soft_timeout_ms); break;
-    case TIMEOUT: set_duration(cell, options->hard_timeout_ms); break;
-    case TTL: set_duration(cell, options->result_ttl_ms); break;
-    default: break;
+    case DELAY:
+        set_duration(cell, options->delay_ms);
+        break;
+    case EXPIRE:
+        set_duration(cell, options->expire_ms);
+        break;
+    case DEADLINE:
+        set_duration(cell, options->deadline_ms);
+        break;
+    case SOFT_TIMEOUT:
+        set_duration(cell, options->soft_timeout_ms);
+        break;
+    case TIMEOUT:
+        set_duration(cell, options->hard_timeout_ms);
+        break;
+    case TTL:
+        set_duration(cell, options->result_ttl_ms);
+        break;
+    default:
+        break;
+    }
+}
+
+static void what_cell(const struct hp_task *task, size_t column, struct hp_cli_cell *cell)
+{
+    const struct hp_options *options = task->options;
+    switch (column) {
+    case COMMAND:
+        command_cell(options, cell);
+        break;
+    case KIND:
+        set_text(cell, hp_kind_word(options->kind));
+        break;
+    case FUNCTION:
+        set_text(cell, options->fn);
+        break;
+    case INDEX:
+        set_number(cell, options->array_base +
+                             options->array_step *
+                                 (task->id - (task->group != 0 ? task->group : task->id)));
+        break;
+    default:
+        time_option_cell(options, column, cell);
+        break;
     }
 }
 
@@ -320,37 +457,60 @@ static void option_cell(const struct hp_task *task, size_t column, struct hp_cli
 {
     const struct hp_options *options = task->options;
     switch (column) {
-    case QUEUE: set_text(cell, options->queue != NULL ? options->queue : "default"); break;
-    case NAME: set_text(cell, options->name); break;
-    case BATCH: set_text(cell, options->batch); break;
-    case USER: set_text(cell, options->user); break;
-    case PRIORITY: set_number(cell, options->priority); break;
-    case CPUS: set_number(cell, options->cpus); break;
-    case MEM: set_size(cell, options->mem_bytes); break;
-    case COMMAND: command_cell(options, cell); break;
-    case KIND: set_text(cell, hp_kind_word(options->kind)); break;
-    case FUNCTION: set_text(cell, options->fn); break;
-    case INDEX:
-        set_number(cell, options->array_base +
-                             options->array_step * (task->id - (task->group != 0 ? task->group : task->id)));
+    case QUEUE:
+        set_text(cell, options->queue != NULL ? options->queue : "default");
         break;
-    case TAGS: set_words(cell, options->tags, options->tag_count); break;
-    case ENV: set_words(cell, options->env, options->env_count); break;
-    case CWD: set_text(cell, options->cwd); break;
-    case RETRIES: set_number(cell, options->max_retries); break;
-    case MAX_LOSSES: set_number(cell, options->max_losses); break;
+    case NAME:
+        set_text(cell, options->name);
+        break;
+    case BATCH:
+        set_text(cell, options->batch);
+        break;
+    case USER:
+        set_text(cell, options->user);
+        break;
+    case PRIORITY:
+        set_number(cell, options->priority);
+        break;
+    case CPUS:
+        set_number(cell, options->cpus);
+        break;
+    case MEM:
+        set_size(cell, options->mem_bytes);
+        break;
+    case TAGS:
+        set_words(cell, options->tags, options->tag_count);
+        break;
+    case ENV:
+        set_words(cell, options->env, options->env_count);
+        break;
+    case CWD:
+        set_text(cell, options->cwd);
+        break;
+    case RETRIES:
+        set_number(cell, options->max_retries);
+        break;
+    case MAX_LOSSES:
+        set_number(cell, options->max_losses);
+        break;
     case AT_MOST_ONCE:
         cell->kind = HP_CLI_CELL_BOOL;
         cell->number = options->at_most_once;
         break;
-    case KEY: set_text(cell, options->ukey); break;
-    case CKEY: set_text(cell, options->ckey); break;
+    case KEY:
+        set_text(cell, options->ukey);
+        break;
+    case CKEY:
+        set_text(cell, options->ckey);
+        break;
     case CKEY_MAX:
         if (options->ckey != NULL) {
             set_number(cell, options->ckey_max);
         }
         break;
-    default: time_option_cell(options, column, cell); break;
+    default:
+        what_cell(task, column, cell);
+        break;
     }
 }
 
@@ -367,9 +527,13 @@ static void task_cell(const struct hp_cli *cli, const void *row, size_t column,
     }
 }
 
-const struct hp_cli_listing_spec hp_cli_task_listing = {
-    .list_name = "tasks", .columns = columns, .column_count = LIST_COUNT, .id_column = ID,
-    .cell = task_cell};
-const struct hp_cli_listing_spec hp_cli_task_page = {
-    .list_name = "tasks", .columns = columns, .column_count = PAGE_COUNT, .id_column = ID,
-    .cell = task_cell};
+const struct hp_cli_listing_spec hp_cli_task_listing = {.list_name = "tasks",
+                                                        .columns = columns,
+                                                        .column_count = LIST_COUNT,
+                                                        .id_column = ID,
+                                                        .cell = task_cell};
+const struct hp_cli_listing_spec hp_cli_task_page = {.list_name = "tasks",
+                                                     .columns = columns,
+                                                     .column_count = PAGE_COUNT,
+                                                     .id_column = ID,
+                                                     .cell = task_cell};

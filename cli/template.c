@@ -13,7 +13,7 @@
 enum part { INPUT, STEM, BASE, DIR, BASE_STEM, NUMBER, PART_COUNT };
 
 static const char *const marks[PART_COUNT] = {
-    [INPUT] = "{}", [STEM] = "{.}", [BASE] = "{/}",
+    [INPUT] = "{}", [STEM] = "{.}",       [BASE] = "{/}",
     [DIR] = "{//}", [BASE_STEM] = "{/.}", [NUMBER] = "{#}"};
 
 /* The mark at the start of text, or PART_COUNT. */
@@ -92,16 +92,27 @@ static void put_part(struct hp_buf *buf, enum part part, const char *input, uint
     char digits[24];
     const char *base = base_of(input);
     switch (part) {
-    case INPUT: hp_cli_put(buf, input, strlen(input)); break;
-    case STEM: hp_cli_put(buf, input, stem_size(input)); break;
-    case BASE: hp_cli_put(buf, base, strlen(base)); break;
-    case DIR: put_dir(buf, input); break;
-    case BASE_STEM: hp_cli_put(buf, base, stem_size(base)); break;
+    case INPUT:
+        hp_cli_put(buf, input, strlen(input));
+        break;
+    case STEM:
+        hp_cli_put(buf, input, stem_size(input));
+        break;
+    case BASE:
+        hp_cli_put(buf, base, strlen(base));
+        break;
+    case DIR:
+        put_dir(buf, input);
+        break;
+    case BASE_STEM:
+        hp_cli_put(buf, base, stem_size(base));
+        break;
     case NUMBER:
         (void)snprintf(digits, sizeof(digits), "%" PRIu64, number);
         hp_cli_put(buf, digits, strlen(digits));
         break;
-    case PART_COUNT: break;
+    case PART_COUNT:
+        break;
     }
 }
 

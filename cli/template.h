@@ -10,9 +10,9 @@
 #include <stdint.h>
 
 struct hp_cli_template {
-    const char **words;  /* from hp_cli_alloc; without a replacement "{}" was added at the end */
+    const char **words; /* from hp_cli_alloc; without a replacement "{}" was added at the end */
     size_t count;
-    size_t fixed_count;  /* words in front that are the same for all inputs: the argv of the tasks */
+    size_t fixed_count; /* words in front that are the same for all inputs: the argv of the tasks */
 };
 
 /* Takes the words of a command (count >= 1). If the program itself depends on the input, env(1) is

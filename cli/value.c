@@ -33,7 +33,10 @@ static void put_integer(struct hp_buf *buf, json_int_t value)
     if (value >= 0 && value < 128) {
         put_number(buf, (uint8_t)value, 0, 0);
     } else if (value >= 0) {
-        unsigned bytes = number <= UINT8_MAX ? 1 : number <= UINT16_MAX ? 2 : number <= UINT32_MAX ? 4 : 8;
+        unsigned bytes = number <= UINT8_MAX    ? 1
+                         : number <= UINT16_MAX ? 2
+                         : number <= UINT32_MAX ? 4
+                                                : 8;
         uint8_t type = bytes == 1 ? 0xcc : bytes == 2 ? 0xcd : bytes == 4 ? 0xce : 0xcf;
         put_number(buf, type, number, bytes);
     } else if (value >= -32) {
@@ -91,7 +94,8 @@ void hp_cli_value_put(struct hp_buf *buf, const json_t *value, const char *input
     switch (json_typeof(value)) {
     case JSON_OBJECT:
         put_head(buf, 0x80, 0xde, json_object_size(value));
-        json_object_foreach((json_t *)(uintptr_t)value, key, item) {
+        json_object_foreach((json_t *)(uintptr_t)value, key, item)
+        {
             put_string(buf, key, strlen(key));
             hp_cli_value_put(buf, item, input);
         }
@@ -109,11 +113,21 @@ void hp_cli_value_put(struct hp_buf *buf, const json_t *value, const char *input
             put_string(buf, json_string_value(value), json_string_length(value));
         }
         break;
-    case JSON_INTEGER: put_integer(buf, json_integer_value(value)); break;
-    case JSON_REAL: put_real(buf, json_real_value(value)); break;
-    case JSON_TRUE: put_number(buf, 0xc3, 0, 0); break;
-    case JSON_FALSE: put_number(buf, 0xc2, 0, 0); break;
-    case JSON_NULL: put_number(buf, 0xc0, 0, 0); break;
+    case JSON_INTEGER:
+        put_integer(buf, json_integer_value(value));
+        break;
+    case JSON_REAL:
+        put_real(buf, json_real_value(value));
+        break;
+    case JSON_TRUE:
+        put_number(buf, 0xc3, 0, 0);
+        break;
+    case JSON_FALSE:
+        put_number(buf, 0xc2, 0, 0);
+        break;
+    case JSON_NULL:
+        put_number(buf, 0xc0, 0, 0);
+        break;
     }
 }
 
@@ -171,8 +185,9 @@ static char *key_text(json_t *key)
 {
     char *text = json_is_string(key) ? NULL : json_dumps(key, JSON_ENCODE_ANY | JSON_COMPACT);
     char *copy = text != NULL ? hp_cli_copy(text, strlen(text))
-                 : json_is_string(key) ? hp_cli_copy(json_string_value(key), json_string_length(key))
-                                       : hp_cli_copy("?", 1);
+                 : json_is_string(key)
+                     ? hp_cli_copy(json_string_value(key), json_string_length(key))
+                     : hp_cli_copy("?", 1);
     free(text);
     return copy;
 }
@@ -298,10 +313,11 @@ const char *hp_cli_value_text(const void *data, size_t size)
         return "";
     }
     json_t *value = hp_cli_value_json(data, size);
-    char *text = value != NULL ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(17))
-                               : NULL;
-    const char *copy = text != NULL ? hp_cli_copy(text, strlen(text))
-                                    : hp_cli_escape(data, size, false);
+    char *text = value != NULL
+                     ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(17))
+                     : NULL;
+    const char *copy =
+        text != NULL ? hp_cli_copy(text, strlen(text)) : hp_cli_escape(data, size, false);
     free(text);
     json_decref(value);
     return copy;

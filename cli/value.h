@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Values of functions (MessagePack) as people write and read them (JSON), and commands as text. Pure. */
+/* Values of functions (MessagePack) as people write and read them (JSON), and commands as text.
+ * Pure. */
 #ifndef HP_CLI_VALUE_H
 #define HP_CLI_VALUE_H
 
@@ -10,8 +11,8 @@
 #include <stddef.h>
 
 /*
- * Appends the MessagePack of a JSON value. Strings that are exactly "{}" become `input` (if it is not
- * NULL): a JSON value where it is one, else a string.
+ * Appends the MessagePack of a JSON value. Strings that are exactly "{}" become `input` (if it is
+ * not NULL): a JSON value where it is one, else a string.
  */
 void hp_cli_value_put(struct hp_buf *buf, const json_t *value, const char *input);
 

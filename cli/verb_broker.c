@@ -3,12 +3,12 @@
 #include "cli/listing.h"
 
 #include "common/base/str.h"
+#include "common/sys/clock.h"
 
 #include <inttypes.h>
 #include <jansson.h>
 #include <limits.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define WAIT_MS 60000u
@@ -19,13 +19,6 @@ static bool is_json(const struct hp_cli *cli)
     return hp_cli_has(cli, HP_CLI_F_JSON) || hp_cli_has(cli, HP_CLI_F_JSONL);
 }
 
-static double mono_ms(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
-}
-
 int hp_cli_broker_ping(struct hp_cli *cli)
 {
     int code = hp_cli_connect(cli);
@@ -33,19 +26,19 @@ int hp_cli_broker_ping(struct hp_cli *cli)
         return code;
     }
     int64_t now_ms = 0;
-    double began_ms = mono_ms();
+    uint64_t began_us = hp_clock_mono_us();
     enum hp_status status = hp_broker_ping(cli->client, HP_TIMEOUT_DEFAULT, &now_ms);
-    double took_ms = mono_ms() - began_ms;
+    double took_ms = (double)(hp_clock_mono_us() - began_us) / 1e3;
     if (status != HP_STATUS_OK) {
         return hp_cli_fail(cli, status, "no answer to the ping");
     }
     const char *server = hp_client_server(cli->client);
     if (is_json(cli)) {
         char at[40];
-        return hp_cli_json_print(
-            cli, json_pack("{s:s,s:s,s:s,s:f}", "host", hp_client_host(cli->client), "server",
-                           server != NULL ? HP_CLI_SAFE(server) : "", "now", hp_cli_time_utc(now_ms, at),
-                           "answer_ms", took_ms));
+        return hp_cli_json_print(cli, json_pack("{s:s,s:s,s:s,s:f}", "host",
+                                                hp_client_host(cli->client), "server",
+                                                server != NULL ? HP_CLI_SAFE(server) : "", "now",
+                                                hp_cli_time_utc(now_ms, at), "answer_ms", took_ms));
     }
     (void)printf("%s at %s answered in %.2f ms\n", server != NULL ? HP_CLI_SAFE(server) : "broker",
                  hp_client_host(cli->client), took_ms);
@@ -73,7 +66,8 @@ int hp_cli_broker_wait(struct hp_cli *cli)
     hp_cli_error("no broker at %s within %s: %s", hp_client_host(cli->client),
                  hp_format_duration(text, sizeof(text), (uint64_t)wait_ms),
                  hp_client_error(cli->client));
-    hp_cli_hint("Is it running?  systemctl status hostpoold      Other address?  --host or HOSTPOOL_HOST");
+    hp_cli_hint(
+        "Is it running?  systemctl status hostpoold      Other address?  --host or HOSTPOOL_HOST");
     return HP_CLI_TIMEOUT;
 }
 
@@ -90,10 +84,10 @@ static int print_status_json(struct hp_cli *cli, const struct hp_broker_info *in
                                     hp_cli_json_text(info->warnings[i], strlen(info->warnings[i])));
     }
     return hp_cli_json_print(
-        cli, json_pack("{s:s,s:s,s:I,s:f,s:b,s:o,s:o}", "host", hp_client_host(cli->client), "server",
-                       HP_CLI_SAFE(info->server), "epoch", (json_int_t)info->epoch, "uptime",
-                       (double)info->uptime_ms / 1000.0, "draining", info->draining, "figures",
-                       figures, "warnings", warnings));
+        cli, json_pack("{s:s,s:s,s:I,s:f,s:b,s:o,s:o}", "host", hp_client_host(cli->client),
+                       "server", HP_CLI_SAFE(info->server), "epoch", (json_int_t)info->epoch,
+                       "uptime", (double)info->uptime_ms / 1000.0, "draining", info->draining,
+                       "figures", figures, "warnings", warnings));
 }
 
 int hp_cli_broker_status(struct hp_cli *cli)
@@ -115,8 +109,8 @@ int hp_cli_broker_status(struct hp_cli *cli)
     char uptime[HP_FORMAT_BYTES];
     (void)printf("%s at %s\n", HP_CLI_SAFE(info->server), hp_client_host(cli->client));
     (void)printf("up %s, start number %" PRIu64 "%s\n",
-                 hp_format_duration(uptime, sizeof(uptime), info->uptime_ms / 1000 * 1000), info->epoch,
-                 info->draining ? ", STOPPING" : "");
+                 hp_format_duration(uptime, sizeof(uptime), info->uptime_ms / 1000 * 1000),
+                 info->epoch, info->draining ? ", STOPPING" : "");
     for (size_t i = 0; i < info->warning_count; i++) {
         (void)printf("warning: %s\n", HP_CLI_SAFE(info->warnings[i]));
     }
@@ -155,7 +149,8 @@ int hp_cli_broker_backup(struct hp_cli *cli)
     }
     char text[HP_FORMAT_BYTES];
     char number[32];
-    (void)printf("%s: %s tasks, %s, verified\n", HP_CLI_SAFE(path), hp_cli_thousands(task_count, number),
+    (void)printf("%s: %s tasks, %s, verified\n", HP_CLI_SAFE(path),
+                 hp_cli_thousands(task_count, number),
                  hp_format_size_human(text, sizeof(text), size));
     return 0;
 }

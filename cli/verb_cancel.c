@@ -17,9 +17,9 @@ static int send_one(struct hp_cli *cli, uint64_t id, unsigned number, uint64_t *
         (*sent)++;
         return 0;
     }
-    return hp_cli_fail(cli, status,
-                       hp_cli_printf("task %" PRIu64 ": cannot send %s", id,
-                                     hp_cli_signal_name(number, name)));
+    return hp_cli_fail(
+        cli, status,
+        hp_cli_printf("task %" PRIu64 ": cannot send %s", id, hp_cli_signal_name(number, name)));
 }
 
 static int signal_all(struct hp_cli *cli, const struct hp_cli_ids *ids)
@@ -81,10 +81,9 @@ static int cancel_all(struct hp_cli *cli, const struct hp_cli_ids *ids)
     for (size_t i = 0; i < ids->count; i += RANGES_MAX) {
         size_t count = ids->count - i < RANGES_MAX ? ids->count - i : RANGES_MAX;
         struct hp_cancel_report part = {0};
-        enum hp_status status =
-            hp_cancel(cli->client, ids->ranges + i, count, how,
-                      hp_cli_number(cli, HP_CLI_F_GRACE, GRACE_MS),
-                      hp_cli_text(cli, HP_CLI_F_REASON, NULL), HP_TIMEOUT_DEFAULT, &part);
+        enum hp_status status = hp_cancel(
+            cli->client, ids->ranges + i, count, how, hp_cli_number(cli, HP_CLI_F_GRACE, GRACE_MS),
+            hp_cli_text(cli, HP_CLI_F_REASON, NULL), HP_TIMEOUT_DEFAULT, &part);
         if (status != HP_STATUS_OK) {
             return hp_cli_fail(cli, status, "cannot cancel");
         }

@@ -26,7 +26,8 @@ static const char bash_script[] =
     "            :dir) COMPREPLY+=($(compgen -d -- \"$word\")) ;;\n"
     "            :command) COMPREPLY+=($(compgen -c -f -- \"$word\")) ;;\n"
     "            *) line=${line%%$'\\t'*}\n"
-    "                [[ $line == *=* && ${COMP_WORDBREAKS} == *=* && $line == \"${words[-1]}\"* &&\n"
+    "                [[ $line == *=* && ${COMP_WORDBREAKS} == *=* && $line == \"${words[-1]}\"* "
+    "&&\n"
     "                    ${words[-1]} == *=* ]] && line=${line#*=}\n"
     "                COMPREPLY+=(\"$line\") ;;\n"
     "        esac\n"
@@ -57,7 +58,8 @@ static const char zsh_script[] =
     "        compadd -l -d shown -a found\n"
     "    fi\n"
     "}\n"
-    "if [[ ${funcstack[1]} == _hostpool ]]; then _hostpool \"$@\"; else compdef _hostpool hostpool; fi\n";
+    "if [[ ${funcstack[1]} == _hostpool ]]; then _hostpool \"$@\"; else compdef _hostpool "
+    "hostpool; fi\n";
 
 static const char fish_script[] =
     "# Completion of hostpool for fish\n"
@@ -92,6 +94,7 @@ int hp_cli_completion(struct hp_cli *cli)
         }
     }
     const char *near = hp_suggest(hp_str_of(shell), names, HP_COUNT_OF(names));
-    return near != NULL ? hp_cli_usage(cli->args.verb, "no shell \"%s\". Did you mean \"%s\"?", shell, near)
-                        : hp_cli_usage(cli->args.verb, "\"%s\" is none of: bash, zsh, fish.", shell);
+    return near != NULL
+               ? hp_cli_usage(cli->args.verb, "no shell \"%s\". Did you mean \"%s\"?", shell, near)
+               : hp_cli_usage(cli->args.verb, "\"%s\" is none of: bash, zsh, fish.", shell);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * hostpool dev: a broker and workers that live as long as this command. Everything is in one temporary
- * directory; the daemons are in a process group of their own, so that Ctrl-C reaches only us, and end
- * with us in any case (parent-death signal).
+ * hostpool dev: a broker and workers that live as long as this command. Everything is in one
+ * temporary directory; the daemons are in a process group of their own, so that Ctrl-C reaches only
+ * us, and end with us in any case (parent-death signal).
  */
 #include "cli/daemons.h"
 #include "cli/signals.h"
@@ -19,8 +19,9 @@ static int spawn_command(struct hp_cli_daemons *daemons, const char *const *word
     (void)setenv("HOSTPOOL_HOST", daemons->host, 1);
     const char *path = getenv("PATH");
     if (daemons->bin_dir != NULL) { /* `hostpool' in the command is this one */
-        (void)setenv("PATH", hp_cli_printf("%s:%s", daemons->bin_dir, path != NULL ? path : "/usr/bin:/bin"),
-                     1);
+        (void)setenv(
+            "PATH", hp_cli_printf("%s:%s", daemons->bin_dir, path != NULL ? path : "/usr/bin:/bin"),
+            1);
     }
     pid_t pid = fork();
     if (pid < 0) {
@@ -69,7 +70,8 @@ static int wait_interrupt(struct hp_cli_daemons *daemons, int signal_fd)
     (void)printf("export HOSTPOOL_HOST=%s\n", daemons->host);
     (void)fflush(stdout);
     hp_cli_error("broker and %zu worker%s with %zu slots run in %s. Ctrl-C ends and removes them.",
-                 daemons->count - 1, daemons->count == 2 ? "" : "s", daemons->slot_count, daemons->dir);
+                 daemons->count - 1, daemons->count == 2 ? "" : "s", daemons->slot_count,
+                 daemons->dir);
     for (;;) {
         int number = hp_cli_daemons_sleep(signal_fd, -1);
         if (number == SIGCHLD) {

@@ -21,7 +21,8 @@ struct logs {
 static int get_task(struct hp_cli *cli, uint64_t id, struct hp_task_list **ret_list)
 {
     struct hp_ids ids = {.first = id, .count = 1};
-    enum hp_status status = hp_get(cli->client, &ids, 1, HP_DETAIL_END, HP_TIMEOUT_DEFAULT, ret_list);
+    enum hp_status status =
+        hp_get(cli->client, &ids, 1, HP_DETAIL_END, HP_TIMEOUT_DEFAULT, ret_list);
     return status != HP_STATUS_OK ? hp_cli_fail(cli, status, "cannot get the task") : 0;
 }
 
@@ -97,7 +98,8 @@ static int print_end(struct logs *logs, uint64_t id)
     const struct hp_task *task = &list->tasks[0];
     if (!hp_cli_is_missing(task, &code)) {
         code = hp_cli_output_end(&logs->output, logs->cli, task);
-        if (task->end != NULL && task->end->error != NULL && logs->output.is_wanted[1] && code == 0) {
+        if (task->end != NULL && task->end->error != NULL && logs->output.is_wanted[1] &&
+            code == 0) {
             hp_cli_error("task %" PRIu64 ": %s", id, task->end->error);
         }
     }
@@ -123,7 +125,8 @@ static int logs_one(struct logs *logs, uint64_t id)
     if (list != NULL) {
         const struct hp_task *task = &list->tasks[0];
         if (!hp_cli_is_missing(task, &code) && !is_running(task->state) && cli->is_err_terminal) {
-            hp_cli_error("task %" PRIu64 " is %s: no output yet.", id, hp_cli_state_word(task->state));
+            hp_cli_error("task %" PRIu64 " is %s: no output yet.", id,
+                         hp_cli_state_word(task->state));
         }
         hp_task_list_free(list);
     }

@@ -45,8 +45,9 @@ static int take_words(struct hp_cli *cli, struct ls *ls, bool *ret_has_ids)
         if (hp_cli_filter_is(word)) {
             code = hp_cli_filter_take(cli, &ls->filter, word);
         } else if (strcmp(word, "all") == 0) {
-            ls->filter.base.states = ls->filter.has_states ? ls->filter.base.states
-                                     : HP_CLI_STATES_UNFINISHED | HP_CLI_STATES_FINISHED;
+            ls->filter.base.states = ls->filter.has_states
+                                         ? ls->filter.base.states
+                                         : HP_CLI_STATES_UNFINISHED | HP_CLI_STATES_FINISHED;
             ls->filter.has_states = true;
         } else if (word[0] == '@' && strchr(word, ',') == NULL && ls->filter.base.batch == NULL) {
             ls->filter.base.batch = word + 1;
@@ -102,9 +103,9 @@ int hp_cli_ls(struct hp_cli *cli)
     struct ls ls = {0};
     bool has_ids = false;
     hp_filter_init(&ls.filter.base);
-    ls.limit = hp_cli_number(cli, HP_CLI_F_LIMIT,
-                             cli->is_out_terminal && !hp_cli_has(cli, HP_CLI_F_JSON)
-                                 ? TERMINAL_LIMIT : UINT64_MAX);
+    ls.limit = hp_cli_number(
+        cli, HP_CLI_F_LIMIT,
+        cli->is_out_terminal && !hp_cli_has(cli, HP_CLI_F_JSON) ? TERMINAL_LIMIT : UINT64_MAX);
     int code = take_words(cli, &ls, &has_ids);
     if (code == 0) {
         code = hp_cli_listing_begin(cli, &hp_cli_task_listing, &ls.listing);

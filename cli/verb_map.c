@@ -65,8 +65,8 @@ static int init_flags(struct hp_map *map)
     struct hp_cli *cli = map->cli;
     const char *halt = hp_cli_text(cli, HP_CLI_F_HALT, "never");
     if (!hp_cli_halt_parse(halt, &map->halt)) {
-        return hp_cli_usage(cli->args.verb, "--halt: \"%s\" is not like now,fail=1 or soon,fail=10%%.",
-                            halt);
+        return hp_cli_usage(cli->args.verb,
+                            "--halt: \"%s\" is not like now,fail=1 or soon,fail=10%%.", halt);
     }
     const char *batch = hp_cli_text(cli, HP_CLI_F_MAP_NAME, NULL);
     if (batch != NULL && !hp_name_valid(hp_str_of(batch))) {
@@ -199,15 +199,20 @@ static void take_events(struct loop *loop)
     while (hp_client_next_event(loop->map->cli->client, &event)) {
         switch (event.kind) {
         case HP_EVENT_CONNECTED:
-        case HP_EVENT_DISCONNECTED: take_connection(loop, &event); break;
+        case HP_EVENT_DISCONNECTED:
+            take_connection(loop, &event);
+            break;
         case HP_EVENT_SUBMITTED:
         case HP_EVENT_SUBMIT_FAILED:
-        case HP_EVENT_REPLY: hp_map_take_answer(loop->map, &event); break;
+        case HP_EVENT_REPLY:
+            hp_map_take_answer(loop->map, &event);
+            break;
         case HP_EVENT_ENDED:
             hp_map_take_end(loop->map, &event);
             check_halt(loop);
             break;
-        case HP_EVENT_OUTPUT: break;
+        case HP_EVENT_OUTPUT:
+            break;
         }
         if (loop->map->is_output_closed && !loop->map->is_stopped) {
             stop_all(loop, false);

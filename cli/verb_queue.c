@@ -11,16 +11,19 @@ static const struct hp_cli_column columns[COLUMN_COUNT] = {
     [DELAYED] = {"delayed", true, true, false, "Tasks that wait for their time"},
     [RUNNING] = {"running", true, true, false, "Tasks at workers"},
     [DONE] = {"done", true, true, false, "Succeeded since the broker started"},
-    [FAILED] = {"failed", true, true, false, "Failed, cancelled or expired since the broker started"},
+    [FAILED] = {"failed", true, true, false,
+                "Failed, cancelled or expired since the broker started"},
 };
 
 static void queue_cell(const struct hp_cli *cli, const void *row, size_t column,
                        struct hp_cli_cell *cell)
 {
     const struct hp_queue *queue = row;
-    const uint64_t numbers[COLUMN_COUNT] = {
-        [READY] = queue->ready, [DELAYED] = queue->delayed, [RUNNING] = queue->running,
-        [DONE] = queue->done,   [FAILED] = queue->failed};
+    const uint64_t numbers[COLUMN_COUNT] = {[READY] = queue->ready,
+                                            [DELAYED] = queue->delayed,
+                                            [RUNNING] = queue->running,
+                                            [DONE] = queue->done,
+                                            [FAILED] = queue->failed};
     (void)cli;
     if (column == QUEUE || column == STATE) {
         cell->kind = HP_CLI_CELL_TEXT;
@@ -32,8 +35,11 @@ static void queue_cell(const struct hp_cli *cli, const void *row, size_t column,
     cell->number = numbers[column];
 }
 
-static const struct hp_cli_listing_spec spec = {.list_name = "queues", .columns = columns,
-    .column_count = COLUMN_COUNT, .id_column = QUEUE, .cell = queue_cell};
+static const struct hp_cli_listing_spec spec = {.list_name = "queues",
+                                                .columns = columns,
+                                                .column_count = COLUMN_COUNT,
+                                                .id_column = QUEUE,
+                                                .cell = queue_cell};
 
 static int no_queue(struct hp_cli *cli, enum hp_status status, const char *name)
 {

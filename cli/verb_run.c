@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * hostpool run: one command, as if it ran here. Output is written as it comes; the end record brings
- * what did not come; signals go to the command; its exit code is ours.
+ * hostpool run: one command, as if it ran here. Output is written as it comes; the end record
+ * brings what did not come; signals go to the command; its exit code is ours.
  */
 #include "cli/output.h"
-#include "cli/signals.h"
 #include "cli/sel.h"
+#include "cli/signals.h"
 #include "cli/task_options.h"
 
 #include <inttypes.h>
@@ -20,17 +20,17 @@
 struct run {
     struct hp_cli *cli;
     struct hp_cli_output output;
-    uint64_t id;           /* 0: not submitted yet */
+    uint64_t id; /* 0: not submitted yet */
     bool has_ended;
-    int signal_first;      /* termination signal that came first; 0: none */
-    unsigned interrupts;   /* SIGINTs */
-    bool is_cancelled;     /* by us */
-    int64_t leave_ms;      /* monotonic: go by then; 0: no */
+    int signal_first;    /* termination signal that came first; 0: none */
+    unsigned interrupts; /* SIGINTs */
+    bool is_cancelled;   /* by us */
+    int64_t leave_ms;    /* monotonic: go by then; 0: no */
     uint64_t signal_request;
     uint64_t state_request;
-    bool is_told;          /* about the queue */
-    bool was_lost;         /* the connection */
-    int code;              /* of hostpool's own failure */
+    bool is_told;  /* about the queue */
+    bool was_lost; /* the connection */
+    int code;      /* of hostpool's own failure */
 };
 
 static int own_failure(int code)
@@ -48,8 +48,9 @@ static void cancel_task(struct run *run)
     struct hp_ids ids = {.first = run->id, .count = 1};
     if (!run->is_cancelled && run->id != 0) {
         run->is_cancelled = true;
-        (void)hp_cancel_async(run->cli->client, &ids, 1, HP_CANCEL_FORCE, 10000, "hostpool run ended",
-                              NULL, NULL); /* no answer is waited for but the end of the task */
+        (void)hp_cancel_async(run->cli->client, &ids, 1, HP_CANCEL_FORCE, 10000,
+                              "hostpool run ended", NULL,
+                              NULL); /* no answer is waited for but the end of the task */
     }
 }
 
@@ -116,9 +117,12 @@ static void take_event(struct run *run, const struct hp_event *event)
                      event->text != NULL ? event->text : hp_strerror(event->status));
         run->was_lost = true;
         break;
-    case HP_EVENT_SUBMITTED: take_submitted(run, event); break;
+    case HP_EVENT_SUBMITTED:
+        take_submitted(run, event);
+        break;
     case HP_EVENT_SUBMIT_FAILED:
-        hp_cli_error("cannot submit: %s", event->text != NULL ? event->text : hp_strerror(event->status));
+        hp_cli_error("cannot submit: %s",
+                     event->text != NULL ? event->text : hp_strerror(event->status));
         run->code = HP_CLI_RUN_FAILED;
         break;
     case HP_EVENT_OUTPUT:
@@ -128,8 +132,12 @@ static void take_event(struct run *run, const struct hp_event *event)
             run->leave_ms = hp_cli_mono_ms() + CANCEL_MS;
         }
         break;
-    case HP_EVENT_ENDED: run->has_ended = true; break;
-    case HP_EVENT_REPLY: take_reply(run, event); break;
+    case HP_EVENT_ENDED:
+        run->has_ended = true;
+        break;
+    case HP_EVENT_REPLY:
+        take_reply(run, event);
+        break;
     }
 }
 

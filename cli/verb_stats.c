@@ -51,16 +51,16 @@ static void add_workers(struct sums *sums, const struct hp_worker_list *list)
 static int print_json(struct hp_cli *cli, const struct sums *sums)
 {
     json_t *tasks = json_pack("{s:I,s:I,s:I,s:I,s:I}", "queued", (json_int_t)sums->ready, "delayed",
-                              (json_int_t)sums->delayed, "running", (json_int_t)sums->running, "done",
-                              (json_int_t)sums->done, "failed", (json_int_t)sums->failed);
+                              (json_int_t)sums->delayed, "running", (json_int_t)sums->running,
+                              "done", (json_int_t)sums->done, "failed", (json_int_t)sums->failed);
     json_t *queues = json_pack("{s:I,s:I}", "count", (json_int_t)sums->queue_count, "paused",
                                (json_int_t)sums->paused_count);
     json_t *workers =
         json_pack("{s:I,s:I,s:I,s:I,s:I}", "count", (json_int_t)sums->worker_count, "online",
                   (json_int_t)sums->online_count, "draining", (json_int_t)sums->draining_count,
                   "slots", (json_int_t)sums->slots, "used", (json_int_t)sums->used);
-    return hp_cli_json_print(cli,
-                             json_pack("{s:o,s:o,s:o}", "tasks", tasks, "queues", queues, "workers", workers));
+    return hp_cli_json_print(
+        cli, json_pack("{s:o,s:o,s:o}", "tasks", tasks, "queues", queues, "workers", workers));
 }
 
 static void print_page(const struct sums *sums, const struct hp_broker_info *info)
@@ -73,10 +73,12 @@ static void print_page(const struct sums *sums, const struct hp_broker_info *inf
     (void)printf("ended    %s done, %s not (since the broker started, %s ago)\n",
                  hp_cli_thousands(sums->done, a), hp_cli_thousands(sums->failed, b),
                  hp_cli_age(c, info->uptime_ms));
-    (void)printf("queues   %" PRIu64 ", %" PRIu64 " paused\n", sums->queue_count, sums->paused_count);
+    (void)printf("queues   %" PRIu64 ", %" PRIu64 " paused\n", sums->queue_count,
+                 sums->paused_count);
     (void)printf("workers  %" PRIu64 " online of %" PRIu64 ", %" PRIu64 " draining; %" PRIu64
                  " of %" PRIu64 " slots in use\n",
-                 sums->online_count, sums->worker_count, sums->draining_count, sums->used, sums->slots);
+                 sums->online_count, sums->worker_count, sums->draining_count, sums->used,
+                 sums->slots);
     for (size_t i = 0; i < info->warning_count; i++) {
         (void)printf("warning  %s\n", HP_CLI_SAFE(info->warnings[i]));
     }

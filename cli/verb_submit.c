@@ -34,7 +34,8 @@ static int submit_array(struct hp_cli *cli, struct hp_options *options, struct h
         return hp_cli_usage(cli->args.verb, "--array: \"%s\" %s.", word, error);
     }
     if (hp_cli_has(cli, HP_CLI_F_STDIN) || hp_cli_has(cli, HP_CLI_F_ARGS)) {
-        return hp_cli_usage(cli->args.verb, "--array goes without --stdin and --args; see hostpool map.");
+        return hp_cli_usage(cli->args.verb,
+                            "--array goes without --stdin and --args; see hostpool map.");
     }
     if (hp_cli_has(cli, HP_CLI_F_KEY)) {
         return hp_cli_usage(cli->args.verb, "--key is for one task, not for an --array.");
@@ -60,8 +61,8 @@ static int submit_one(struct hp_cli *cli, const struct hp_options *options, stru
         return code;
     }
     struct hp_bytes payload = {.data = buf.data, .size = buf.size};
-    enum hp_status status = hp_submit(cli->client, options, &payload, HP_TIMEOUT_DEFAULT,
-                                      &ret_ids->first, ret_outcome);
+    enum hp_status status =
+        hp_submit(cli->client, options, &payload, HP_TIMEOUT_DEFAULT, &ret_ids->first, ret_outcome);
     ret_ids->count = 1;
     return status != HP_STATUS_OK ? hp_cli_submit_failed(cli, status) : 0;
 }

@@ -123,7 +123,8 @@ static int wait_end(struct wait *wait, int code)
     return code != 0 ? code : wait->code;
 }
 
-int hp_cli_wait_ids(struct hp_cli *cli, const struct hp_cli_ids *ids, bool is_any, int64_t timeout_ms)
+int hp_cli_wait_ids(struct hp_cli *cli, const struct hp_cli_ids *ids, bool is_any,
+                    int64_t timeout_ms)
 {
     struct wait wait = {.cli = cli, .is_any = is_any, .until_ms = -1};
     if (timeout_ms >= 0) {
@@ -133,8 +134,8 @@ int hp_cli_wait_ids(struct hp_cli *cli, const struct hp_cli_ids *ids, bool is_an
     if (is_verb && (hp_cli_has(cli, HP_CLI_F_JSON) || hp_cli_has(cli, HP_CLI_F_JSONL))) {
         wait.list = json_array();
     }
-    int code = is_any && ids->count > 0 ? wait_part(&wait, ids->ranges, ids->count)
-                                        : wait_all(&wait, ids);
+    int code =
+        is_any && ids->count > 0 ? wait_part(&wait, ids->ranges, ids->count) : wait_all(&wait, ids);
     return wait_end(&wait, code);
 }
 

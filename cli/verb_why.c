@@ -26,10 +26,11 @@ static json_t *lines_json(uint64_t id, const struct hp_lines *lines)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < lines->count; i++) {
-        (void)json_array_append_new(list, hp_cli_json_text(lines->lines[i], strlen(lines->lines[i])));
+        (void)json_array_append_new(list,
+                                    hp_cli_json_text(lines->lines[i], strlen(lines->lines[i])));
     }
-    return json_pack("{s:I,s:s,s:o}", "id", (json_int_t)id, "state", hp_cli_state_word(lines->state),
-                     "lines", list);
+    return json_pack("{s:I,s:s,s:o}", "id", (json_int_t)id, "state",
+                     hp_cli_state_word(lines->state), "lines", list);
 }
 
 static int why_one(struct hp_cli *cli, struct why *why, uint64_t id)

@@ -3,7 +3,20 @@
 #include "cli/listing.h"
 
 enum column {
-    WORKER, STATE, SLOTS, USED, HELD, DONE, SEEN, REASON, HOST, PID, MEM, TAGS, FUNCTIONS, COLUMN_COUNT
+    WORKER,
+    STATE,
+    SLOTS,
+    USED,
+    HELD,
+    DONE,
+    SEEN,
+    REASON,
+    HOST,
+    PID,
+    MEM,
+    TAGS,
+    FUNCTIONS,
+    COLUMN_COUNT
 };
 
 static const struct hp_cli_column columns[COLUMN_COUNT] = {
@@ -37,8 +50,9 @@ static void text_cell(const struct hp_worker *worker, size_t column, struct hp_c
         cell->text = worker->node;
     } else if (column == STATE) {
         cell->text = state_text(worker);
-        cell->color = worker->state == HP_WORKER_OFFLINE ? "red"
-                      : worker->draining || worker->state == HP_WORKER_AWAY ? "yellow" : "green";
+        cell->color = worker->state == HP_WORKER_OFFLINE                    ? "red"
+                      : worker->draining || worker->state == HP_WORKER_AWAY ? "yellow"
+                                                                            : "green";
     } else if (column == REASON) {
         cell->text = worker->drain_reason;
     } else {
@@ -54,11 +68,21 @@ static void worker_cell(const struct hp_cli *cli, const void *row, size_t column
     (void)cli;
     cell->kind = HP_CLI_CELL_NUMBER;
     switch (column) {
-    case SLOTS: cell->number = worker->slots; break;
-    case USED: cell->number = worker->used; break;
-    case HELD: cell->number = worker->assigned; break;
-    case DONE: cell->number = worker->done; break;
-    case PID: cell->number = worker->pid; break;
+    case SLOTS:
+        cell->number = worker->slots;
+        break;
+    case USED:
+        cell->number = worker->used;
+        break;
+    case HELD:
+        cell->number = worker->assigned;
+        break;
+    case DONE:
+        cell->number = worker->done;
+        break;
+    case PID:
+        cell->number = worker->pid;
+        break;
     case SEEN:
         cell->kind = HP_CLI_CELL_DURATION;
         cell->number = worker->seen_ms_ago;
@@ -73,12 +97,17 @@ static void worker_cell(const struct hp_cli *cli, const void *row, size_t column
         cell->words = column == TAGS ? worker->tags : worker->functions;
         cell->word_count = column == TAGS ? worker->tag_count : worker->function_count;
         break;
-    default: text_cell(worker, column, cell); break;
+    default:
+        text_cell(worker, column, cell);
+        break;
     }
 }
 
-static const struct hp_cli_listing_spec spec = {.list_name = "workers", .columns = columns,
-    .column_count = COLUMN_COUNT, .id_column = WORKER, .cell = worker_cell};
+static const struct hp_cli_listing_spec spec = {.list_name = "workers",
+                                                .columns = columns,
+                                                .column_count = COLUMN_COUNT,
+                                                .id_column = WORKER,
+                                                .cell = worker_cell};
 
 static int no_worker(struct hp_cli *cli, enum hp_status status, const char *name)
 {
@@ -149,7 +178,8 @@ static int set_drained(struct hp_cli *cli, bool is_on, const char *reason)
             return no_worker(cli, status, name);
         }
         if (!is_changed) {
-            hp_cli_error("worker \"%s\" was %s already.", name, is_on ? "draining" : "taking tasks");
+            hp_cli_error("worker \"%s\" was %s already.", name,
+                         is_on ? "draining" : "taking tasks");
         }
     }
     return code;

@@ -26,8 +26,8 @@ static bool zone_parse(const char *text, struct tm *parts, int64_t *ret_seconds)
         !isdigit((unsigned char)text[4]) || !isdigit((unsigned char)text[5])) {
         return false;
     }
-    int offset = ((text[1] - '0') * 10 + text[2] - '0') * 3600 +
-                 ((text[4] - '0') * 10 + text[5] - '0') * 60;
+    int offset =
+        ((text[1] - '0') * 10 + text[2] - '0') * 3600 + ((text[4] - '0') * 10 + text[5] - '0') * 60;
     *ret_seconds += *text == '+' ? -offset : offset;
     return true;
 }

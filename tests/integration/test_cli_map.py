@@ -36,7 +36,8 @@ def test_words_files_and_standard_input(cli, tmp_path):
     assert sorted(cli.ok("map", "--", "echo", "x{}", "::::", "a", "b").splitlines()) == wanted
     assert sorted(cli.ok("map", "-a", "a", "--", "echo", "x{}").splitlines()) == wanted[:2]
     assert sorted(cli.ok("map", "--", "echo", "x{}", stdin="1\n2 3\n4").splitlines()) == wanted
-    assert sorted(cli.ok("map", "-0", "--", "echo", "x{}", stdin="1\x002 3\x004\0").splitlines()) == wanted
+    out = cli.ok("map", "-0", "--", "echo", "x{}", stdin="1\x002 3\x004\0")
+    assert sorted(out.splitlines()) == wanted
     assert cli.ok("map", "--", "echo", stdin="") == ""
 
 
@@ -70,7 +71,8 @@ def test_outputs_of_tasks_do_not_mix(cli):
 
 
 def test_tag(cli):
-    done = cli("map", "-k", "--tag", "--", "sh", "-c", "echo $0; echo b; echo e >&2", "{}", ":::", "1", "2")
+    done = cli("map", "-k", "--tag", "--", "sh", "-c", "echo $0; echo b; echo e >&2", "{}", ":::",
+               "1", "2")
     assert done.out == "1\t1\n1\tb\n2\t2\n2\tb\n"
     assert done.err == "1\te\n2\te\n"
 
@@ -120,7 +122,8 @@ def test_joblog_resume_and_retry(cli, tmp_path):
     assert cli("map", "--retry-failed", *words, ":::", "1", "2", "3", "4", "5").code == 0
     assert len(log.read_text().splitlines()) == 6 and joblog(log)[2][0] == 0
     # both: what has not succeeded yet
-    assert cli("map", "--resume", "--retry-failed", *words, ":::", "1", "2", "3", "4", "5").code == 0
+    assert cli("map", "--resume", "--retry-failed", *words, ":::", "1", "2", "3", "4",
+               "5").code == 0
     assert sorted(joblog(log)) == [1, 2, 3, 4, 5] and len(log.read_text().splitlines()) == 7
 
 
@@ -146,7 +149,8 @@ def test_resume_needs_a_joblog(cli):
 
 
 def test_results(cli, tmp_path):
-    cli("map", "--results", "out", "--", "sh", "-c", "echo o$0; echo e >&2; exit $0", ":::", "0", "4")
+    cli("map", "--results", "out", "--", "sh", "-c", "echo o$0; echo e >&2; exit $0", ":::", "0",
+        "4")
     folder = tmp_path / "out" / "2"
     assert (folder / "stdout").read_text() == "o4\n"
     assert (folder / "stderr").read_text() == "e\n"
@@ -171,13 +175,16 @@ def test_halt_soon_lets_running_ones_end(cli):
 
 def test_interrupt(cli, tmp_path):
     log = tmp_path / "log"
-    process = cli.start("map", "-n", "b", "-j", "50", "--joblog", log, "--kill-grace", "100ms", "--",
-                        "sh", "-c", "test $0 -le 2 && exit 0; exec sleep 100", ":::", *map(str, range(1, 1000)))
+    process = cli.start("map", "-n", "b", "-j", "50", "--joblog", log, "--kill-grace", "100ms",
+                        "--",
+                        "sh", "-c", "test $0 -le 2 && exit 0; exec sleep 100", ":::",
+                        *map(str, range(1, 1000)))
     procs.wait_until(lambda: log.exists() and len(log.read_text().splitlines()) >= 3, "two ends")
     process.send_signal(signal.SIGINT)
     done = lib.finish(process)
     assert done.code == 130
-    assert re.search(r"stopped: 2 done, 0 failed, \d+ cancelled.* of \d+ submitted \(batch @b\)", done.err)
+    wanted = r"stopped: 2 done, 0 failed, \d+ cancelled.* of \d+ submitted \(batch @b\)"
+    assert re.search(wanted, done.err)
     assert "--resume" in done.err
     procs.wait_until(lambda: not cli("ls", "-q", "state=unfinished", "@b").out, "all cancelled")
     # what was cancelled is not in the joblog: it runs when resumed
@@ -190,7 +197,8 @@ def test_function(cli):
 
 
 def test_function_args(cli):
-    done = cli("map", "-k", "--dry-run", "--function", "f", "--args", '[1, "{}", {"a": "{}"}]', ":::", "7", "x")
+    done = cli("map", "-k", "--dry-run", "--function", "f", "--args", '[1, "{}", {"a": "{}"}]',
+               ":::", "7", "x")
     assert done.out == 'f [1,7,{"a":7}]\nf [1,"x",{"a":"x"}]\n'
 
 
@@ -217,7 +225,8 @@ def test_many_inputs_in_bounded_memory(cli):
 
 
 def test_broken_pipe(cli):
-    process = cli.start("map", "--kill-grace", "100ms", "--", "sh", "-c", "echo $0", ":::", *map(str, range(5000)))
+    process = cli.start("map", "--kill-grace", "100ms", "--", "sh", "-c", "echo $0", ":::",
+                        *map(str, range(5000)))
     lib.read_line(process)
     process.stdout.close()
     assert process.wait(procs.LIMIT_S) == 141
@@ -246,7 +255,8 @@ def test_dry_run_runs_nothing(cli):
 def test_usage_errors(cli):
     for args in (["map"], ["map", "--", "x", ":::", "1", ":::", "2"], ["map", "--", "x", "::::"],
                  ["map", "--halt", "often", "--", "x", ":::", "1"],
-                 ["map", "-a", "f", "--", "x", ":::", "1"], ["map", "-j", "0", "--", "x", ":::", "1"]):
+                 ["map", "-a", "f", "--", "x", ":::", "1"],
+                 ["map", "-j", "0", "--", "x", ":::", "1"]):
         done = cli(*args)
         assert done.code == 2, (args, done)
     assert cli("map", "--", "echo", "::::", "no-such-file").code == 1
@@ -254,7 +264,8 @@ def test_usage_errors(cli):
 
 
 def test_broker_restart_in_the_middle(cli, broker, tmp_path):
-    process = cli.start("map", "-k", "--", "sh", "-c", "sleep 0.01; echo $0", ":::", *map(str, range(300)))
+    process = cli.start("map", "-k", "--", "sh", "-c", "sleep 0.01; echo $0", ":::",
+                        *map(str, range(300)))
     assert lib.read_line(process) == "0\n"
     broker.kill()
     broker.start()

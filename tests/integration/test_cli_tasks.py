@@ -47,11 +47,14 @@ def test_ls_filters_are_the_same_with_json(cli):
     cli.ok("submit", "-Q", "a", "-n", "render one", "--", "true")
     cli.ok("submit", "-Q", "b", "-n", "render two", "--", "true")
     cli.ok("submit", "-Q", "b", "-n", "other", "--delay", "1h", "--", "true")
-    for words, wanted in ((["queue=b"], [2, 3]), (["name~render"], [1, 2]), (["state=delayed"], [3]),
+    for words, wanted in ((["queue=b"], [2, 3]), (["name~render"], [1, 2]),
+                          (["state=delayed"], [3]),
                           (["state=queued", "queue=b"], [2]), (["state=pending"], [1, 2, 3]),
-                          (["state=failed"], []), (["user=nobody-here"], []), (["user=any"], [1, 2, 3]),
+                          (["state=failed"], []), (["user=nobody-here"], []),
+                          (["user=any"], [1, 2, 3]),
                           (["since=1h"], [1, 2, 3]), (["since=2100-01-01T00:00:00Z"], []),
-                          (["state=queued,delayed", "--limit", "2"], [2, 3]), (["1-3", "queue=b"], [2, 3])):
+                          (["state=queued,delayed", "--limit", "2"], [2, 3]),
+                          (["1-3", "queue=b"], [2, 3])):
         assert sorted(ids(cli.ok("ls", "-q", *words))) == wanted, words
         assert sorted(t["id"] for t in cli("ls", "--json", *words).json["tasks"]) == wanted, words
         lines = cli.ok("ls", "--jsonl", *words).splitlines()
@@ -104,7 +107,8 @@ def test_ls_on_a_terminal(cli):
 def test_show(worked):
     worked("run", "--", "sh", "-c", "echo o; echo err >&2; exit 3")
     task = worked("show", "--json", "1").json["tasks"][0]
-    assert (task["state"], task["reason"], task["exit_code"], task["host"]) == ("failed", "exit 3", 3, "worker")
+    shown = (task["state"], task["reason"], task["exit_code"], task["host"])
+    assert shown == ("failed", "exit 3", 3, "worker")
     assert (task["stdout_size"], task["stderr_size"], task["attempt"]) == (2, 4, 1)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", task["created"])
     text = worked.ok("show", "1")
@@ -178,7 +182,8 @@ def test_cancel(cli, worker_factory):
     cli.ok("submit", "--array", "1-5", "--", "true")
     assert cli.ok("cancel", "1") == "1 cancelled\n"
     assert cli.ok("cancel", "1-3") == "2 cancelled, 1 had ended already\n"
-    assert cli("cancel", "--json", "4-6").json == {"cancelled": 3, "cancelling": 0, "too_late": 0, "unknown": 0}
+    wanted = {"cancelled": 3, "cancelling": 0, "too_late": 0, "unknown": 0}
+    assert cli("cancel", "--json", "4-6").json == wanted
     done = cli("cancel", "44")
     assert done.code == 3 and "no task 44" in done.err
     assert cli("cancel", "--mode", "hard", "1").code == 2
@@ -288,5 +293,6 @@ def test_output_that_can_not_be_written(cli):
     cli.ok("submit", "--", "true")
     with open("/dev/full", "wb") as full:
         import subprocess
-        done = subprocess.run(cli.argv(["ls"]), stdout=full, stderr=subprocess.PIPE, env=cli.env, timeout=60)
+        done = subprocess.run(cli.argv(["ls"]), stdout=full, stderr=subprocess.PIPE, env=cli.env,
+                              timeout=60)
     assert done.returncode == 1 and b"cannot write to standard output" in done.stderr

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Texts of hostpool against tests/golden/cli and docs/cli.md. HP_GOLDEN_UPDATE=1 writes them anew."""
+"""Texts of hostpool: tests/golden/cli and docs/cli.md. HP_GOLDEN_UPDATE=1 writes them anew."""
 import os
 import pathlib
 import shutil
@@ -17,16 +17,21 @@ UPDATE = os.environ.get("HP_GOLDEN_UPDATE")
 HOST = "127.0.0.1:1"
 
 ERRORS = [
-    [], ["subimt", "--", "true"], ["queue"], ["queue", "pasue", "x"], ["worker", "lss"], ["ls", "--joson"],
-    ["run", "--qeue", "x", "--", "true"], ["ls", "-Z"], ["ls", "--jobs", "3"], ["--jobs", "3", "ls"],
+    [], ["subimt", "--", "true"], ["queue"], ["queue", "pasue", "x"], ["worker", "lss"],
+    ["ls", "--joson"],
+    ["run", "--qeue", "x", "--", "true"], ["ls", "-Z"], ["ls", "--jobs", "3"],
+    ["--jobs", "3", "ls"],
     ["submit", "--cpus", "9999", "--", "x"], ["submit", "--cpus", "x", "--", "x"],
     ["submit", "--timeout", "5", "--", "x"], ["submit", "--mem", "5Q", "--", "x"],
     ["submit", "--at", "noon", "--", "x"], ["submit", "--on-conflict", "jion", "--", "x"],
-    ["submit", "--queue"], ["submit"], ["submit", "--env", "=x", "--", "true"], ["run", "--wait=1", "--", "x"],
-    ["wait"], ["show", "abc"], ["show", "5-1"], ["cancel", "--signal", "FOO", "1"], ["cancel", "1-5:0"],
+    ["submit", "--queue"], ["submit"], ["submit", "--env", "=x", "--", "true"],
+    ["run", "--wait=1", "--", "x"],
+    ["wait"], ["show", "abc"], ["show", "5-1"], ["cancel", "--signal", "FOO", "1"],
+    ["cancel", "1-5:0"],
     ["queue", "show", "a", "b"], ["completion", "bsh"], ["help", "exit-cods"], ["help", "quue"],
     ["map", "--halt", "now", "--", "x", ":::", "1"], ["map", "--", "x", ":::", "1", ":::", "2"],
-    ["map", "--resume", "--", "x", ":::", "1"], ["ls", "stat=x"], ["ls", "state=x"], ["ls", "-o", "nmae"],
+    ["map", "--resume", "--", "x", ":::", "1"], ["ls", "stat=x"], ["ls", "state=x"],
+    ["ls", "-o", "nmae"],
     ["ls"], ["submit", "--", "true"], ["run", "--", "true"], ["wait", "1"], ["broker", "ping"],
     ["--token-file", "/no/such/file", "ls"], ["--host", "127.0.0.1:99999", "ls"],
 ]
@@ -39,7 +44,7 @@ def verbs():
     names = []
     for line in made.ok("help").splitlines():
         words = line[2:19].split()
-        if line.startswith("  ") and not line.startswith("  -") and line[2] != " " and words[0] not in TOPICS:
+        if line[:2] == "  " and line[2] not in " -" and words[0] not in TOPICS:
             names.append(words)
     return names
 
@@ -86,7 +91,8 @@ def test_docs_are_what_the_table_says():
 
 
 def complete(made, *words):
-    return [line.split("\t")[0] for line in made.ok("help", "--complete", "--", *words).splitlines()]
+    out = made.ok("help", "--complete", "--", *words)
+    return [line.split("\t")[0] for line in out.splitlines()]
 
 
 def test_completion_engine():
@@ -131,7 +137,8 @@ try hostpool ls state = fai
     assert done.stdout.split("\n") == ["submit", "soft", "failed", ""], done
 
 
-@pytest.mark.parametrize("shell,check", [("zsh", ["zsh", "-n"]), ("fish", ["fish", "--no-execute"])])
+@pytest.mark.parametrize("shell,check",
+                         [("zsh", ["zsh", "-n"]), ("fish", ["fish", "--no-execute"])])
 def test_other_scripts_parse(shell, check, tmp_path):
     path = tmp_path / shell
     path.write_text(lib.Cli(HOST).ok("completion", shell))
@@ -147,12 +154,14 @@ def test_manual_pages():
         source = made.ok("help", "--man", page)
         assert source.startswith(f"{page}(1)\n")
         if shutil.which("scdoc"):
-            done = subprocess.run(["scdoc"], input=source, capture_output=True, text=True, timeout=60)
+            done = subprocess.run(["scdoc"], input=source, capture_output=True, text=True,
+                                  timeout=60)
             assert done.returncode == 0, (page, done.stderr)
             assert f".TH \"{page}\" \"1\"" in done.stdout
     built = [path.name for path in (procs.BUILD / "cli").glob("*.1")]
     if built:
-        assert sorted(built) == sorted(page + ".1" for page in pages), "man_verbs in cli/meson.build"
+        # man_verbs in cli/meson.build
+        assert sorted(built) == sorted(page + ".1" for page in pages)
 
 
 def test_version():

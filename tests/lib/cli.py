@@ -58,8 +58,9 @@ class Cli:
         return done.out
 
     def start(self, *args, **more):
-        """In the background, in a process group of its own; unbuffered, so that read_line and finish mix."""
-        return subprocess.Popen(self.argv(args), bufsize=0, stdin=more.pop("stdin", subprocess.DEVNULL),
+        """In the background, in a process group of its own; unbuffered, for read_line."""
+        return subprocess.Popen(self.argv(args), bufsize=0, stdin=more.pop("stdin",
+                                                                           subprocess.DEVNULL),
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.cwd,
                                 env={**self.env, **more}, start_new_session=True)
 

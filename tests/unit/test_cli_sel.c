@@ -70,9 +70,10 @@ static void test_words(void **state)
 
 static void test_refused(void **state)
 {
-    static const char *const wrong[] = {"",    "abc", "1-",   "-1",  "9-5",  "1:2", "1-5:0", "1,",
-                                        ",1",  "1,,2", "1.",  "1.x", "@",    "1 2", "lastly", "1-5:",
-                                        "0x10", "18446744073709551616", "1.2.3", "@a\nb"};
+    static const char *const wrong[] = {
+        "",      "abc",  "1-",  "-1", "9-5", "1:2",    "1-5:0", "1,",   ",1",
+        "1,,2",  "1.",   "1.x", "@",  "1 2", "lastly", "1-5:",  "0x10", "18446744073709551616",
+        "1.2.3", "@a\nb"};
     (void)state;
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         refuse(wrong[i]);
@@ -180,8 +181,9 @@ static void test_halt(void **state)
     assert_true(hp_cli_halt_reached(&halt, 20, 3, 30));
     assert_false(hp_cli_halt_reached(&halt, 20, 3, 31));
     assert_true(hp_cli_halt_reached(&halt, 30, 3, 0));
-    static const char *const wrong[] = {"", "now", "now,fail", "now,fail=0", "now,fail=101%", "fail=1",
-                                        "later,fail=1", "now,fail=%", "soon,now,fail=1x"};
+    static const char *const wrong[] = {
+        "",       "now",          "now,fail",   "now,fail=0",      "now,fail=101%",
+        "fail=1", "later,fail=1", "now,fail=%", "soon,now,fail=1x"};
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         assert_false(hp_cli_halt_parse(wrong[i], &halt));
     }
@@ -190,11 +192,11 @@ static void test_halt(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_id),   cmocka_unit_test(test_ranges),
-        cmocka_unit_test(test_members),  cmocka_unit_test(test_words),
-        cmocka_unit_test(test_refused),  cmocka_unit_test(test_largest_id),
-        cmocka_unit_test(test_array),    cmocka_unit_test(test_ids_join),
-        cmocka_unit_test(test_times),    cmocka_unit_test(test_signals),
+        cmocka_unit_test(test_one_id),  cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_members), cmocka_unit_test(test_words),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_largest_id),
+        cmocka_unit_test(test_array),   cmocka_unit_test(test_ids_join),
+        cmocka_unit_test(test_times),   cmocka_unit_test(test_signals),
         cmocka_unit_test(test_halt),
     };
     int result = cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,7 +8,8 @@
 
 #include <string.h>
 
-#define WORDS(...) (const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)
+#define WORDS(...)                                                                                 \
+    (const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *)
 
 static const char *text_of(const char *const *words, size_t count, const char *input)
 {
@@ -93,14 +94,20 @@ static void test_values(void **state)
 static void test_values_from_elsewhere(void **state)
 {
     (void)state;
-    assert_string_equal(hp_cli_value_text("\xc4\x03" "abc", 5), "\"abc\"");      /* bin 8 */
-    assert_string_equal(hp_cli_value_text("\xca\x3f\x80\x00\x00", 5), "1.0");    /* float 32 */
-    assert_string_equal(hp_cli_value_text("\xd1\xff\x00", 3), "-256");           /* int 16 */
-    assert_string_equal(hp_cli_value_text("\x81\x01\xa1z", 4), "{\"1\":\"z\"}"); /* number as a key */
-    assert_null(hp_cli_value_json("\x01\x02", 2));                 /* two values */
-    assert_null(hp_cli_value_json("\xdd\xff\xff\xff\xff", 5));     /* a list of 4 billion */
+    assert_string_equal(hp_cli_value_text("\xc4\x03"
+                                          "abc",
+                                          5),
+                        "\"abc\"");                                           /* bin 8 */
+    assert_string_equal(hp_cli_value_text("\xca\x3f\x80\x00\x00", 5), "1.0"); /* float 32 */
+    assert_string_equal(hp_cli_value_text("\xd1\xff\x00", 3), "-256");        /* int 16 */
+    assert_string_equal(hp_cli_value_text("\x81\x01\xa1z", 4),
+                        "{\"1\":\"z\"}");                      /* number as a key */
+    assert_null(hp_cli_value_json("\x01\x02", 2));             /* two values */
+    assert_null(hp_cli_value_json("\xdd\xff\xff\xff\xff", 5)); /* a list of 4 billion */
     assert_null(hp_cli_value_json("\xdf\xff\xff\xff\xff\x01", 6));
-    assert_null(hp_cli_value_json("\xdb\xff\xff\xff\xff" "ab", 7));
+    assert_null(hp_cli_value_json("\xdb\xff\xff\xff\xff"
+                                  "ab",
+                                  7));
     assert_null(hp_cli_value_json("\xc1", 1));
     assert_null(hp_cli_value_json("", 0));
     char deep[100];
@@ -134,9 +141,13 @@ static void test_escape(void **state)
     assert_string_equal(HP_CLI_SAFE("plain é 漢"), "plain é 漢");
     assert_string_equal(HP_CLI_SAFE("\033[31mred\r\n\t"), "\\x1b[31mred\\x0d\\x0a\\x09");
     assert_string_equal(HP_CLI_SAFE("\xff\xc3("), "\\xff\\xc3(");
-    assert_string_equal(HP_CLI_SAFE("\xc2\x9b" "31m"), "\\xc2\\x9b31m");          /* C1: CSI */
-    assert_string_equal(HP_CLI_SAFE("\xe2\x80\xae" "abc"), "\\xe2\\x80\\xaeabc"); /* right to left */
-    assert_string_equal(HP_CLI_SAFE("\xed\xa0\x80"), "\\xed\\xa0\\x80");          /* surrogate */
+    assert_string_equal(HP_CLI_SAFE("\xc2\x9b"
+                                    "31m"),
+                        "\\xc2\\x9b31m"); /* C1: CSI */
+    assert_string_equal(HP_CLI_SAFE("\xe2\x80\xae"
+                                    "abc"),
+                        "\\xe2\\x80\\xaeabc");                           /* right to left */
+    assert_string_equal(HP_CLI_SAFE("\xed\xa0\x80"), "\\xed\\xa0\\x80"); /* surrogate */
     assert_string_equal(hp_cli_escape("a\n\tb", 4, true), "a\n\tb");
 }
 
@@ -157,10 +168,14 @@ static void test_numbers_for_people(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_replacements),       cmocka_unit_test(test_added_at_the_end),
-        cmocka_unit_test(test_program_from_input), cmocka_unit_test(test_payload),
-        cmocka_unit_test(test_values),             cmocka_unit_test(test_values_from_elsewhere),
-        cmocka_unit_test(test_inputs_in_values),   cmocka_unit_test(test_escape),
+        cmocka_unit_test(test_replacements),
+        cmocka_unit_test(test_added_at_the_end),
+        cmocka_unit_test(test_program_from_input),
+        cmocka_unit_test(test_payload),
+        cmocka_unit_test(test_values),
+        cmocka_unit_test(test_values_from_elsewhere),
+        cmocka_unit_test(test_inputs_in_values),
+        cmocka_unit_test(test_escape),
         cmocka_unit_test(test_numbers_for_people),
     };
     int result = cmocka_run_group_tests(tests, NULL, NULL);
