@@ -109,8 +109,8 @@ void hp_answer_add_ids(struct hp_answer *answer, uint64_t segment, uint64_t firs
         }
     }
     uint32_t capacity = answer->run_capacity; /* both arrays grow in step */
-    loaded->runs = grow(answer, loaded->runs, loaded->run_count, &answer->run_capacity,
-                        sizeof(*loaded->runs));
+    loaded->runs =
+        grow(answer, loaded->runs, loaded->run_count, &answer->run_capacity, sizeof(*loaded->runs));
     loaded->run_segments = grow(answer, loaded->run_segments, loaded->run_count, &capacity,
                                 sizeof(*loaded->run_segments));
     loaded->runs[loaded->run_count] =
@@ -147,8 +147,8 @@ void hp_answer_add_task(struct hp_answer *answer, const struct hp_loaded_task *t
                          sizeof(*loaded->tasks));
     struct hp_loaded_task *copy = &loaded->tasks[loaded->task_count++];
     *copy = *task;
-    copy->result.end = answer->load->with_end ? hp_answer_copy(answer, task->result.end)
-                                              : (struct hp_bin){0};
+    copy->result.end =
+        answer->load->with_end ? hp_answer_copy(answer, task->result.end) : (struct hp_bin){0};
     answer->bytes += sizeof(*copy);
 }
 

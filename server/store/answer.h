@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Builds the answer to a load: arrays that grow in the answer's arena, bytes copied into it, and the
- * one place which knows when an answer is full. Internal to server/store.
+ * Builds the answer to a load: arrays that grow in the answer's arena, bytes copied into it, and
+ * the one place which knows when an answer is full. Internal to server/store.
  */
 #ifndef HP_SERVER_STORE_ANSWER_H
 #define HP_SERVER_STORE_ANSWER_H
@@ -14,7 +14,7 @@
 struct hp_answer {
     struct hp_loaded *loaded;
     const struct hp_load *load;
-    size_t bytes;         /* so far, about */
+    size_t bytes; /* so far, about */
     size_t bytes_max;
     uint64_t deadline_us; /* 0: none; else hp_clock_mono_us of the end of the slice */
     uint32_t step;        /* the clock is read every few steps only */

@@ -20,7 +20,7 @@
 #include "server/store/blob_file.h"
 
 #define QUEUE_BYTES_DEFAULT ((uint64_t)64 << 20)
-#define UPLOADS_MAX 256u                       /* open files of unfinished uploads */
+#define UPLOADS_MAX 256u /* open files of unfinished uploads */
 #define UPLOAD_IDLE_MS ((uint64_t)600 * 1000)
 
 struct request {
@@ -134,7 +134,8 @@ void hp_blob_answer_free(struct hp_blob_answer *answer)
 }
 
 /* ------------------------------------------------------------------ requests */
-static void do_open(struct hp_blobs *b, const struct request *request, struct hp_blob_answer *answer)
+static void do_open(struct hp_blobs *b, const struct request *request,
+                    struct hp_blob_answer *answer)
 {
     struct hp_error error = {0};
     uint64_t now_ms = hp_clock_mono_ms();
@@ -259,9 +260,15 @@ static void do_request(struct hp_blobs *b, const struct request *request)
     uint32_t room = request->verb == HP_BLOB_GET ? (uint32_t)wanted : 0;
     struct hp_blob_answer *answer = new_answer(request, room);
     switch (request->verb) {
-    case HP_BLOB_OPEN: do_open(b, request, answer); break;
-    case HP_BLOB_PUT: do_put(b, request, answer); break;
-    case HP_BLOB_GET: do_get(b, request, room, answer); break;
+    case HP_BLOB_OPEN:
+        do_open(b, request, answer);
+        break;
+    case HP_BLOB_PUT:
+        do_put(b, request, answer);
+        break;
+    case HP_BLOB_GET:
+        do_get(b, request, room, answer);
+        break;
     }
     *b->round_tail = answer;
     b->round_tail = &answer->next;
@@ -366,10 +373,10 @@ static enum hp_err start(struct hp_blobs *b, struct hp_error *reterr)
         return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
     }
     b->has_locks = true;
-    (void)sigfillset(&all);                             /* cannot fail */
-    (void)pthread_sigmask(SIG_SETMASK, &all, &old);     /* arguments are valid */
+    (void)sigfillset(&all);                         /* cannot fail */
+    (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* arguments are valid */
     int error = pthread_create(&b->thread, NULL, run, b);
-    (void)pthread_sigmask(SIG_SETMASK, &old, NULL);     /* as before */
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL); /* as before */
     b->has_thread = error == 0;
     return error == 0 ? HP_OK
                       : hp_error_set(reterr, HP_ERR_NOMEM, "the blob thread can not be started");

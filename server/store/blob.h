@@ -10,9 +10,9 @@
  * PUT: chunks come in order, offset 0 first; the last one ends at the size given to OPEN and should
  * carry the digest (XXH3 64 of the whole), which is compared: HP_ERR_CORRUPT drops the upload. A
  * chunk that was written before is answered again with `size` = written so far, so a chunk may be
- * repeated after a lost reply; a gap is HP_ERR_STALE, with `size` as well. HP_ERR_NOT_FOUND: no such
- * upload (broker restarted, or idle too long): open anew.
- * GET: at most `size` bytes from `offset`, checked against their digest (HP_ERR_CORRUPT).
+ * repeated after a lost reply; a gap is HP_ERR_STALE, with `size` as well. HP_ERR_NOT_FOUND: no
+ * such upload (broker restarted, or idle too long): open anew. GET: at most `size` bytes from
+ * `offset`, checked against their digest (HP_ERR_CORRUPT).
  */
 #ifndef HP_SERVER_STORE_BLOB_H
 #define HP_SERVER_STORE_BLOB_H
@@ -36,10 +36,10 @@ struct hp_blob_answer {
     uint64_t blob;
     enum hp_err err;
     char text[HP_ERROR_TEXT_BYTES]; /* with err */
-    uint64_t size;       /* PUT: written so far; GET: of the whole blob */
-    uint64_t digest;     /* GET, and the last PUT: of the whole */
-    struct hp_bin data;  /* GET; freed with the answer */
-    bool last;           /* PUT: whole and durable */
+    uint64_t size;                  /* PUT: written so far; GET: of the whole blob */
+    uint64_t digest;                /* GET, and the last PUT: of the whole */
+    struct hp_bin data;             /* GET; freed with the answer */
+    bool last;                      /* PUT: whole and durable */
     struct hp_blob_answer *next;
 };
 
@@ -47,7 +47,7 @@ struct hp_blobs_options {
     const char *dir;             /* data directory; blobs/ is made in it; copied */
     void (*wake)(void *context); /* as of the store thread */
     void *context;
-    uint64_t queue_bytes_max;    /* data of waiting PUTs; above it PUTs get HP_ERR_BUSY; 0: 64 MiB */
+    uint64_t queue_bytes_max; /* data of waiting PUTs; above it PUTs get HP_ERR_BUSY; 0: 64 MiB */
 };
 
 /* Starts the thread. */
@@ -61,7 +61,8 @@ void hp_blobs_submit(struct hp_blobs *blobs, const struct hp_effect *effect);
 struct hp_blob_answer *hp_blobs_take(struct hp_blobs *blobs);
 void hp_blob_answer_free(struct hp_blob_answer *answer);
 
-/* Works off what was submitted, drops unfinished uploads, ends the thread, frees all. NULL is fine. */
+/* Works off what was submitted, drops unfinished uploads, ends the thread, frees all. NULL is fine.
+ */
 void hp_blobs_free(struct hp_blobs *blobs);
 
 #endif

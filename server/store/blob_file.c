@@ -369,8 +369,8 @@ static enum hp_err open_reader(struct reader *reader, const char *blob_dir, uint
 }
 
 /* Copies what is wanted of one block, once the block's digest is right. */
-static enum hp_err read_block(struct reader *reader, uint64_t index, uint8_t *block, uint64_t offset,
-                              uint32_t size, uint8_t *out, struct hp_error *reterr)
+static enum hp_err read_block(struct reader *reader, uint64_t index, uint8_t *block,
+                              uint64_t offset, uint32_t size, uint8_t *out, struct hp_error *reterr)
 {
     uint64_t start = index * HP_BLOB_BLOCK_BYTES;
     uint64_t block_size = HP_MIN((uint64_t)HP_BLOB_BLOCK_BYTES, reader->size - start);
@@ -400,7 +400,8 @@ enum hp_err hp_blob_read(const char *blob_dir, uint64_t blob, uint64_t offset, u
     if (err != HP_OK) {
         return err;
     }
-    uint32_t part = offset >= reader.size ? 0 : (uint32_t)HP_MIN((uint64_t)size, reader.size - offset);
+    uint32_t part =
+        offset >= reader.size ? 0 : (uint32_t)HP_MIN((uint64_t)size, reader.size - offset);
     if (part > 0) {
         uint64_t last = (offset + part - 1) / HP_BLOB_BLOCK_BYTES;
         for (uint64_t i = offset / HP_BLOB_BLOCK_BYTES; i <= last; i++) {

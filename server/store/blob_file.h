@@ -3,9 +3,9 @@
  * Blob files: blobs/ab/<id>, ab = the lowest byte of the id in hex, <id> 16 hex digits.
  *
  * Layout: the bytes; a table with the XXH3-64 of each 64 KiB block, little-endian; a footer: magic
- * "hpblob1\n", size u64, digest u64 (XXH3-64 of all bytes), digest u64 of table and the footer before.
- * So any chunk is checked when it is read, without reading the rest. While being written a file is
- * named <id>.part; the rename makes it a blob.
+ * "hpblob1\n", size u64, digest u64 (XXH3-64 of all bytes), digest u64 of table and the footer
+ * before. So any chunk is checked when it is read, without reading the rest. While being written a
+ * file is named <id>.part; the rename makes it a blob.
  */
 #ifndef HP_SERVER_STORE_BLOB_FILE_H
 #define HP_SERVER_STORE_BLOB_FILE_H
@@ -28,9 +28,9 @@ struct hp_blob_writer;
 /* Makes the folder and the unfinished file (one of the same id is replaced). */
 enum hp_err hp_blob_writer_new(const char *blob_dir, uint64_t blob, uint64_t size,
                                struct hp_blob_writer **ret_writer, struct hp_error *reterr);
-uint64_t hp_blob_writer_size(const struct hp_blob_writer *writer);    /* announced */
+uint64_t hp_blob_writer_size(const struct hp_blob_writer *writer); /* announced */
 uint64_t hp_blob_writer_written(const struct hp_blob_writer *writer);
-uint64_t hp_blob_writer_digest(const struct hp_blob_writer *writer);  /* of what was written */
+uint64_t hp_blob_writer_digest(const struct hp_blob_writer *writer); /* of what was written */
 /* Appends; more than announced is HP_ERR_RANGE. After an error drop the writer. */
 enum hp_err hp_blob_writer_append(struct hp_blob_writer *writer, const void *data, uint32_t size,
                                   struct hp_error *reterr);
@@ -44,7 +44,8 @@ void hp_blob_writer_free(struct hp_blob_writer *writer);
 enum hp_err hp_blob_dir_sync(const char *blob_dir, uint64_t blob, struct hp_error *reterr);
 
 /* Reads up to `size` bytes at `offset` into `out` (room for `size`), checking them against their
- * digests. Reading at or past the end gives 0 bytes. HP_ERR_NOT_FOUND, HP_ERR_CORRUPT, HP_ERR_IO. */
+ * digests. Reading at or past the end gives 0 bytes. HP_ERR_NOT_FOUND, HP_ERR_CORRUPT, HP_ERR_IO.
+ */
 enum hp_err hp_blob_read(const char *blob_dir, uint64_t blob, uint64_t offset, uint32_t size,
                          void *out, uint32_t *ret_size, uint64_t *ret_blob_size,
                          uint64_t *ret_digest, struct hp_error *reterr);

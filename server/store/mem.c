@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The store in memory: same contract as sqlite.c, for the simulator and as the model that sqlite.c is
- * tested against. It keeps every result by itself and looks ids up one by one, on purpose: where the
- * two stores agree, neither shares the other's shortcut.
+ * The store in memory: same contract as sqlite.c, for the simulator and as the model that sqlite.c
+ * is tested against. It keeps every result by itself and looks ids up one by one, on purpose: where
+ * the two stores agree, neither shares the other's shortcut.
  */
 #include "server/store/mem.h"
 
@@ -58,8 +58,7 @@ void hp_mem_put(struct hp_mem_vec *vec, uint64_t key, void *item)
         vec->capacity = vec->capacity == 0 ? 16 : vec->capacity * 2;
         vec->slots = must(hp_realloc_array(vec->slots, vec->capacity, sizeof(*vec->slots)));
     }
-    memmove(&vec->slots[above + 1], &vec->slots[above],
-            (vec->count - above) * sizeof(*vec->slots));
+    memmove(&vec->slots[above + 1], &vec->slots[above], (vec->count - above) * sizeof(*vec->slots));
     vec->slots[above] = (struct hp_mem_slot){.key = key, .item = item};
     vec->count++;
 }
@@ -69,8 +68,7 @@ void hp_mem_remove_at(struct hp_mem_vec *vec, uint32_t index)
     HP_ASSERT(index < vec->count);
     hp_free(vec->slots[index].item);
     vec->count--;
-    memmove(&vec->slots[index], &vec->slots[index + 1],
-            (vec->count - index) * sizeof(*vec->slots));
+    memmove(&vec->slots[index], &vec->slots[index + 1], (vec->count - index) * sizeof(*vec->slots));
 }
 
 bool hp_mem_remove(struct hp_mem_vec *vec, uint64_t key)
@@ -142,8 +140,7 @@ static void names_put(struct hp_mem_names *names, struct hp_bin key, struct hp_b
                       int64_t number)
 {
     struct hp_mem_named row = {.key = key, .state = state, .number = number};
-    struct hp_mem_named *item =
-        new_with(sizeof(row), (struct hp_bin *[]){&row.key, &row.state}, 2);
+    struct hp_mem_named *item = new_with(sizeof(row), (struct hp_bin *[]){&row.key, &row.state}, 2);
     *item = row;
     uint32_t index = 0;
     if (hp_mem_names_find(names, key, &index) != NULL) {
@@ -155,8 +152,7 @@ static void names_put(struct hp_mem_names *names, struct hp_bin key, struct hp_b
         names->capacity = names->capacity == 0 ? 16 : names->capacity * 2;
         names->items = must(hp_realloc_array(names->items, names->capacity, sizeof(item)));
     }
-    memmove(&names->items[index + 1], &names->items[index],
-            (names->count - index) * sizeof(item));
+    memmove(&names->items[index + 1], &names->items[index], (names->count - index) * sizeof(item));
     names->items[index] = item;
     names->count++;
 }
@@ -331,14 +327,30 @@ static void remove_ukey(struct hp_mem *mem, struct hp_bin key)
 static void apply_op(struct hp_mem *mem, uint64_t batch, const struct hp_op *op)
 {
     switch (op->kind) {
-    case HP_OP_GROUP: put_group(mem, op); break;
-    case HP_OP_LANE: put_lane(mem, op); break;
-    case HP_OP_LANE_DEL: remove_lane(mem, op->lane.lane); break;
-    case HP_OP_SEGMENT: put_segment(mem, op); break;
-    case HP_OP_LEASE: put_lease(mem, batch, &op->lease); break;
-    case HP_OP_LEASE_DEL: (void)hp_mem_remove(&mem->leases, op->lease_del.batch); break;
-    case HP_OP_RESULT: put_result(mem, &op->result); break;
-    case HP_OP_SIDE: put_side(mem, &op->side); break;
+    case HP_OP_GROUP:
+        put_group(mem, op);
+        break;
+    case HP_OP_LANE:
+        put_lane(mem, op);
+        break;
+    case HP_OP_LANE_DEL:
+        remove_lane(mem, op->lane.lane);
+        break;
+    case HP_OP_SEGMENT:
+        put_segment(mem, op);
+        break;
+    case HP_OP_LEASE:
+        put_lease(mem, batch, &op->lease);
+        break;
+    case HP_OP_LEASE_DEL:
+        (void)hp_mem_remove(&mem->leases, op->lease_del.batch);
+        break;
+    case HP_OP_RESULT:
+        put_result(mem, &op->result);
+        break;
+    case HP_OP_SIDE:
+        put_side(mem, &op->side);
+        break;
     case HP_OP_SIDE_DEL:
         (void)hp_mem_remove(op->side_del.expiry ? &mem->expiries : &mem->sides,
                             op->side_del.first); /* may be gone */
@@ -346,17 +358,25 @@ static void apply_op(struct hp_mem *mem, uint64_t batch, const struct hp_op *op)
     case HP_OP_UKEY:
         names_put(&mem->ukeys, op->ukey.key, (struct hp_bin){0}, (int64_t)op->ukey.id);
         break;
-    case HP_OP_UKEY_DEL: remove_ukey(mem, op->ukey.key); break;
+    case HP_OP_UKEY_DEL:
+        remove_ukey(mem, op->ukey.key);
+        break;
     case HP_OP_SESSION:
         names_put(&mem->sessions, op->session.id, op->session.state, op->session.seen_at_ms);
         break;
-    case HP_OP_QUEUE: names_put(&mem->queues, op->queue.name, op->queue.state, 0); break;
-    case HP_OP_NODE: put_node(mem, op); break;
+    case HP_OP_QUEUE:
+        names_put(&mem->queues, op->queue.name, op->queue.state, 0);
+        break;
+    case HP_OP_NODE:
+        put_node(mem, op);
+        break;
     case HP_OP_BLOB:
         hp_mem_put(&mem->blobs, op->blob.blob,
                    must(hp_memdup(&op->blob.owner, sizeof(op->blob.owner))));
         break;
-    case HP_OP_META: put_meta(mem, op); break;
+    case HP_OP_META:
+        put_meta(mem, op);
+        break;
     case HP_OP_REAP:
         mem->reap_wall_ms = op->reap.wall_ms;
         mem->reap_due = true;
@@ -456,8 +476,8 @@ enum hp_err hp_mem_idle(struct hp_store *store, bool *ret_more, struct hp_error 
 static void mem_figures(struct hp_store *store, struct hp_store_figures *ret_figures)
 {
     struct hp_mem *mem = HP_CONTAINER_OF(store, struct hp_mem, base);
-    *ret_figures = (struct hp_store_figures){.group_count = mem->groups.count,
-                                             .reaped = mem->reaped};
+    *ret_figures =
+        (struct hp_store_figures){.group_count = mem->groups.count, .reaped = mem->reaped};
     for (uint32_t i = 0; i < mem->groups.count; i++) {
         ret_figures->task_count += ((struct hp_mem_group *)mem->groups.slots[i].item)->count;
     }
@@ -472,9 +492,9 @@ static void mem_close(struct hp_store *store)
     while (mem->lanes.count > 0) {
         remove_lane(mem, (uint32_t)mem->lanes.slots[0].key);
     }
-    struct hp_mem_vec *vecs[] = {&mem->groups,   &mem->results, &mem->lanes, &mem->leases,
-                                 &mem->sides,    &mem->expiries, &mem->nodes, &mem->blobs,
-                                 &mem->tombs};
+    struct hp_mem_vec *vecs[] = {&mem->groups, &mem->results, &mem->lanes,
+                                 &mem->leases, &mem->sides,   &mem->expiries,
+                                 &mem->nodes,  &mem->blobs,   &mem->tombs};
     for (size_t i = 0; i < HP_COUNT_OF(vecs); i++) {
         hp_mem_clear(vecs[i]);
     }

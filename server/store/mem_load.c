@@ -267,7 +267,8 @@ static void load_list(struct hp_mem *mem, struct hp_answer *answer)
     const struct hp_load *load = answer->load;
     uint64_t before = load->before > 0 ? load->before : UINT64_MAX;
     for (;;) {
-        const struct hp_mem_group *group = before > 0 ? hp_mem_floor(&mem->groups, before - 1) : NULL;
+        const struct hp_mem_group *group =
+            before > 0 ? hp_mem_floor(&mem->groups, before - 1) : NULL;
         if (group == NULL || (load->since_ms > 0 && group->created_at_ms < load->since_ms)) {
             return;
         }
@@ -294,8 +295,8 @@ static const struct hp_side *next_side(const struct hp_mem_vec *vec, int64_t run
     const struct hp_side *best = NULL;
     for (uint32_t i = 0; i < vec->count; i++) {
         const struct hp_side *side = vec->slots[i].item;
-        bool after = side->run_at_ms > run_at_ms ||
-                     (side->run_at_ms == run_at_ms && side->first > first);
+        bool after =
+            side->run_at_ms > run_at_ms || (side->run_at_ms == run_at_ms && side->first > first);
         bool timed = side->kind == HP_SIDE_DELAYED || side->kind == HP_SIDE_RETURNED ||
                      side->kind == HP_SIDE_EXPIRY;
         if (after && timed &&
@@ -335,8 +336,7 @@ static void load_sides(struct hp_mem *mem, struct hp_answer *answer)
 static void load_session(struct hp_mem *mem, struct hp_answer *answer)
 {
     uint32_t index = 0;
-    const struct hp_mem_named *row =
-        hp_mem_names_find(&mem->sessions, answer->load->text, &index);
+    const struct hp_mem_named *row = hp_mem_names_find(&mem->sessions, answer->load->text, &index);
     if (row != NULL) {
         answer->loaded->found = true;
         answer->loaded->state = hp_answer_copy(answer, row->state);
@@ -349,12 +349,24 @@ bool hp_mem_load(struct hp_store *store, struct hp_loaded *loaded)
     struct hp_answer answer;
     hp_answer_init(&answer, loaded);
     switch (loaded->load->kind) {
-    case HP_LOAD_LANE: load_lane(mem, &answer); break;
-    case HP_LOAD_GROUPS: load_groups(mem, &answer); break;
-    case HP_LOAD_TASKS: load_tasks(mem, &answer); break;
-    case HP_LOAD_LIST: load_list(mem, &answer); break;
-    case HP_LOAD_SIDES: load_sides(mem, &answer); break;
-    case HP_LOAD_SESSION: load_session(mem, &answer); break;
+    case HP_LOAD_LANE:
+        load_lane(mem, &answer);
+        break;
+    case HP_LOAD_GROUPS:
+        load_groups(mem, &answer);
+        break;
+    case HP_LOAD_TASKS:
+        load_tasks(mem, &answer);
+        break;
+    case HP_LOAD_LIST:
+        load_list(mem, &answer);
+        break;
+    case HP_LOAD_SIDES:
+        load_sides(mem, &answer);
+        break;
+    case HP_LOAD_SESSION:
+        load_session(mem, &answer);
+        break;
     case HP_LOAD_CHECK:
         loaded->figures[0] = mem->groups.count + mem->results.count;
         hp_answer_text(&answer, "ok: store in memory");

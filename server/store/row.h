@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * How rows look in the database: varints, with a digest over content *and* key at the end, so that a
- * damaged or misplaced row is noticed at each read (S5). Internal to server/store.
+ * How rows look in the database: varints, with a digest over content *and* key at the end, so that
+ * a damaged or misplaced row is noticed at each read (S5). Internal to server/store.
  *
  * Varint: 7 bits a byte, lowest first, high bit = more. Signed numbers are zigzag. Bytes are a
  * varint size and the bytes. The digest is XXH3-64, little-endian, seeded by table and key.

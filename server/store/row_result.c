@@ -36,7 +36,8 @@ static void put_item(struct hp_row_out *out, const struct hp_result *result,
     hp_row_put_u64(out, result->end.size);
 }
 
-/* How many neighbours from results[0] on may share a row; the latest expiry in *ret_expires_at_ms. */
+/* How many neighbours from results[0] on may share a row; the latest expiry in *ret_expires_at_ms.
+ */
 static uint32_t count_neighbours(const struct hp_result *const *results, uint32_t result_count,
                                  int64_t *ret_expires_at_ms)
 {
@@ -132,14 +133,13 @@ static bool next_item(struct hp_result_run *run)
         result->node = hp_row_get_u32(in);
     }
     result->started_at_ms = (int64_t)hp_row_get_delta(in, (uint64_t)run->base_ms);
-    result->ended_at_ms =
-        (int64_t)hp_row_get_delta(in, (uint64_t)result->started_at_ms);
+    result->ended_at_ms = (int64_t)hp_row_get_delta(in, (uint64_t)result->started_at_ms);
     uint32_t size = hp_row_get_u32(in);
     if (in->failed || size > run->ends_size - run->end_offset) {
         return false;
     }
-    result->end = (struct hp_bin){.data = size > 0 ? run->ends + run->end_offset : NULL,
-                                  .size = size};
+    result->end =
+        (struct hp_bin){.data = size > 0 ? run->ends + run->end_offset : NULL, .size = size};
     run->end_offset += size;
     run->index++;
     return true;

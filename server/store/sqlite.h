@@ -8,10 +8,10 @@
  *     checkpoint, and closing any second descriptor of the file would drop the first one's locks.
  *     Backups read through it; nothing else opens the file.
  *  I2 No statement is left unreset between calls of the contract: no read transaction outlives one.
- *  I3 What is in memory (meta, bucket figures) equals what is committed, except inside apply and reap;
- *     a rollback reloads it.
- *  I4 Groups and results of ids with the same id >> 20 share a bucket: tables group_<b>, result_<b>
- *     and one bucket row. Group rows of a bucket do not overlap; nor do result rows.
+ *  I3 What is in memory (meta, bucket figures) equals what is committed, except inside apply and
+ * reap; a rollback reloads it. I4 Groups and results of ids with the same id >> 20 share a bucket:
+ * tables group_<b>, result_<b> and one bucket row. Group rows of a bucket do not overlap; nor do
+ * result rows.
  */
 #ifndef HP_SERVER_STORE_SQLITE_H
 #define HP_SERVER_STORE_SQLITE_H
@@ -29,7 +29,7 @@
 #define HP_SQLITE_CHECKPOINT_FRAMES 1000u /* 16 MiB of log */
 #define HP_SQLITE_IDLE_FRAMES 128u        /* worth a checkpoint as soon as there is quiet */
 #define HP_SQLITE_QUIET_MS 2u
-#define HP_SQLITE_IDLE_MS 1000u           /* any frame is, after this long without a commit */
+#define HP_SQLITE_IDLE_MS 1000u /* any frame is, after this long without a commit */
 #define HP_SQLITE_REAP_SLICE_US 4000u
 #define HP_SQLITE_SWEEP_MS 2400u /* a folder; all 256 in ten minutes */
 
@@ -118,8 +118,8 @@ struct hp_bucket {
     uint32_t state; /* of all results; 0: none yet; HP_BUCKET_STATE_MIXED */
     /* in memory */
     bool dirty;
-    uint32_t changes;     /* counts what was put in or taken out: lets a check notice */
-    int64_t reap_at_ms;   /* nothing to reap before; 0 at start: not known */
+    uint32_t changes;   /* counts what was put in or taken out: lets a check notice */
+    int64_t reap_at_ms; /* nothing to reap before; 0 at start: not known */
     sqlite3_stmt *stmts[HP_BUCKET_SQL_COUNT]; /* NULL: not prepared yet */
 };
 
@@ -155,13 +155,13 @@ struct hp_reap {
     enum hp_reap_phase phase;
     /* the bucket being scanned */
     bool in_bucket;
-    uint64_t bucket;     /* its number, or the next to look at */
-    uint64_t next_first; /* go on with the group at or after this (TOMBS: the tombstone) */
-    uint64_t gap_first;  /* ids from here to the next kept group have no group: their results go */
-    uint64_t gap_done;   /* flushing the gap: done up to here */
-    uint64_t gap_end;    /* flushing the gap: to here; 0: not flushing */
-    int64_t found_ms;    /* earliest time something may expire */
-    uint32_t kept_streak;/* ended groups in a row that have not expired */
+    uint64_t bucket;      /* its number, or the next to look at */
+    uint64_t next_first;  /* go on with the group at or after this (TOMBS: the tombstone) */
+    uint64_t gap_first;   /* ids from here to the next kept group have no group: their results go */
+    uint64_t gap_done;    /* flushing the gap: done up to here */
+    uint64_t gap_end;     /* flushing the gap: to here; 0: not flushing */
+    int64_t found_ms;     /* earliest time something may expire */
+    uint32_t kept_streak; /* ended groups in a row that have not expired */
     uint64_t spent_us;
     /* the group being looked at */
     bool in_group;
@@ -189,16 +189,16 @@ struct hp_sqlite {
     uint32_t bucket_capacity;
     struct hp_sqlite_meta meta;
     bool meta_dirty;
-    uint32_t wal_frames; /* since the last checkpoint */
+    uint32_t wal_frames;     /* since the last checkpoint */
     uint64_t last_commit_ms; /* monotonic */
     uint64_t ballast_try_ms;
-    uint64_t sweep_ms;   /* monotonic: next sweep of a blob folder */
+    uint64_t sweep_ms; /* monotonic: next sweep of a blob folder */
     uint32_t sweep_folder;
     uint64_t checkpoints;
     uint64_t reaped;
     bool pressure;
-    struct hp_row_out out;       /* scratch of one row */
-    struct hp_row_out lease_out; /* the lease row of the batch being applied */
+    struct hp_row_out out;            /* scratch of one row */
+    struct hp_row_out lease_out;      /* the lease row of the batch being applied */
     const struct hp_result **results; /* of the transaction being applied */
     uint32_t result_count;
     uint32_t result_capacity;
@@ -282,7 +282,7 @@ void hp_sqlite_ballast_restore(struct hp_sqlite *s);
  */
 struct hp_facts_range {
     uint64_t first;
-    uint64_t end; /* ids in [first, end) share the answer; empty: nothing remembered */
+    uint64_t end;    /* ids in [first, end) share the answer; empty: nothing remembered */
     enum hp_err err; /* HP_OK: a row; HP_ERR_NOT_FOUND: a gap; HP_ERR_CORRUPT: a damaged row */
 };
 struct hp_facts {
@@ -327,8 +327,8 @@ void hp_spans_sort(struct hp_spans *spans);
 /* ------------------------------------------------------------------ the rest of the contract */
 enum hp_err hp_sqlite_recover(struct hp_store *store, hp_record_fn *fn, void *context,
                               struct hp_error *reterr);
-enum hp_err hp_sqlite_apply(struct hp_store *store, struct hp_batch *const *batches,
-                            uint32_t count, struct hp_error *reterr);
+enum hp_err hp_sqlite_apply(struct hp_store *store, struct hp_batch *const *batches, uint32_t count,
+                            struct hp_error *reterr);
 bool hp_sqlite_load(struct hp_store *store, struct hp_loaded *loaded);
 enum hp_err hp_sqlite_idle(struct hp_store *store, bool *ret_more, struct hp_error *reterr);
 

@@ -39,8 +39,8 @@ static enum hp_err put_group(struct hp_sqlite *s, const struct hp_op *op, struct
         .session = op->group.session,
         .options = op->group.options,
         .pack_size = op->group.pack.size,
-        .pack_digest = hp_row_digest(op->group.pack.data, op->group.pack.size, HP_ROW_GROUP,
-                                     op->group.first),
+        .pack_digest =
+            hp_row_digest(op->group.pack.data, op->group.pack.size, HP_ROW_GROUP, op->group.first),
     };
     hp_row_put_group(&s->out, &head);
     hp_sqlite_bind_u64(stmt, 1, op->group.first);
@@ -59,8 +59,7 @@ static enum hp_err gather_result(struct hp_sqlite *s, const struct hp_result *re
 {
     if (s->result_count == s->result_capacity) {
         uint32_t capacity = s->result_capacity == 0 ? 1024 : s->result_capacity * 2;
-        const struct hp_result **results =
-            hp_realloc_array(s->results, capacity, sizeof(*results));
+        const struct hp_result **results = hp_realloc_array(s->results, capacity, sizeof(*results));
         if (results == NULL) {
             return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
         }
@@ -183,7 +182,8 @@ static enum hp_err put_segment(struct hp_sqlite *s, const struct hp_op *op, stru
 }
 
 /* ------------------------------------------------------------------ sides */
-static enum hp_err put_side(struct hp_sqlite *s, const struct hp_side *side, struct hp_error *reterr)
+static enum hp_err put_side(struct hp_sqlite *s, const struct hp_side *side,
+                            struct hp_error *reterr)
 {
     bool is_expiry = side->kind == HP_SIDE_EXPIRY;
     sqlite3_stmt *stmt = s->stmts[is_expiry ? HP_SQL_EXPIRY_PUT : HP_SQL_SIDE_PUT];
@@ -284,29 +284,47 @@ static void set_meta(struct hp_sqlite *s, const struct hp_op *op)
 }
 
 /* ------------------------------------------------------------------ batches */
-static enum hp_err apply_op(struct hp_sqlite *s, const struct hp_op *op, struct hp_lease *last_lease,
-                            struct hp_error *reterr)
+static enum hp_err apply_op(struct hp_sqlite *s, const struct hp_op *op,
+                            struct hp_lease *last_lease, struct hp_error *reterr)
 {
     switch (op->kind) {
-    case HP_OP_GROUP: return put_group(s, op, reterr);
-    case HP_OP_LANE: return put_lane(s, op, reterr);
-    case HP_OP_LANE_DEL: return delete_lane(s, op->lane.lane, reterr);
-    case HP_OP_SEGMENT: return put_segment(s, op, reterr);
-    case HP_OP_LEASE: hp_row_put_lease(&s->lease_out, &op->lease, last_lease); return HP_OK;
-    case HP_OP_LEASE_DEL: return delete_by(s, HP_SQL_LEASE_DEL, op->lease_del.batch, reterr);
-    case HP_OP_RESULT: return gather_result(s, &op->result, reterr);
-    case HP_OP_SIDE: return put_side(s, &op->side, reterr);
+    case HP_OP_GROUP:
+        return put_group(s, op, reterr);
+    case HP_OP_LANE:
+        return put_lane(s, op, reterr);
+    case HP_OP_LANE_DEL:
+        return delete_lane(s, op->lane.lane, reterr);
+    case HP_OP_SEGMENT:
+        return put_segment(s, op, reterr);
+    case HP_OP_LEASE:
+        hp_row_put_lease(&s->lease_out, &op->lease, last_lease);
+        return HP_OK;
+    case HP_OP_LEASE_DEL:
+        return delete_by(s, HP_SQL_LEASE_DEL, op->lease_del.batch, reterr);
+    case HP_OP_RESULT:
+        return gather_result(s, &op->result, reterr);
+    case HP_OP_SIDE:
+        return put_side(s, &op->side, reterr);
     case HP_OP_SIDE_DEL:
         return delete_by(s, op->side_del.expiry ? HP_SQL_EXPIRY_DEL : HP_SQL_SIDE_DEL,
                          op->side_del.first, reterr);
-    case HP_OP_UKEY: return put_ukey(s, op, reterr);
-    case HP_OP_UKEY_DEL: return delete_ukey(s, op->ukey.key, reterr);
-    case HP_OP_SESSION: return put_session(s, op, reterr);
-    case HP_OP_QUEUE: return put_queue(s, op, reterr);
-    case HP_OP_NODE: return put_node(s, op, reterr);
-    case HP_OP_BLOB: return put_blob(s, op, reterr);
-    case HP_OP_META: set_meta(s, op); return HP_OK;
-    case HP_OP_REAP: return HP_OK; /* after the commit */
+    case HP_OP_UKEY:
+        return put_ukey(s, op, reterr);
+    case HP_OP_UKEY_DEL:
+        return delete_ukey(s, op->ukey.key, reterr);
+    case HP_OP_SESSION:
+        return put_session(s, op, reterr);
+    case HP_OP_QUEUE:
+        return put_queue(s, op, reterr);
+    case HP_OP_NODE:
+        return put_node(s, op, reterr);
+    case HP_OP_BLOB:
+        return put_blob(s, op, reterr);
+    case HP_OP_META:
+        set_meta(s, op);
+        return HP_OK;
+    case HP_OP_REAP:
+        return HP_OK; /* after the commit */
     }
     HP_UNREACHABLE();
 }
@@ -357,8 +375,8 @@ static void start_reaping(struct hp_sqlite *s, struct hp_batch *const *batches, 
     }
 }
 
-enum hp_err hp_sqlite_apply(struct hp_store *store, struct hp_batch *const *batches,
-                            uint32_t count, struct hp_error *reterr)
+enum hp_err hp_sqlite_apply(struct hp_store *store, struct hp_batch *const *batches, uint32_t count,
+                            struct hp_error *reterr)
 {
     struct hp_sqlite *s = hp_sqlite_of(store);
     enum hp_err err = hp_sqlite_begin(s, reterr);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The online backup: pages through SQLite's backup interface, a few between commits (what is changed
- * meanwhile is copied again by SQLite, since the one connection makes all changes); then the blob
- * files it refers to, linked or copied; then a check of the copy. Retention rests meanwhile, so what
- * the copy refers to stays. And the steps of CHECK and BACKUP as loads.
+ * The online backup: pages through SQLite's backup interface, a few between commits (what is
+ * changed meanwhile is copied again by SQLite, since the one connection makes all changes); then
+ * the blob files it refers to, linked or copied; then a check of the copy. Retention rests
+ * meanwhile, so what the copy refers to stays. And the steps of CHECK and BACKUP as loads.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -74,7 +74,8 @@ static enum hp_err make_target(struct hp_sqlite_job *job, struct hp_error *reter
     if (mkdir(copy->blob_dir, 0700) != 0) {
         return io_error(copy->blob_dir, "mkdir", reterr);
     }
-    int fd HP_CLEANUP(hp_fd_close) = open(copy->db_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int fd HP_CLEANUP(hp_fd_close) =
+        open(copy->db_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     return fd >= 0 ? HP_OK : io_error(copy->db_path, "create", reterr);
 }
 
@@ -88,15 +89,17 @@ enum hp_err hp_backup_start(struct hp_sqlite_job *job, struct hp_sqlite *s, stru
         return err;
     }
     struct hp_sqlite *copy = job->copy;
-    int code = sqlite3_open_v2(copy->db_path, &copy->db,
-                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
-                               NULL);
+    int code =
+        sqlite3_open_v2(copy->db_path, &copy->db,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
     if (code != SQLITE_OK) {
         return hp_sqlite_error(copy, code, "open", reterr);
     }
     /* Nobody reads it before it is whole and synced: no journal, no syncs on the way. */
-    err = hp_sqlite_exec(copy, "PRAGMA locking_mode=EXCLUSIVE; PRAGMA synchronous=OFF;"
-                               " PRAGMA journal_mode=OFF", reterr);
+    err = hp_sqlite_exec(copy,
+                         "PRAGMA locking_mode=EXCLUSIVE; PRAGMA synchronous=OFF;"
+                         " PRAGMA journal_mode=OFF",
+                         reterr);
     if (err != HP_OK) {
         return err;
     }
@@ -214,8 +217,12 @@ enum hp_err hp_backup_step(struct hp_sqlite_job *job, struct hp_sqlite *s, uint6
     *ret_done = false;
     do {
         switch (job->phase) {
-        case HP_BACKUP_PAGES: err = copy_pages(job, reterr); break;
-        case HP_BACKUP_BLOBS: err = copy_blobs(job, s, reterr); break;
+        case HP_BACKUP_PAGES:
+            err = copy_pages(job, reterr);
+            break;
+        case HP_BACKUP_BLOBS:
+            err = copy_blobs(job, s, reterr);
+            break;
         case HP_BACKUP_CHECK:
             err = hp_check_step(&job->check, job->copy, deadline_us, reterr);
             *ret_done = job->check.phase == HP_CHECK_DONE;
@@ -223,9 +230,10 @@ enum hp_err hp_backup_step(struct hp_sqlite_job *job, struct hp_sqlite *s, uint6
         }
     } while (err == HP_OK && !*ret_done && hp_clock_mono_us() < deadline_us);
     if (err == HP_OK && *ret_done && job->check.problem_count > 0) {
-        err = hp_error_set(reterr, HP_ERR_CORRUPT, "the copy has %" PRIu64 " damaged rows, as first: %.*s",
-                           job->check.problem_count, (int)HP_MIN(job->check.lines.size, (size_t)120),
-                           (const char *)job->check.lines.data);
+        err = hp_error_set(
+            reterr, HP_ERR_CORRUPT, "the copy has %" PRIu64 " damaged rows, as first: %.*s",
+            job->check.problem_count, (int)HP_MIN(job->check.lines.size, (size_t)120),
+            (const char *)job->check.lines.data);
     }
     return err;
 }
@@ -340,7 +348,8 @@ static enum hp_err finish_check(struct hp_sqlite_job *job, struct hp_answer *ans
 {
     struct hp_check *check = &job->check;
     char text[120];
-    (void)snprintf(text, sizeof(text), "%s%s: %" PRIu64 " rows, %" PRIu64 " blobs, %" PRIu64 " problems",
+    (void)snprintf(text, sizeof(text),
+                   "%s%s: %" PRIu64 " rows, %" PRIu64 " blobs, %" PRIu64 " problems",
                    check->lines.size > 0 ? "\n" : "", check->problem_count > 0 ? "damaged" : "ok",
                    check->row_count, check->blob_count, check->problem_count);
     enum hp_err err = hp_buf_append(&check->lines, text, strlen(text) + 1);
@@ -367,8 +376,9 @@ static enum hp_err finish_backup(struct hp_sqlite_job *job, struct hp_answer *an
     }
     enum hp_err err = hp_backup_end(job, true, reterr);
     if (err == HP_OK) {
-        (void)snprintf(text, sizeof(text), "ok: %" PRIu64 " tasks, %" PRIu64 " bytes, %" PRIu64 " rows verified",
-                       tasks, bytes, job->check.row_count);
+        (void)snprintf(text, sizeof(text),
+                       "ok: %" PRIu64 " tasks, %" PRIu64 " bytes, %" PRIu64 " rows verified", tasks,
+                       bytes, job->check.row_count);
         hp_answer_text(answer, text);
         answer->loaded->figures[0] = tasks;
         answer->loaded->figures[1] = bytes;

@@ -69,8 +69,9 @@ static enum hp_err check_pages(struct hp_check *check, struct hp_sqlite *s, stru
     sqlite3_stmt *stmt = NULL;
     char table[101] = "";
     int code = sqlite3_prepare_v2(
-        s->db, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name LIMIT 1 OFFSET ?1",
-        -1, &stmt, NULL);
+        s->db,
+        "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name LIMIT 1 OFFSET ?1", -1,
+        &stmt, NULL);
     if (code == SQLITE_OK) {
         hp_sqlite_bind_u64(stmt, 1, check->table_index);
         code = sqlite3_step(stmt);
@@ -231,12 +232,14 @@ static const struct table_check table_checks[] = {
      KEY_PAIR, HP_ROW_SEGMENT},
     {"lease", "SELECT batch, row FROM lease WHERE batch >= ?1 ORDER BY batch", KEY_NUMBER,
      HP_ROW_LEASE},
-    {"side", "SELECT first, row FROM side WHERE first >= ?1 ORDER BY first", KEY_NUMBER, HP_ROW_SIDE},
+    {"side", "SELECT first, row FROM side WHERE first >= ?1 ORDER BY first", KEY_NUMBER,
+     HP_ROW_SIDE},
     {"expiry", "SELECT first, row FROM expiry WHERE first >= ?1 ORDER BY first", KEY_NUMBER,
      HP_ROW_EXPIRY},
     {"node", "SELECT number, row FROM node WHERE number >= ?1 ORDER BY number", KEY_NUMBER,
      HP_ROW_NODE},
-    {"tomb", "SELECT first, row FROM tomb WHERE first >= ?1 ORDER BY first", KEY_NUMBER, HP_ROW_TOMB},
+    {"tomb", "SELECT first, row FROM tomb WHERE first >= ?1 ORDER BY first", KEY_NUMBER,
+     HP_ROW_TOMB},
     {"ukey", "SELECT key, row FROM ukey WHERE key > ?1 ORDER BY key", KEY_BYTES, HP_ROW_UKEY},
     {"session", "SELECT id, row FROM session WHERE id > ?1 ORDER BY id", KEY_BYTES, HP_ROW_SESSION},
     {"queue", "SELECT name, row FROM queue WHERE name > ?1 ORDER BY name", KEY_BYTES, HP_ROW_QUEUE},
@@ -284,7 +287,8 @@ static void check_row(struct hp_check *check, const struct table_check *table, s
     }
 }
 
-static enum hp_err check_tables(struct hp_check *check, struct hp_sqlite *s, struct hp_error *reterr)
+static enum hp_err check_tables(struct hp_check *check, struct hp_sqlite *s,
+                                struct hp_error *reterr)
 {
     if (check->table_index == HP_COUNT_OF(table_checks)) {
         check->phase = HP_CHECK_BLOBS;
@@ -346,11 +350,16 @@ static enum hp_err check_blobs(struct hp_check *check, struct hp_sqlite *s, stru
 static enum hp_err check_some(struct hp_check *check, struct hp_sqlite *s, struct hp_error *reterr)
 {
     switch (check->phase) {
-    case HP_CHECK_PAGES: return check_pages(check, s, reterr);
-    case HP_CHECK_BUCKETS: return check_buckets(check, s, reterr);
-    case HP_CHECK_TABLES: return check_tables(check, s, reterr);
-    case HP_CHECK_BLOBS: return check_blobs(check, s, reterr);
-    case HP_CHECK_DONE: break;
+    case HP_CHECK_PAGES:
+        return check_pages(check, s, reterr);
+    case HP_CHECK_BUCKETS:
+        return check_buckets(check, s, reterr);
+    case HP_CHECK_TABLES:
+        return check_tables(check, s, reterr);
+    case HP_CHECK_BLOBS:
+        return check_blobs(check, s, reterr);
+    case HP_CHECK_DONE:
+        break;
     }
     return HP_OK;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What is known about an id. A look-up is a floor search in the id's bucket: the row with the greatest
- * first <= id either holds the id or nothing does (I4). Rows and gaps found are remembered.
+ * What is known about an id. A look-up is a floor search in the id's bucket: the row with the
+ * greatest first <= id either holds the id or nothing does (I4). Rows and gaps found are
+ * remembered.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -57,8 +58,9 @@ static enum hp_err keep_row(struct hp_row_out *bytes, struct hp_bin row, struct 
 }
 
 /* First key >= `id` of a statement bound to (id, limit or nothing), or `limit`. */
-static enum hp_err next_first(struct hp_sqlite *s, sqlite3_stmt *in_use, uint64_t id, uint64_t limit,
-                              bool with_limit, uint64_t *ret_first, struct hp_error *reterr)
+static enum hp_err next_first(struct hp_sqlite *s, sqlite3_stmt *in_use, uint64_t id,
+                              uint64_t limit, bool with_limit, uint64_t *ret_first,
+                              struct hp_error *reterr)
 {
     sqlite3_stmt *stmt HP_CLEANUP(hp_sqlite_reset_ptr) = in_use;
     hp_sqlite_bind_u64(stmt, 1, id);
@@ -82,8 +84,7 @@ static enum hp_err note_until_next(struct hp_facts *facts, struct hp_facts_range
                                    enum hp_err what, struct hp_error *reterr)
 {
     uint64_t next = 0;
-    enum hp_err err =
-        next_first(facts->s, from, id + 1, bucket_end(id), with_limit, &next, reterr);
+    enum hp_err err = next_first(facts->s, from, id + 1, bucket_end(id), with_limit, &next, reterr);
     if (err != HP_OK) {
         return err;
     }

@@ -6,7 +6,13 @@
 #include "common/base/buf.h"
 #include "server/store/sqlite.h"
 
-enum hp_check_phase { HP_CHECK_PAGES, HP_CHECK_BUCKETS, HP_CHECK_TABLES, HP_CHECK_BLOBS, HP_CHECK_DONE };
+enum hp_check_phase {
+    HP_CHECK_PAGES,
+    HP_CHECK_BUCKETS,
+    HP_CHECK_TABLES,
+    HP_CHECK_BLOBS,
+    HP_CHECK_DONE
+};
 
 /* The whole database, row by row: SQLite's own check, then every digest, then the blob files. */
 struct hp_check {
@@ -19,7 +25,7 @@ struct hp_check {
     struct hp_row_out next_bytes; /* TABLES keyed by bytes: the last key seen */
     bool has_next_bytes;
     uint64_t group_count, task_count, ended_count; /* of the bucket so far */
-    uint32_t bucket_changes; /* when its scan began */
+    uint32_t bucket_changes;                       /* when its scan began */
     uint64_t row_count;
     uint64_t blob_count;
     uint64_t problem_count;
@@ -47,7 +53,8 @@ struct hp_sqlite_job {
 };
 
 /* Begins; then steps until *ret_done. */
-enum hp_err hp_backup_start(struct hp_sqlite_job *job, struct hp_sqlite *s, struct hp_error *reterr);
+enum hp_err hp_backup_start(struct hp_sqlite_job *job, struct hp_sqlite *s,
+                            struct hp_error *reterr);
 enum hp_err hp_backup_step(struct hp_sqlite_job *job, struct hp_sqlite *s, uint64_t deadline_us,
                            bool *ret_done, struct hp_error *reterr);
 /* Closes the copy; removes it unless `keep`. */

@@ -5,8 +5,8 @@
 #include "common/sys/clock.h"
 #include "server/store/sqlite.h"
 
-static void add_group(struct hp_answer *answer, const struct hp_group_head *head, struct hp_bin pack,
-                      bool damaged)
+static void add_group(struct hp_answer *answer, const struct hp_group_head *head,
+                      struct hp_bin pack, bool damaged)
 {
     struct hp_loaded_group group = {
         .first = head->first,
@@ -49,8 +49,8 @@ static enum hp_err add_whole_group(struct hp_sqlite *s, struct hp_answer *answer
     return HP_OK;
 }
 
-static enum hp_err load_groups(struct hp_sqlite *s, struct hp_answer *answer, struct hp_facts *facts,
-                               struct hp_error *reterr)
+static enum hp_err load_groups(struct hp_sqlite *s, struct hp_answer *answer,
+                               struct hp_facts *facts, struct hp_error *reterr)
 {
     const struct hp_load *load = answer->load;
     for (uint32_t i = 0; i < load->span_count; i++) {
@@ -182,8 +182,7 @@ static enum hp_err find_group_before(struct hp_sqlite *s, uint64_t before, bool 
                                      uint64_t *ret_first, struct hp_error *reterr)
 {
     uint32_t index = hp_sqlite_bucket_index(s, before >> HP_SQLITE_BUCKET_SHIFT);
-    index = index < s->bucket_count &&
-                    s->buckets[index].number == before >> HP_SQLITE_BUCKET_SHIFT
+    index = index < s->bucket_count && s->buckets[index].number == before >> HP_SQLITE_BUCKET_SHIFT
                 ? index + 1
                 : index;
     while (index-- > 0) {
@@ -287,7 +286,8 @@ static enum hp_err next_side(struct hp_sqlite *s, sqlite3_stmt *stmt, enum hp_ro
 }
 
 /* Merges two tables by (run_at_ms, first). */
-static enum hp_err load_sides(struct hp_sqlite *s, struct hp_answer *answer, struct hp_error *reterr)
+static enum hp_err load_sides(struct hp_sqlite *s, struct hp_answer *answer,
+                              struct hp_error *reterr)
 {
     sqlite3_stmt *sides HP_CLEANUP(hp_sqlite_reset_ptr) = s->stmts[HP_SQL_SIDE_AFTER];
     sqlite3_stmt *expiries HP_CLEANUP(hp_sqlite_reset_ptr) = s->stmts[HP_SQL_EXPIRY_AFTER];
@@ -338,8 +338,8 @@ static enum hp_err load_session(struct hp_sqlite *s, struct hp_answer *answer,
         return hp_sqlite_damaged(s, "session", 0, reterr);
     }
     answer->loaded->found = true;
-    answer->loaded->state = hp_answer_copy(
-        answer, (struct hp_bin){.data = in.at, .size = (uint32_t)(in.end - in.at)});
+    answer->loaded->state =
+        hp_answer_copy(answer, (struct hp_bin){.data = in.at, .size = (uint32_t)(in.end - in.at)});
     return HP_OK;
 }
 
@@ -354,14 +354,27 @@ bool hp_sqlite_load(struct hp_store *store, struct hp_loaded *loaded)
     answer.deadline_us = hp_clock_mono_us() + HP_ANSWER_SLICE_US;
     hp_facts_init(&facts, s);
     switch (loaded->load->kind) {
-    case HP_LOAD_LANE: err = hp_sqlite_load_lane(s, &answer, &error); break;
-    case HP_LOAD_GROUPS: err = load_groups(s, &answer, &facts, &error); break;
-    case HP_LOAD_TASKS: err = load_tasks(s, &answer, &facts, &error); break;
-    case HP_LOAD_LIST: err = load_list(s, &answer, &facts, &error); break;
-    case HP_LOAD_SIDES: err = load_sides(s, &answer, &error); break;
-    case HP_LOAD_SESSION: err = load_session(s, &answer, &error); break;
+    case HP_LOAD_LANE:
+        err = hp_sqlite_load_lane(s, &answer, &error);
+        break;
+    case HP_LOAD_GROUPS:
+        err = load_groups(s, &answer, &facts, &error);
+        break;
+    case HP_LOAD_TASKS:
+        err = load_tasks(s, &answer, &facts, &error);
+        break;
+    case HP_LOAD_LIST:
+        err = load_list(s, &answer, &facts, &error);
+        break;
+    case HP_LOAD_SIDES:
+        err = load_sides(s, &answer, &error);
+        break;
+    case HP_LOAD_SESSION:
+        err = load_session(s, &answer, &error);
+        break;
     case HP_LOAD_CHECK:
-    case HP_LOAD_BACKUP: return hp_sqlite_job_step(s, &answer);
+    case HP_LOAD_BACKUP:
+        return hp_sqlite_job_step(s, &answer);
     }
     if (err != HP_OK) {
         hp_answer_fail(&answer, err, error.text);

@@ -2,9 +2,9 @@
 /*
  * The connection: how it is opened, its transactions, its log, its ballast, its end.
  *
- * The log (WAL) is grown once at start and then overwritten: a commit that overwrites allocated blocks
- * syncs in less than half the time of one that appends. It is copied into the database by hand, when
- * there is quiet or when it is long, never inside a commit.
+ * The log (WAL) is grown once at start and then overwritten: a commit that overwrites allocated
+ * blocks syncs in less than half the time of one that appends. It is copied into the database by
+ * hand, when there is quiet or when it is long, never inside a commit.
  *
  * The ballast is a file of a few MiB which is freed when the disk is full, so that results and
  * acknowledgements of what runs still find room; it comes back when there is space.
@@ -44,8 +44,7 @@ static enum hp_err check_library(struct hp_error *reterr)
 {
     (void)pthread_once(&once, configure_once); /* fails only on an invalid argument */
     if (sqlite3_threadsafe() == 0) {
-        return hp_error_set(reterr, HP_ERR_UNSUPPORTED,
-                            "SQLite was built without thread support");
+        return hp_error_set(reterr, HP_ERR_UNSUPPORTED, "SQLite was built without thread support");
     }
     if (sqlite3_libversion_number() < MIN_SQLITE_VERSION) {
         return hp_error_set(reterr, HP_ERR_UNSUPPORTED, "SQLite %s is too old",
@@ -105,8 +104,9 @@ static enum hp_err check_files(const struct hp_sqlite *s, bool create, struct hp
     }
     if (!has_db) {
         return hp_error_set(reterr, HP_ERR_NOT_FOUND,
-                            has_wal ? "%s: missing, but its log is there: restore both from a backup"
-                                    : "%s: missing; restore a backup, or create a new database",
+                            has_wal
+                                ? "%s: missing, but its log is there: restore both from a backup"
+                                : "%s: missing; restore a backup, or create a new database",
                             s->db_path);
     }
     if (size == 0) {
@@ -179,9 +179,9 @@ static enum hp_err connect(struct hp_sqlite *s, bool create, struct hp_error *re
 {
     /* I1: the one connection. Opened by main before any thread, used by the store thread only
      * afterwards; nothing else in this process may open this file, not even to read it. */
-    int code = sqlite3_open_v2(s->db_path, &s->db,
-                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
-                               NULL);
+    int code =
+        sqlite3_open_v2(s->db_path, &s->db,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
     if (code != SQLITE_OK) {
         return hp_sqlite_error(s, code, "open", reterr);
     }
@@ -197,8 +197,8 @@ static enum hp_err verify_settings(struct hp_sqlite *s, struct hp_error *reterr)
     uint64_t wal = 0;
     enum hp_err err = hp_sqlite_query_u64(s, "PRAGMA synchronous", &synchronous, reterr);
     if (err == HP_OK) {
-        err = hp_sqlite_query_u64(
-            s, "SELECT journal_mode = 'wal' FROM pragma_journal_mode", &wal, reterr);
+        err = hp_sqlite_query_u64(s, "SELECT journal_mode = 'wal' FROM pragma_journal_mode", &wal,
+                                  reterr);
     }
     if (err == HP_OK && (synchronous != 2 || wal != 1)) {
         err = hp_error_set(reterr, HP_ERR_UNSUPPORTED,
@@ -364,9 +364,8 @@ enum hp_err hp_sqlite_idle(struct hp_store *store, bool *ret_more, struct hp_err
 static void sqlite_figures(struct hp_store *store, struct hp_store_figures *ret_figures)
 {
     struct hp_sqlite *s = hp_sqlite_of(store);
-    *ret_figures = (struct hp_store_figures){.checkpoints = s->checkpoints,
-                                             .reaped = s->reaped,
-                                             .pressure = s->pressure};
+    *ret_figures = (struct hp_store_figures){
+        .checkpoints = s->checkpoints, .reaped = s->reaped, .pressure = s->pressure};
     (void)file_size(s->wal_path, &ret_figures->wal_bytes); /* 0 then */
     (void)file_size(s->db_path, &ret_figures->db_bytes);
     for (uint32_t i = 0; i < s->bucket_count; i++) {
@@ -463,16 +462,15 @@ static enum hp_err open_all(struct hp_sqlite *s, const struct hp_store_options *
     return err == HP_OK ? verify_settings(s, reterr) : err;
 }
 
-enum hp_err hp_store_sqlite_open(const struct hp_store_options *options, struct hp_store **ret_store,
-                                 struct hp_error *reterr)
+enum hp_err hp_store_sqlite_open(const struct hp_store_options *options,
+                                 struct hp_store **ret_store, struct hp_error *reterr)
 {
     struct hp_sqlite *s = hp_calloc(1, sizeof(*s));
     if (s == NULL) {
         return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
     }
     s->base.ops = &sqlite_ops;
-    s->ballast_bytes =
-        options->ballast_bytes > 0 ? options->ballast_bytes : BALLAST_BYTES_DEFAULT;
+    s->ballast_bytes = options->ballast_bytes > 0 ? options->ballast_bytes : BALLAST_BYTES_DEFAULT;
     enum hp_err err = open_all(s, options, reterr);
     if (err != HP_OK) {
         sqlite_close(&s->base);

@@ -3,12 +3,13 @@
  * Retention, in slices of a few ms, each one transaction.
  *
  * A group goes when all its ids have results and all of them have expired (S6): its row, its side
- * rows, its blobs' references; a tombstone takes its place. Results go by gap: a result row whose ids
- * have no group left. So a cut between the two leaves results nobody sees, which the next scan finds.
+ * rows, its blobs' references; a tombstone takes its place. Results go by gap: a result row whose
+ * ids have no group left. So a cut between the two leaves results nobody sees, which the next scan
+ * finds.
  *
- * A bucket of which everything has expired, and which ended in one state, is emptied by ranges without
- * looking at its groups; emptied buckets are dropped. A bucket is only looked at when something in
- * it may have expired, and rarely in proportion to what looking costs.
+ * A bucket of which everything has expired, and which ended in one state, is emptied by ranges
+ * without looking at its groups; emptied buckets are dropped. A bucket is only looked at when
+ * something in it may have expired, and rarely in proportion to what looking costs.
  */
 #include "common/base/assert.h"
 #include "common/base/macro.h"
@@ -18,8 +19,9 @@
 #define GAP_CHUNK_IDS 4096u
 #define EMPTY_CHUNK_IDS 8192u
 #define STATES_BYTES_MAX ((size_t)16 << 10)
-#define KEPT_STREAK_MAX 1024u /* expiry follows ids closely enough: what is behind waits for later */
-#define SCAN_SHARE 10         /* a scan of 1 ms is not repeated within 10 ms */
+#define KEPT_STREAK_MAX                                                                            \
+    1024u             /* expiry follows ids closely enough: what is behind waits for later */
+#define SCAN_SHARE 10 /* a scan of 1 ms is not repeated within 10 ms */
 
 void hp_sqlite_reap_start(struct hp_sqlite *s, int64_t wall_ms)
 {
@@ -48,8 +50,8 @@ static enum hp_err write_tomb(struct hp_sqlite *s, struct hp_error *reterr)
     if (reap->tomb.count == 0) {
         return HP_OK;
     }
-    reap->tomb.states = (struct hp_bin){.data = reap->tomb_states.data,
-                                        .size = (uint32_t)reap->tomb_states.size};
+    reap->tomb.states =
+        (struct hp_bin){.data = reap->tomb_states.data, .size = (uint32_t)reap->tomb_states.size};
     hp_tomb_put(&s->out, &reap->tomb);
     s->out.failed = s->out.failed || reap->tomb_states.failed;
     hp_sqlite_bind_u64(stmt, 1, reap->tomb.first);
@@ -246,9 +248,9 @@ static enum hp_err judge_group(struct hp_sqlite *s, struct hp_facts *facts, uint
         }
         uint64_t end = reap->group_at + 1;
         uint64_t run_end = HP_MIN(facts->result_range.end, reap->group.end);
-        while (end < run_end && (facts->result_uniform ||
-                                 facts->results[end - facts->result_range.first].state ==
-                                     result.state)) {
+        while (end < run_end &&
+               (facts->result_uniform ||
+                facts->results[end - facts->result_range.first].state == result.state)) {
             end = facts->result_uniform ? run_end : end + 1;
         }
         note_state(reap, result.state, end - reap->group_at);
@@ -303,7 +305,8 @@ static enum hp_err delete_group(struct hp_sqlite *s, struct hp_bucket *bucket, b
 }
 
 /* Deletes results of the gap up to gap_end, a chunk at a time. */
-static enum hp_err flush_some(struct hp_sqlite *s, struct hp_bucket *bucket, struct hp_error *reterr)
+static enum hp_err flush_some(struct hp_sqlite *s, struct hp_bucket *bucket,
+                              struct hp_error *reterr)
 {
     struct hp_reap *reap = &s->reap;
     uint64_t end = HP_MIN(reap->gap_done + GAP_CHUNK_IDS, reap->gap_end);
@@ -331,7 +334,8 @@ static enum hp_err leave_bucket(struct hp_sqlite *s, struct hp_bucket *bucket,
 }
 
 /* Finds the next group to judge; none: begins to flush the last gap. */
-static enum hp_err next_group(struct hp_sqlite *s, struct hp_bucket *bucket, struct hp_error *reterr)
+static enum hp_err next_group(struct hp_sqlite *s, struct hp_bucket *bucket,
+                              struct hp_error *reterr)
 {
     struct hp_reap *reap = &s->reap;
     sqlite3_stmt *stmt HP_CLEANUP(hp_sqlite_reset_ptr) = NULL;
@@ -503,8 +507,12 @@ static enum hp_err run_slice(struct hp_sqlite *s, uint64_t deadline_us, struct h
         case HP_REAP_BUCKETS:
             err = step_buckets(s, &facts, deadline_us, &slice_full, reterr);
             break;
-        case HP_REAP_TOMBS: err = step_tombs(s, reterr); break;
-        case HP_REAP_SESSIONS: err = step_sessions(s, reterr); break;
+        case HP_REAP_TOMBS:
+            err = step_tombs(s, reterr);
+            break;
+        case HP_REAP_SESSIONS:
+            err = step_sessions(s, reterr);
+            break;
         }
     }
     return err == HP_OK ? write_tomb(s, reterr) : err;

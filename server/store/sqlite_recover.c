@@ -326,8 +326,8 @@ enum hp_err hp_sqlite_recover(struct hp_store *store, hp_record_fn *fn, void *co
         enum hp_sql sql;
         row_fn *each;
     } passes[] = {
-        {HP_SQL_QUEUE_ALL, each_queue}, {HP_SQL_NODE_ALL, each_node},
-        {HP_SQL_LANE_ALL, each_lane},   {HP_SQL_LEASE_ALL, each_lease},
+        {HP_SQL_QUEUE_ALL, each_queue},    {HP_SQL_NODE_ALL, each_node},
+        {HP_SQL_LANE_ALL, each_lane},      {HP_SQL_LEASE_ALL, each_lease},
         {HP_SQL_SIDE_PARKED, each_parked}, {HP_SQL_UKEY_ALL, each_ukey},
     };
     enum hp_err err = for_each_row(&r, HP_SQL_LEASE_ALL, each_lease_row, reterr);

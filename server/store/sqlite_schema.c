@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Schema, statements, buckets. Schema changes are numbered migrations; each runs in a transaction of
- * its own which also sets user_version, so a cut leaves the old or the new schema, never a mixture.
+ * Schema, statements, buckets. Schema changes are numbered migrations; each runs in a transaction
+ * of its own which also sets user_version, so a cut leaves the old or the new schema, never a
+ * mixture.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -58,10 +59,13 @@ static const char *const statements[HP_SQL_COUNT] = {
     [HP_SQL_LEASE_ALL] = "SELECT batch, row FROM lease ORDER BY batch",
     [HP_SQL_SIDE_PUT] = "INSERT OR REPLACE INTO side VALUES(?1, ?2, ?3, ?4, ?5)",
     [HP_SQL_SIDE_DEL] = "DELETE FROM side WHERE first = ?1",
-    [HP_SQL_SIDE_FLOOR] = "SELECT first, row FROM side WHERE first <= ?1 ORDER BY first DESC LIMIT 1",
-    [HP_SQL_SIDE_FROM] = "SELECT first, row FROM side WHERE first >= ?1 AND first < ?2 ORDER BY first",
-    [HP_SQL_SIDE_AFTER] = "SELECT first, row FROM side WHERE kind <= 2 AND (run_at, first) > (?1, ?2)"
-                          " ORDER BY run_at, first",
+    [HP_SQL_SIDE_FLOOR] =
+        "SELECT first, row FROM side WHERE first <= ?1 ORDER BY first DESC LIMIT 1",
+    [HP_SQL_SIDE_FROM] =
+        "SELECT first, row FROM side WHERE first >= ?1 AND first < ?2 ORDER BY first",
+    [HP_SQL_SIDE_AFTER] =
+        "SELECT first, row FROM side WHERE kind <= 2 AND (run_at, first) > (?1, ?2)"
+        " ORDER BY run_at, first",
     [HP_SQL_SIDE_PARKED] = "SELECT first, row FROM side WHERE kind > 2 ORDER BY first",
     [HP_SQL_SIDE_COUNT] = "SELECT count(*), total(count) FROM side WHERE kind <= 2",
     [HP_SQL_SIDE_REAP] = "DELETE FROM side WHERE first >= ?1 AND first < ?2",
@@ -77,8 +81,9 @@ static const char *const statements[HP_SQL_COUNT] = {
     [HP_SQL_SESSION_PUT] = "INSERT INTO session VALUES(?1, ?2, ?3) ON CONFLICT(id)"
                            " DO UPDATE SET seen_at = excluded.seen_at, row = excluded.row",
     [HP_SQL_SESSION_GET] = "SELECT row, seen_at FROM session WHERE id = ?1",
-    [HP_SQL_SESSION_REAP] = "DELETE FROM session WHERE id IN"
-                            " (SELECT id FROM session WHERE seen_at <= ?1 ORDER BY seen_at LIMIT 256)",
+    [HP_SQL_SESSION_REAP] =
+        "DELETE FROM session WHERE id IN"
+        " (SELECT id FROM session WHERE seen_at <= ?1 ORDER BY seen_at LIMIT 256)",
     [HP_SQL_QUEUE_PUT] = "INSERT OR REPLACE INTO queue VALUES(?1, ?2)",
     [HP_SQL_QUEUE_ALL] = "SELECT name, row FROM queue ORDER BY name",
     [HP_SQL_NODE_PUT] = "INSERT OR REPLACE INTO node VALUES(?1, ?2)",
@@ -89,7 +94,8 @@ static const char *const statements[HP_SQL_COUNT] = {
     [HP_SQL_BLOB_HAS] = "SELECT 1 FROM blob WHERE blob = ?1",
     [HP_SQL_BLOB_FROM] = "SELECT blob FROM blob WHERE blob >= ?1 ORDER BY blob",
     [HP_SQL_TOMB_PUT] = "INSERT OR REPLACE INTO tomb VALUES(?1, ?2)",
-    [HP_SQL_TOMB_FLOOR] = "SELECT first, row FROM tomb WHERE first <= ?1 ORDER BY first DESC LIMIT 1",
+    [HP_SQL_TOMB_FLOOR] =
+        "SELECT first, row FROM tomb WHERE first <= ?1 ORDER BY first DESC LIMIT 1",
     [HP_SQL_TOMB_FROM] = "SELECT first, row FROM tomb WHERE first >= ?1 ORDER BY first",
     [HP_SQL_TOMB_DEL] = "DELETE FROM tomb WHERE first = ?1",
     [HP_SQL_BUCKET_PUT] = "INSERT OR REPLACE INTO bucket VALUES(?1, ?2)",
@@ -112,7 +118,8 @@ static const struct bucket_statement bucket_statements[HP_BUCKET_SQL_COUNT] = {
     [HP_BUCKET_GROUP_FLOOR] = {"SELECT first, head FROM group_",
                                " WHERE first <= ?1 ORDER BY first DESC LIMIT 1"},
     [HP_BUCKET_GROUP_PACK] = {"SELECT pack FROM group_", " WHERE first = ?1"},
-    [HP_BUCKET_GROUP_FROM] = {"SELECT first, head FROM group_", " WHERE first >= ?1 ORDER BY first"},
+    [HP_BUCKET_GROUP_FROM] = {"SELECT first, head FROM group_",
+                              " WHERE first >= ?1 ORDER BY first"},
     [HP_BUCKET_GROUP_BEFORE] = {"SELECT first, head FROM group_",
                                 " WHERE first < ?1 ORDER BY first DESC"},
     [HP_BUCKET_GROUP_DEL] = {"DELETE FROM group_", " WHERE first = ?1"},
@@ -162,8 +169,8 @@ enum hp_err hp_sqlite_migrate(struct hp_sqlite *s, bool create, struct hp_error 
         return hp_error_set(reterr, HP_ERR_CORRUPT, "%s: not a hostpool database", s->db_path);
     }
     if (!create && version == 0) {
-        return hp_error_set(reterr, HP_ERR_CORRUPT, "%s: the database was never finished; create it anew",
-                            s->db_path);
+        return hp_error_set(reterr, HP_ERR_CORRUPT,
+                            "%s: the database was never finished; create it anew", s->db_path);
     }
     if (version > HP_SQLITE_SCHEMA) {
         return hp_error_set(reterr, HP_ERR_UNSUPPORTED,
@@ -264,7 +271,8 @@ struct hp_bucket *hp_sqlite_bucket(struct hp_sqlite *s, uint64_t id)
         return &s->buckets[s->bucket_count - 1];
     }
     uint32_t index = hp_sqlite_bucket_index(s, number);
-    return index < s->bucket_count && s->buckets[index].number == number ? &s->buckets[index] : NULL;
+    return index < s->bucket_count && s->buckets[index].number == number ? &s->buckets[index]
+                                                                         : NULL;
 }
 
 static enum hp_err insert_bucket(struct hp_sqlite *s, uint64_t number,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Errors of SQLite in our words, and the few calls on statements that everything else is made of. */
+/* Errors of SQLite in our words, and the few calls on statements that everything else is made of.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -10,14 +11,19 @@
 static enum hp_err err_of_code(struct hp_sqlite *s, int code)
 {
     switch (code & 0xff) {
-    case SQLITE_FULL: return HP_ERR_NOSPACE;
+    case SQLITE_FULL:
+        return HP_ERR_NOSPACE;
     case SQLITE_CORRUPT:
-    case SQLITE_NOTADB: return HP_ERR_CORRUPT;
-    case SQLITE_NOMEM: return HP_ERR_NOMEM;
+    case SQLITE_NOTADB:
+        return HP_ERR_CORRUPT;
+    case SQLITE_NOMEM:
+        return HP_ERR_NOMEM;
     case SQLITE_BUSY:
-    case SQLITE_LOCKED: return HP_ERR_BUSY;
+    case SQLITE_LOCKED:
+        return HP_ERR_BUSY;
     case SQLITE_PERM:
-    case SQLITE_AUTH: return HP_ERR_DENIED;
+    case SQLITE_AUTH:
+        return HP_ERR_DENIED;
     case SQLITE_IOERR:
         /* A write over the quota is a full disk; a failed sync never is (its pages may be lost). */
         if (code == SQLITE_IOERR_WRITE && s->db != NULL &&
@@ -25,7 +31,8 @@ static enum hp_err err_of_code(struct hp_sqlite *s, int code)
             return HP_ERR_NOSPACE;
         }
         return HP_ERR_IO;
-    default: return HP_ERR_IO;
+    default:
+        return HP_ERR_IO;
     }
 }
 
@@ -122,8 +129,9 @@ enum hp_err hp_sqlite_run(struct hp_sqlite *s, sqlite3_stmt *stmt, const char *a
                           struct hp_error *reterr)
 {
     int code = sqlite3_step(stmt);
-    enum hp_err err =
-        code == SQLITE_DONE || code == SQLITE_ROW ? HP_OK : hp_sqlite_error(s, code, action, reterr);
+    enum hp_err err = code == SQLITE_DONE || code == SQLITE_ROW
+                          ? HP_OK
+                          : hp_sqlite_error(s, code, action, reterr);
     (void)sqlite3_reset(stmt); /* repeats the error of the step */
     return err;
 }

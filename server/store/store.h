@@ -13,10 +13,10 @@
  *  S6 Retention is by group: a group goes, with its results, when all its ids have ended and all
  *     their results expired. For 24 h a tombstone answers `gone` for its ids.
  *  S7 A lease found at recovery is reported if its id has no result, no DELAYED, RETURNED or BURIED
- *     side row, and no lease in a later batch. So a task that goes back to waiting while its batch's
- *     lease row lives must get a RETURNED side row (which its next dispatch deletes).
- *  S8 Side rows other than EXPIRY never overlap, nor do EXPIRY rows among themselves. A group lies in
- *     one bucket: first and last id agree in all but their low 20 bits.
+ *     side row, and no lease in a later batch. So a task that goes back to waiting while its
+ * batch's lease row lives must get a RETURNED side row (which its next dispatch deletes). S8 Side
+ * rows other than EXPIRY never overlap, nor do EXPIRY rows among themselves. A group lies in one
+ * bucket: first and last id agree in all but their low 20 bits.
  */
 #ifndef HP_SERVER_STORE_STORE_H
 #define HP_SERVER_STORE_STORE_H
@@ -37,8 +37,8 @@ struct hp_store_figures {
     uint64_t task_count;  /* tasks kept */
     uint64_t ended_count; /* of these, with a result */
     uint64_t checkpoints;
-    uint64_t reaped;      /* tasks that retention removed since start */
-    bool pressure;        /* the ballast is spent: the disk was full and is not free again */
+    uint64_t reaped; /* tasks that retention removed since start */
+    bool pressure;   /* the ballast is spent: the disk was full and is not free again */
 };
 
 struct hp_store_ops {
@@ -100,9 +100,9 @@ static inline void hp_store_close(struct hp_store *store)
 }
 
 struct hp_store_options {
-    const char *dir;      /* data directory; holds hostpool.db, blobs/, ballast */
-    bool create;          /* make a new database; refused if one is there */
-    uint64_t wal_bytes;   /* size the WAL is grown to at start; 0: default, 16 MiB */
+    const char *dir;        /* data directory; holds hostpool.db, blobs/, ballast */
+    bool create;            /* make a new database; refused if one is there */
+    uint64_t wal_bytes;     /* size the WAL is grown to at start; 0: default, 16 MiB */
     uint64_t ballast_bytes; /* kept free for results on a full disk; 0: default, 4 MiB */
 };
 
@@ -112,11 +112,11 @@ struct hp_store_options {
  * there (or what is left of one); HP_ERR_BUSY: another process has it; HP_ERR_UNSUPPORTED: a newer
  * schema, or an unfit SQLite; HP_ERR_CORRUPT: damaged, the text names file, check and command.
  */
-enum hp_err hp_store_sqlite_open(const struct hp_store_options *options, struct hp_store **ret_store,
-                                 struct hp_error *reterr);
+enum hp_err hp_store_sqlite_open(const struct hp_store_options *options,
+                                 struct hp_store **ret_store, struct hp_error *reterr);
 
-/* Memory, same contract, for tests and the simulator: deterministic, never fails of itself. What was
- * applied is durable; the caller delays or fails applies. BACKUP is HP_ERR_UNSUPPORTED. */
+/* Memory, same contract, for tests and the simulator: deterministic, never fails of itself. What
+ * was applied is durable; the caller delays or fails applies. BACKUP is HP_ERR_UNSUPPORTED. */
 struct hp_store *hp_store_mem_new(void);
 /* The process died: what was applied stays, all else is forgotten; recover it again. */
 void hp_store_mem_crash(struct hp_store *store);

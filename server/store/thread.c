@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The store thread. One queue in, one set of lists out, one mutex over both; the store itself is used
- * without it, by this thread only.
+ * The store thread. One queue in, one set of lists out, one mutex over both; the store itself is
+ * used without it, by this thread only.
  *
- *  I1 The queue is worked off in order. Batches that lie side by side become one transaction, up to a
- *     bound; a load ends such a row of batches, since it must see just what was put before it.
- *  I2 What is posted as durable was applied with HP_OK.
- *  I3 `wake` is called once for all that is posted between two takes.
+ *  I1 The queue is worked off in order. Batches that lie side by side become one transaction, up to
+ * a bound; a load ends such a row of batches, since it must see just what was put before it. I2
+ * What is posted as durable was applied with HP_OK. I3 `wake` is called once for all that is posted
+ * between two takes.
  */
 #include "server/store/thread.h"
 
@@ -73,9 +73,9 @@ struct hp_store_thread {
 
     /* of the thread */
     struct queue work;
-    struct hp_loaded *job;         /* CHECK or BACKUP under way */
-    struct loaded_list jobs;       /* those that wait for it */
-    struct hp_batch **merged;      /* scratch */
+    struct hp_loaded *job;    /* CHECK or BACKUP under way */
+    struct loaded_list jobs;  /* those that wait for it */
+    struct hp_batch **merged; /* scratch */
     uint32_t merged_capacity;
     uint64_t next_tick_ms;
     uint64_t last_idle_ms;
@@ -187,15 +187,19 @@ static void refresh(struct hp_store_thread *t)
     unlock_and_wake(t, changed && note_wake(t));
 }
 
+/* The time `wait_ms` from now, on the clock of `cond`. */
+static struct timespec time_in(uint64_t wait_ms)
+{
+    uint64_t us = hp_clock_mono_us() + wait_ms * 1000;
+    return (struct timespec){.tv_sec = (time_t)(us / 1000000),
+                             .tv_nsec = (long)(us % 1000000) * 1000};
+}
+
 /* ------------------------------------------------------------------ commits (thread) */
 /* Waits up to `wait_ms` unless the time to stop has come; false then. */
 static bool wait_for_space(struct hp_store_thread *t, uint64_t wait_ms)
 {
-    struct timespec until;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until); /* cannot fail with this clock */
-    until.tv_nsec += (long)wait_ms * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    struct timespec until = time_in(wait_ms);
     bool go_on = true;
     lock(t);
     for (int error = 0; error != ETIMEDOUT && go_on;) {
@@ -263,7 +267,8 @@ static void post_durable(struct hp_store_thread *t, uint32_t from, uint32_t to, 
 }
 
 /* Takes batches from `from` on, up to the bound; those with ops go to `merged`. */
-static uint32_t merge(struct hp_store_thread *t, uint32_t from, uint32_t *ret_merged, uint64_t *ret_ops)
+static uint32_t merge(struct hp_store_thread *t, uint32_t from, uint32_t *ret_merged,
+                      uint64_t *ret_ops)
 {
     uint32_t to = from;
     *ret_merged = 0;
@@ -376,12 +381,7 @@ static uint64_t quiet_ms(const struct hp_store_thread *t, uint64_t now_ms, bool 
 /* Takes what is in the queue, waiting for it at most `wait_ms`. False: stop, and it is empty. */
 static bool take_work(struct hp_store_thread *t, uint64_t wait_ms)
 {
-    struct timespec until;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until); /* cannot fail with this clock */
-    until.tv_sec += (time_t)(wait_ms / 1000);
-    until.tv_nsec += (long)(wait_ms % 1000) * 1000000;
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
+    struct timespec until = time_in(wait_ms);
     lock(t);
     for (int error = 0; wait_ms > 0 && t->queue.count == 0 && !t->stop && error != ETIMEDOUT;) {
         error = pthread_cond_timedwait(&t->cond, &t->mutex, &until);

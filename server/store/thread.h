@@ -9,9 +9,9 @@
  * All calls but the two callbacks are for one thread, the loop's.
  *
  * A full disk: the same transaction is tried again every 250 ms; nothing is dropped and nothing
- * acknowledged meanwhile, and `disk_low` is true until there is room again. It is true as well while
- * less than disk_low_percent and less than 1 GiB are free. Any other error is fatal: `fatal` is
- * called in the store thread and must end the process (it must not return).
+ * acknowledged meanwhile, and `disk_low` is true until there is room again. It is true as well
+ * while less than disk_low_percent and less than 1 GiB are free. Any other error is fatal: `fatal`
+ * is called in the store thread and must end the process (it must not return).
  */
 #ifndef HP_SERVER_STORE_THREAD_H
 #define HP_SERVER_STORE_THREAD_H
@@ -34,16 +34,16 @@ struct hp_store_thread_options {
     /* The store failed; log and _exit(70). Called in the store thread. */
     void (*fatal)(void *context, const struct hp_error *error);
     void *context;
-    uint32_t merge_ops_max;   /* ops in one transaction; 0: default 5000 */
+    uint32_t merge_ops_max;    /* ops in one transaction; 0: default 5000 */
     uint32_t disk_low_percent; /* below this submits are to be refused; 0: default 5 */
 };
 
 /* What has happened since the last take. The lists are the caller's then. */
 struct hp_store_done {
-    uint64_t durable;           /* every batch up to this number is durable; 0: none yet */
-    struct hp_batch *batches;   /* finished, linked by next: to be cleared and used again */
-    struct hp_loaded *loaded;   /* answers in order, linked by next_loaded: free each */
-    bool disk_low;              /* the present state, not a change */
+    uint64_t durable;         /* every batch up to this number is durable; 0: none yet */
+    struct hp_batch *batches; /* finished, linked by next: to be cleared and used again */
+    struct hp_loaded *loaded; /* answers in order, linked by next_loaded: free each */
+    bool disk_low;            /* the present state, not a change */
 };
 
 /* Figures for status and metrics. Counters count from the start of the thread. */
@@ -52,11 +52,11 @@ struct hp_store_thread_figures {
     uint64_t commits;
     uint64_t batches;
     uint64_t ops;
-    uint64_t commit_us_max;  /* longest commit, fsync included */
+    uint64_t commit_us_max; /* longest commit, fsync included */
     uint64_t commit_us_last;
-    uint64_t load_us_max;    /* longest slice of a load */
-    uint64_t nospace_count;  /* times a transaction met a full disk */
-    uint64_t queued_ops;     /* handed over, not yet durable */
+    uint64_t load_us_max;   /* longest slice of a load */
+    uint64_t nospace_count; /* times a transaction met a full disk */
+    uint64_t queued_ops;    /* handed over, not yet durable */
     uint32_t disk_free_percent;
     uint64_t disk_free_bytes;
 };

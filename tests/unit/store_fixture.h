@@ -47,8 +47,8 @@ static inline void fixture_make_dir(char dir[200])
     assert_non_null(mkdtemp(dir));
 }
 
-static inline enum hp_err fixture_open_dir(const char *dir, bool create, struct hp_store **ret_store,
-                                           struct hp_error *reterr)
+static inline enum hp_err fixture_open_dir(const char *dir, bool create,
+                                           struct hp_store **ret_store, struct hp_error *reterr)
 {
     struct hp_store_options options = {
         .dir = dir, .create = create, .wal_bytes = 256 << 10, .ballast_bytes = 256 << 10};
@@ -234,7 +234,9 @@ static inline void print_bin(FILE *out, const char *name, struct hp_bin bin)
 
 static inline void print_side(FILE *out, const struct hp_side *side)
 {
-    fprintf(out, "side %" PRIu64 "+%u kind=%d lane=%u at=%" PRId64 " a=%u f=%u l=%u r=%u why=%u g=%" PRIu64,
+    fprintf(out,
+            "side %" PRIu64 "+%u kind=%d lane=%u at=%" PRId64
+            " a=%u f=%u l=%u r=%u why=%u g=%" PRIu64,
             side->first, side->count, (int)side->kind, side->lane, side->run_at_ms, side->attempt,
             side->failures, side->losses, side->releases, side->reason, side->grace_ms);
 }
@@ -245,17 +247,19 @@ static inline void print_task(FILE *out, const struct hp_loaded *loaded,
     fprintf(out, "task %" PRIu64, task->id);
     if (task->exists) {
         const struct hp_loaded_group *group = &loaded->groups[task->group];
-        fprintf(out, " in %" PRIu64 "+%u lane=%u at=%" PRId64 " pack=%u", group->first, group->count,
-                group->lane, group->created_at_ms, group->pack_size);
+        fprintf(out, " in %" PRIu64 "+%u lane=%u at=%" PRId64 " pack=%u", group->first,
+                group->count, group->lane, group->created_at_ms, group->pack_size);
         print_bin(out, "session", group->session);
         print_bin(out, "options", group->options);
     }
     fprintf(out, "%s%s", task->gone ? " gone" : "", task->damaged ? " damaged" : "");
     if (task->ended || task->gone) {
         const struct hp_result *r = &task->result;
-        fprintf(out, " ended %" PRIu64 "+%u s=%u r=%u a=%u f=%u l=%u n=%u %" PRId64 "..%" PRId64 " x=%" PRId64,
-                r->first, r->count, r->state, r->reason, r->attempt, r->failures, r->losses, r->node,
-                r->started_at_ms, r->ended_at_ms, r->expires_at_ms);
+        fprintf(out,
+                " ended %" PRIu64 "+%u s=%u r=%u a=%u f=%u l=%u n=%u %" PRId64 "..%" PRId64
+                " x=%" PRId64,
+                r->first, r->count, r->state, r->reason, r->attempt, r->failures, r->losses,
+                r->node, r->started_at_ms, r->ended_at_ms, r->expires_at_ms);
         print_bin(out, "end", r->end);
     }
     if (task->has_side) {
@@ -397,8 +401,9 @@ static inline void print_record(void *context, const struct hp_record *record)
     FILE *out = context;
     switch (record->kind) {
     case HP_RECORD_META:
-        fprintf(out, "meta epoch=%" PRIu64 " id=%" PRIu64 " blob=%" PRIu64 " grace=%" PRIu64
-                     " sides=%" PRIu64 " delayed=%" PRIu64 "\n",
+        fprintf(out,
+                "meta epoch=%" PRIu64 " id=%" PRIu64 " blob=%" PRIu64 " grace=%" PRIu64
+                " sides=%" PRIu64 " delayed=%" PRIu64 "\n",
                 record->meta.epoch, record->meta.next_id, record->meta.next_blob,
                 record->meta.grace_ms, record->meta.side_count, record->meta.delayed_count);
         break;
@@ -423,8 +428,9 @@ static inline void print_record(void *context, const struct hp_record *record)
         break;
     case HP_RECORD_LEASE: {
         const struct hp_lease *lease = &record->lease.lease;
-        fprintf(out, "lease %" PRIu64 " batch=%" PRIu64 " epoch=%" PRIu64 " group=%" PRIu64
-                     "+%u a=%u n=%u lane=%u f=%u l=%u r=%u at=%" PRId64 " made=%" PRId64,
+        fprintf(out,
+                "lease %" PRIu64 " batch=%" PRIu64 " epoch=%" PRIu64 " group=%" PRIu64
+                "+%u a=%u n=%u lane=%u f=%u l=%u r=%u at=%" PRId64 " made=%" PRId64,
                 lease->id, record->lease.batch, lease->epoch, lease->group,
                 record->lease.group_count, lease->attempt, lease->node, lease->lane,
                 lease->failures, lease->losses, lease->releases, lease->started_at_ms,

@@ -232,7 +232,7 @@ static void test_flips(void **state)
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
     int fd = open(path, O_RDWR);
-    for (off_t at = 0; at < st.st_size; at += at > size - 100 ? 1 : 997) {
+    for (off_t at = 0; at<st.st_size; at += at> size - 100 ? 1 : 997) {
         uint8_t byte = 0;
         uint8_t out[1000];
         uint32_t got = 0;
@@ -242,8 +242,8 @@ static void test_flips(void **state)
         uint8_t flipped = byte ^ 0x10;
         assert_int_equal(pwrite(fd, &flipped, 1, at), 1);
         uint64_t from = at < size - 1000 ? (uint64_t)at : 0;
-        enum hp_err err = hp_blob_read(blob_dir, 77, from, sizeof(out), out, &got, &blob_size,
-                                       &digest, NULL);
+        enum hp_err err =
+            hp_blob_read(blob_dir, 77, from, sizeof(out), out, &got, &blob_size, &digest, NULL);
         if (err == HP_OK) { /* only if it hit another block */
             assert_true(at < size && at / 65536 != (off_t)from / 65536);
             assert_memory_equal(out, data + from, got);

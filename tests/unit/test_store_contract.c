@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The store's contract: every case on both stores, then long random histories compared. */
+/* The store's contract: every case on both stores. Random histories: tests/property/test_store.c.
+ */
 #include "tests/unit/store_fixture.h"
-
-#include "common/base/rand.h"
 
 #define WALL INT64_C(1700000000000)
 
@@ -191,8 +190,9 @@ static void test_leases(void **state)
     assert_null(strstr(text, "lease 1 "));
     assert_null(strstr(text, "lease 2 "));
     assert_null(strstr(text, "lease 3 "));
-    assert_non_null(strstr(text, "lease 4 batch=2 epoch=3 group=1+20 a=1 n=7 lane=1 f=0 l=0 r=0"
-                                 " at=1004 made=1700000000000 session=0123456789abcdef options=opt\n"));
+    assert_non_null(strstr(text,
+                           "lease 4 batch=2 epoch=3 group=1+20 a=1 n=7 lane=1 f=0 l=0 r=0"
+                           " at=1004 made=1700000000000 session=0123456789abcdef options=opt\n"));
     assert_non_null(strstr(text, "lease 5 batch=4 "));
     assert_null(strstr(text, "lease 5 batch=2 "));
     assert_non_null(strstr(text, "lease 6 batch=2 "));
@@ -294,9 +294,9 @@ static void test_retention(void **state)
 {
     struct fixture *f = *state;
     struct hp_batch *batch = begin_batch(f);
-    add_group(batch, 1, 4, 1, WALL, "o", "p");   /* all ends, all expires */
-    add_group(batch, 5, 4, 1, WALL, "o", "p");   /* one lives */
-    add_group(batch, 9, 2, 1, WALL, "o", "p");   /* expires later */
+    add_group(batch, 1, 4, 1, WALL, "o", "p"); /* all ends, all expires */
+    add_group(batch, 5, 4, 1, WALL, "o", "p"); /* one lives */
+    add_group(batch, 9, 2, 1, WALL, "o", "p"); /* expires later */
     add_side(batch, HP_SIDE_EXPIRY, 1, 4, WALL + 5);
     apply(f, batch);
     batch = begin_batch(f);
@@ -384,302 +384,6 @@ static void test_check_load(void **state)
     hp_loaded_free(loaded);
 }
 
-/* ------------------------------------------------------------------ random histories */
-enum life { LIFE_NONE, LIFE_WAITING, LIFE_LEASED, LIFE_SIDE, LIFE_ENDED };
-#define TASKS_MAX 6000u
-#define ID_BASE ((UINT64_C(1) << 20) - 2500) /* the bucket's border is inside */
-
-struct history {
-    struct hp_rand rand;
-    struct fixture stores[2];
-    uint8_t life[TASKS_MAX];
-    uint8_t attempt[TASKS_MAX];
-    uint64_t group_of[TASKS_MAX];
-    uint32_t used;
-    uint64_t segment[4];
-    uint64_t head[4];
-    int64_t wall_ms;
-};
-
-static uint64_t pick(struct history *h, uint64_t n)
-{
-    return hp_rand_uniform(&h->rand, n);
-}
-
-static void random_submit(struct history *h, struct hp_batch *batch)
-{
-    uint32_t count = pick(h, 8) == 0 ? 600 : 1 + (uint32_t)pick(h, 40);
-    uint64_t first = ID_BASE + h->used;
-    if (first >> 20 != (first + count - 1) >> 20) {
-        uint32_t skip = (uint32_t)((((first >> 20) + 1) << 20) - first);
-        h->used += skip;
-        first += skip;
-    }
-    if (h->used + count > TASKS_MAX) {
-        return;
-    }
-    uint32_t lane = (uint32_t)pick(h, 4);
-    char pack[32];
-    (void)snprintf(pack, sizeof(pack), "pack %" PRIu64, first);
-    add_group(batch, first, count, lane, h->wall_ms, "options", pick(h, 3) == 0 ? "" : pack);
-    bool delayed = pick(h, 4) == 0;
-    for (uint32_t i = 0; i < count; i++) {
-        h->life[h->used + i] = delayed ? LIFE_SIDE : LIFE_WAITING;
-        h->group_of[h->used + i] = first;
-    }
-    if (delayed) {
-        add_side(batch, HP_SIDE_DELAYED, first, count, h->wall_ms + (int64_t)pick(h, 5) * 1000);
-    } else {
-        add_segment(batch, lane, h->segment[lane]++, first, count, h->wall_ms);
-        add_lane(batch, lane, pick(h, 2) == 0 ? "" : "key", h->head[lane], h->segment[lane], 5);
-    }
-    if (pick(h, 4) == 0) {
-        add_side(batch, HP_SIDE_EXPIRY, first, count, h->wall_ms + (int64_t)pick(h, 5) * 1000);
-    }
-    h->used += count;
-}
-
-static void random_lease(struct history *h, struct hp_batch *batch)
-{
-    if (h->used == 0) {
-        return;
-    }
-    uint32_t from = (uint32_t)pick(h, h->used);
-    uint32_t count = 1 + (uint32_t)pick(h, 200);
-    for (uint32_t i = from; i < h->used && i < from + count; i++) {
-        if (h->life[i] == LIFE_WAITING) {
-            h->life[i] = LIFE_LEASED;
-            add_lease(batch, ID_BASE + i, h->group_of[i], ++h->attempt[i]);
-        }
-    }
-}
-
-static void random_end(struct history *h, struct hp_batch *batch)
-{
-    if (h->used == 0) {
-        return;
-    }
-    uint32_t from = (uint32_t)pick(h, h->used);
-    uint32_t count = 1 + (uint32_t)pick(h, 700);
-    uint32_t keep = (uint32_t)pick(h, 4);
-    int64_t expires = h->wall_ms + (int64_t)pick(h, 3) * 20000;
-    for (uint32_t i = from; i < h->used && i < from + count; i++) {
-        uint64_t id = ID_BASE + i;
-        if (h->life[i] != LIFE_LEASED || (keep > 0 && pick(h, 4) < keep)) {
-            continue;
-        }
-        uint64_t what = pick(h, 40);
-        if (what == 0) {
-            add_side(batch, HP_SIDE_RETURNED, id, 1, h->wall_ms + (int64_t)pick(h, 9) * 100);
-            h->life[i] = LIFE_SIDE;
-        } else if (what == 1) {
-            add_side(batch, HP_SIDE_BURIED, id, 1, 0);
-            h->life[i] = LIFE_SIDE;
-        } else if (what == 2) {
-            add_side(batch, HP_SIDE_CANCELLING, id, 1, 0);
-        } else {
-            char end[32];
-            (void)snprintf(end, sizeof(end), "end %" PRIu64, id);
-            add_result(batch, id, 1, 1 + (uint32_t)(pick(h, 20) == 0), expires,
-                       pick(h, 2) == 0 ? end : "");
-            if (pick(h, 2) == 0) {
-                add_side_del(batch, id, false);
-            }
-            h->life[i] = LIFE_ENDED;
-        }
-    }
-}
-
-/* Cancels a stretch of waiting tasks by one uniform result. */
-static void random_cancel(struct history *h, struct hp_batch *batch)
-{
-    if (h->used == 0) {
-        return;
-    }
-    uint32_t from = (uint32_t)pick(h, h->used);
-    uint32_t i = from;
-    while (i < h->used && h->life[i] == LIFE_WAITING && h->group_of[i] == h->group_of[from]) {
-        h->life[i++] = LIFE_ENDED;
-    }
-    if (i > from) {
-        add_result(batch, ID_BASE + from, i - from, 3, h->wall_ms + 20000, "");
-    }
-}
-
-/* Delayed and returned tasks become due: leased directly, or a whole delayed range waits. */
-static void random_due(struct history *h, struct hp_batch *batch)
-{
-    if (h->used == 0) {
-        return;
-    }
-    uint32_t i = (uint32_t)pick(h, h->used);
-    if (h->life[i] != LIFE_SIDE) {
-        return;
-    }
-    if (h->attempt[i] > 0) {
-        add_side_del(batch, ID_BASE + i, false);
-        add_lease(batch, ID_BASE + i, h->group_of[i], ++h->attempt[i]);
-        h->life[i] = LIFE_LEASED;
-        return;
-    }
-    uint64_t first = h->group_of[i];
-    add_side_del(batch, first, false);
-    for (uint32_t k = (uint32_t)(first - ID_BASE); k < h->used && h->group_of[k] == first; k++) {
-        h->life[k] = LIFE_WAITING;
-    }
-}
-
-static void random_other(struct history *h, struct hp_batch *batch)
-{
-    char text[20];
-    (void)snprintf(text, sizeof(text), "key-%012u", (unsigned)pick(h, 6));
-    struct hp_op *op = NULL;
-    switch (pick(h, 6)) {
-    case 0:
-        op = hp_batch_add(batch, HP_OP_UKEY);
-        op->ukey.key = hp_batch_copy(batch, text, 16);
-        op->ukey.id = pick(h, 1000);
-        break;
-    case 1: hp_batch_add(batch, HP_OP_UKEY_DEL)->ukey.key = hp_batch_copy(batch, text, 16); break;
-    case 2:
-        op = hp_batch_add(batch, HP_OP_SESSION);
-        op->session.id = hp_batch_copy(batch, text, 16);
-        op->session.state = hp_batch_copy(batch, text, pick(h, 17));
-        op->session.seen_at_ms = h->wall_ms;
-        break;
-    case 3: {
-        uint32_t lane = (uint32_t)pick(h, 4);
-        h->head[lane] += h->head[lane] < h->segment[lane] ? pick(h, 2) : 0;
-        add_lane(batch, lane, "", h->head[lane], h->segment[lane], pick(h, 100));
-        break;
-    }
-    case 4:
-        op = hp_batch_add(batch, HP_OP_NODE);
-        op->node.number = (uint32_t)pick(h, 5);
-        op->node.name = hp_batch_copy(batch, text, 16);
-        break;
-    default:
-        op = hp_batch_add(batch, HP_OP_META);
-        op->meta.next_id = ID_BASE + h->used + pick(h, 1000);
-        op->meta.next_blob = pick(h, 100);
-        break;
-    }
-}
-
-static void print_all(FILE *out, struct history *h, struct fixture *f, uint64_t seed)
-{
-    struct hp_rand rand;
-    hp_rand_init(&rand, seed);
-    print_tasks(out, f->store, ID_BASE - 5, h->used + 10);
-    print_groups(out, f->store, ID_BASE - 5, h->used + 10);
-    for (uint32_t lane = 0; lane < 4; lane++) {
-        print_lane(out, f->store, lane, hp_rand_uniform(&rand, 3),
-                   (uint32_t)hp_rand_uniform(&rand, 10));
-    }
-    print_list(out, f->store, true, 0, (uint32_t)hp_rand_uniform(&rand, 50));
-    print_list(out, f->store, false, h->wall_ms - 30000, 1 + (uint32_t)hp_rand_uniform(&rand, 50));
-    print_sides(out, f->store, (uint32_t)hp_rand_uniform(&rand, 20));
-    for (unsigned i = 0; i < 6; i++) {
-        char id[20];
-        (void)snprintf(id, sizeof(id), "key-%012u", i);
-        print_session(out, f->store, id);
-    }
-}
-
-static void compare_texts(char *a, char *b, uint64_t seed, uint32_t step)
-{
-    if (strcmp(a, b) != 0) {
-        size_t at = 0;
-        while (a[at] == b[at]) {
-            at++;
-        }
-        while (at > 0 && a[at - 1] != '\n') {
-            at--;
-        }
-        print_error("seed %" PRIu64 " step %u:\nmem:    %.300s\nsqlite: %.300s\n", seed, step, a + at,
-                    b + at);
-    }
-    assert_string_equal(a, b);
-    free(a);
-    free(b);
-}
-
-static void compare(struct history *h, uint64_t seed, uint32_t step)
-{
-    compare_texts(TEXT_OF(print_all(out, h, &h->stores[0], seed + step)),
-                  TEXT_OF(print_all(out, h, &h->stores[1], seed + step)), seed, step);
-}
-
-static void random_step(struct history *h, struct hp_batch *batch)
-{
-    for (uint64_t n = pick(h, 8); n > 0; n--) {
-        switch (pick(h, 8)) {
-        case 0: random_submit(h, batch); break;
-        case 1:
-        case 2: random_lease(h, batch); break;
-        case 3:
-        case 4: random_end(h, batch); break;
-        case 5: random_cancel(h, batch); break;
-        case 6: random_due(h, batch); break;
-        default: random_other(h, batch); break;
-        }
-    }
-}
-
-static void run_history(uint64_t seed, uint32_t step_count)
-{
-    struct history *h = calloc(1, sizeof(*h));
-    hp_rand_init(&h->rand, seed);
-    h->wall_ms = WALL;
-    fixture_open(&h->stores[0], false);
-    fixture_open(&h->stores[1], true);
-    for (uint32_t step = 0; step < step_count; step++) {
-        struct hp_batch *batch = begin_batch(&h->stores[0]);
-        struct hp_error error = {0};
-        h->stores[1].batch = h->stores[0].batch;
-        /* An id must not change twice in one batch in ways the core never would: one act a batch. */
-        random_step(h, batch);
-        assert_int_equal(hp_store_apply(h->stores[0].store, &batch, 1, &error), HP_OK);
-        apply(&h->stores[1], batch);
-        h->wall_ms += 10000 * (int64_t)pick(h, 2);
-        if (pick(h, 10) == 0) {
-            reap(&h->stores[0], h->wall_ms);
-            reap(&h->stores[1], h->wall_ms);
-        }
-        if (pick(h, 25) == 0) {
-            fixture_reopen(&h->stores[0]);
-            fixture_reopen(&h->stores[1]);
-            compare_texts(TEXT_OF(print_recovery(out, h->stores[0].store)),
-                          TEXT_OF(print_recovery(out, h->stores[1].store)), seed, step);
-        }
-        if (step % 8 == 0) {
-            compare(h, seed, step);
-        }
-    }
-    compare(h, seed, step_count);
-    struct hp_loaded *loaded = run_load(h->stores[1].store, hp_load_new(HP_LOAD_CHECK));
-    if (loaded->err != HP_OK) {
-        print_error("%.*s\n", (int)loaded->text.size, (const char *)loaded->text.data);
-    }
-    assert_int_equal(loaded->err, HP_OK);
-    hp_loaded_free(loaded);
-    fixture_close(&h->stores[0]);
-    fixture_close(&h->stores[1]);
-    free(h);
-}
-
-static void test_random(void **state)
-{
-    (void)state;
-    const char *seed = getenv("HP_SEED");
-    uint64_t first = seed != NULL ? strtoull(seed, NULL, 10) : 1;
-    const char *rounds = getenv("HP_ROUNDS");
-    uint64_t count = rounds != NULL ? strtoull(rounds, NULL, 10) : 6;
-    for (uint64_t i = 0; i < count; i++) {
-        run_history(first + i, 150);
-    }
-}
-
 #define BOTH(name)                                                                                 \
     {"mem/" #name, name, setup_mem, teardown, NULL},                                               \
     {                                                                                              \
@@ -689,10 +393,10 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_fresh),    BOTH(test_groups), BOTH(test_results),   BOTH(test_list),
-        BOTH(test_lanes),    BOTH(test_leases), BOTH(test_sides),     BOTH(test_names),
-        BOTH(test_retention), BOTH(test_many_results), BOTH(test_check_load),
-        cmocka_unit_test(test_random),
+        BOTH(test_fresh),        BOTH(test_groups),     BOTH(test_results),
+        BOTH(test_list),         BOTH(test_lanes),      BOTH(test_leases),
+        BOTH(test_sides),        BOTH(test_names),      BOTH(test_retention),
+        BOTH(test_many_results), BOTH(test_check_load),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

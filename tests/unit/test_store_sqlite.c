@@ -263,7 +263,8 @@ static void copy_file(const char *from, const char *to)
     int in = open(from, O_RDONLY);
     int out = open(to, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     assert_true(in >= 0 && out >= 0);
-    for (ssize_t n = read(in, buffer, sizeof(buffer)); n > 0; n = read(in, buffer, sizeof(buffer))) {
+    for (ssize_t n = read(in, buffer, sizeof(buffer)); n > 0;
+         n = read(in, buffer, sizeof(buffer))) {
         assert_int_equal(write(out, buffer, (size_t)n), n);
     }
     close(in);
@@ -414,7 +415,7 @@ static void test_full_disk(void **state)
     assert_int_equal(err, HP_ERR_NOSPACE);
     hp_store_figures(f.store, &figures);
     assert_true(figures.pressure);
-    assert_int_equal(figures.task_count, first - 1); /* nothing of it */
+    assert_int_equal(figures.task_count, first - 1);  /* nothing of it */
     err = hp_store_apply(f.store, &batch, 1, &error); /* the ballast was freed */
     assert_int_equal(err, HP_OK);
     hp_batch_free(batch);
@@ -470,10 +471,8 @@ static void put_blob_file(const struct fixture *f, uint64_t blob)
     hp_blob_writer_free(writer);
 }
 
-static void test_backup(void **state)
+static void fill_for_backup(struct fixture *f)
 {
-    struct fixture *f = *state;
-    struct fixture copy = {0};
     char *pack = malloc(50001);
     memset(pack, 'p', 50000);
     pack[50000] = '\0';
@@ -489,12 +488,16 @@ static void test_backup(void **state)
     op->blob.blob = 5;
     op->blob.owner = 1;
     apply(f, batch);
-    (void)snprintf(copy.dir, sizeof(copy.dir), "%.150s/backup", f->dir);
+    free(pack);
+}
 
-    struct hp_loaded *loaded = hp_loaded_new(backup_load(copy.dir));
+/* Backs up while commits go on between the slices. Returns the tasks in the copy. */
+static uint64_t back_up(struct fixture *f, const char *path)
+{
+    struct hp_loaded *loaded = hp_loaded_new(backup_load(path));
     uint64_t slices = 0;
-    while (!hp_store_load(f->store, loaded)) { /* commits go on between the slices */
-        batch = begin_batch(f);
+    while (!hp_store_load(f->store, loaded)) {
+        struct hp_batch *batch = begin_batch(f);
         add_group(batch, 100000 + slices * 10, 10, 1, WALL, "during", "p");
         apply(f, batch);
         slices++;
@@ -510,10 +513,19 @@ static void test_backup(void **state)
     }
     assert_int_equal(loaded->err, HP_OK);
     assert_true(slices >= 2);
-    assert_true(loaded->figures[0] >= 2020);
     uint64_t tasks = loaded->figures[0];
     hp_loaded_free(loaded);
+    return tasks;
+}
 
+static void test_backup(void **state)
+{
+    struct fixture *f = *state;
+    struct fixture copy = {0};
+    fill_for_backup(f);
+    (void)snprintf(copy.dir, sizeof(copy.dir), "%.150s/backup", f->dir);
+    uint64_t tasks = back_up(f, copy.dir);
+    assert_true(tasks >= 2020);
     char path[300];
     struct stat st;
     path_of(&copy, "hostpool.db", path);
@@ -522,7 +534,7 @@ static void test_backup(void **state)
     assert_int_equal(stat(copy.dir, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0700);
 
-    loaded = run_load(f->store, backup_load(copy.dir)); /* never over another one */
+    struct hp_loaded *loaded = run_load(f->store, backup_load(copy.dir)); /* never over another */
     assert_int_equal(loaded->err, HP_ERR_EXISTS);
     hp_loaded_free(loaded);
     loaded = run_load(f->store, backup_load("relative/path"));
@@ -538,14 +550,12 @@ static void test_backup(void **state)
     free(text);
     uint64_t size = 0;
     uint64_t digest = 0;
-    char blob_dir[300];
-    path_of(&copy, "blobs", blob_dir);
-    assert_int_equal(hp_blob_stat(blob_dir, 5, &size, &digest, NULL), HP_OK);
+    path_of(&copy, "blobs", path);
+    assert_int_equal(hp_blob_stat(path, 5, &size, &digest, NULL), HP_OK);
     loaded = run_load(copy.store, hp_load_new(HP_LOAD_CHECK));
     assert_int_equal(loaded->err, HP_OK);
     hp_loaded_free(loaded);
     hp_store_close(copy.store);
-    free(pack);
 }
 
 static void test_backup_given_up(void **state)
@@ -605,7 +615,8 @@ static void test_bucket_dropped(void **state)
     free(text);
     fixture_reopen(f);
     close_store(f);
-    run_sql(f, "SELECT 1 / (count(*) = 2) FROM sqlite_schema WHERE name GLOB 'group_*' OR name GLOB 'result_*'");
+    run_sql(f, "SELECT 1 / (count(*) = 2) FROM sqlite_schema WHERE name GLOB 'group_*' OR name "
+               "GLOB 'result_*'");
     expect_open(f, false, HP_OK, NULL);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The store thread: order, merging, answers, a full disk, stop. Waits on conditions, never sleeps. */
+/* The store thread: order, merging, answers, a full disk, stop. Waits on conditions, never sleeps.
+ */
 #include "tests/unit/store_fixture.h"
 
 #include <pthread.h>
@@ -14,12 +15,12 @@ struct gate {
     struct hp_store *inner;
     pthread_mutex_t mutex;
     pthread_cond_t cond;
-    bool closed;           /* applies wait */
-    uint32_t fail_count;   /* applies that meet a full disk */
+    bool closed;         /* applies wait */
+    uint32_t fail_count; /* applies that meet a full disk */
     uint32_t apply_count;
     uint32_t waiting;
-    uint32_t batch_max;    /* most batches in one transaction */
-    uint32_t check_steps;  /* a CHECK takes this many */
+    uint32_t batch_max;   /* most batches in one transaction */
+    uint32_t check_steps; /* a CHECK takes this many */
 };
 
 struct scene {
@@ -371,12 +372,9 @@ static void test_sqlite(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),
-        cmocka_unit_test(test_empty_batches),
-        cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_stop_on_full_disk),
-        cmocka_unit_test(test_stop_flushes),
-        cmocka_unit_test(test_check_between_commits),
+        cmocka_unit_test(test_order),        cmocka_unit_test(test_empty_batches),
+        cmocka_unit_test(test_full_disk),    cmocka_unit_test(test_stop_on_full_disk),
+        cmocka_unit_test(test_stop_flushes), cmocka_unit_test(test_check_between_commits),
         cmocka_unit_test(test_sqlite),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
