@@ -127,12 +127,8 @@ static void kill_call(struct hp_worker *worker, const struct hp_agent_effect *ef
         return; /* it has ended: its event is on the way */
     }
     (void)hp_exec_recall(worker->exec, effect->child, UINT32_MAX); /* reported by `recalled` */
-    uint64_t running = 0;
-    uint64_t start_us = 0;
-    if (hp_exec_child_running(worker->exec, effect->child, &running, &start_us) &&
-        running == effect->key) {
-        (void)hp_exec_child_kill(worker->exec, effect->child, effect->signal); /* or it just died */
-    }
+    /* NOT_FOUND: it has ended meanwhile, and its event is on the way. */
+    (void)hp_exec_call_kill(worker->exec, effect->child, effect->key, effect->signal);
 }
 
 /* -------------------------------------------------------------------------------------- the rest
