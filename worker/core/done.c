@@ -180,11 +180,12 @@ void hp_agent_on_done_reply(struct hp_agent *agent, struct hp_agent_rpc *rpc,
         hp_agent_link_close(agent, "%s", error.text);
         return;
     }
-    for (uint32_t i = 0; i < done.stale.count; i++) {
-        const struct hp_st_run_ref *ref = &done.stale.items[i];
-        agent->totals.stale_total++;
-        hp_agent_log(agent, HP_AGENT_LOG_WARN, "task %llu attempt %u: the broker refused its end",
-                     (unsigned long long)ref->id, ref->attempt);
+    if (done.stale.count > 0) {
+        const struct hp_st_run_ref *ref = &done.stale.items[0];
+        agent->totals.stale_total += done.stale.count;
+        hp_agent_log(agent, HP_AGENT_LOG_WARN,
+                     "the broker refused %u ends as stale, the first of task %llu attempt %u",
+                     done.stale.count, (unsigned long long)ref->id, ref->attempt);
     }
     agent->totals.acked_total += rpc->count;
     agent->done_items_max = HP_AGENT_DONE_ITEMS;
