@@ -89,7 +89,7 @@ static const struct hp_conf_option options[OPT_COUNT] = {
     [OPT_OUTPUT_BYTES] = {"output_bytes", HP_CONF_SIZE, "4M", 65536, GIB, NULL,
                           "Bytes waiting for a slow reader above which it gets no more events.",
                           false},
-    [OPT_PAYLOAD_CACHE] = {"payload_cache", HP_CONF_SIZE, "32M", 1 << 20, 64 * GIB, NULL,
+    [OPT_PAYLOAD_CACHE] = {"payload_cache", HP_CONF_SIZE, "2M", 1 << 18, 64 * GIB, NULL,
                            "Payloads of waiting tasks kept in memory, over all queues.", false},
     [OPT_LANE_WINDOW] = {"lane_window", HP_CONF_INT, "1024", 16, 1000000, NULL,
                          "Runs of waiting tasks kept in memory, for each kind of task and queue.",
