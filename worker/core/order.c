@@ -284,6 +284,7 @@ void hp_agent_stop(struct hp_agent *agent, uint64_t now_ms)
     }
     agent->draining_self = true;
     agent->stopping = true;
+    agent->register_wanted = true; /* else what is handed back comes again at once */
     agent->exit_at_ms = agent->now_ms + STOP_WAIT_MS;
     hp_agent_log(agent, HP_AGENT_LOG_WARN, "stopping: %u running are killed",
                  agent->state_count[HP_AGENT_RUNNING]);
