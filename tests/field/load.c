@@ -74,11 +74,12 @@ static void note(const struct load *load, const char *line, int size)
     }
 }
 
+/* Of the first bytes and the size. */
 static uint64_t fnv1a(struct hp_bytes bytes)
 {
-    uint64_t hash = 0xcbf29ce484222325u;
+    uint64_t hash = 0xcbf29ce484222325u ^ bytes.size;
     const unsigned char *data = bytes.data;
-    for (size_t i = 0; i < bytes.size; i++) {
+    for (size_t i = 0; i < bytes.size && i < 64; i++) {
         hash = (hash ^ data[i]) * 0x100000001b3u;
     }
     return hash;

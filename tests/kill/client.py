@@ -10,7 +10,6 @@ with the same journal, the same numbers are sent again. Now and then a number th
 sent once more: its ids must be the same. {"e": [id, state, attempt]} is an end that was told;
 {"bad": text} is a broken promise. SIGTERM: no further submits, wait for the ends, exit 0.
 """
-import collections
 import json
 import os
 import random
@@ -22,6 +21,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import specs  # noqa: E402
+import pool  # noqa: E402
 import wire_ref  # noqa: E402
 
 WEIGHTS = {"square": 30, "bare": 15, "echo": 15, "flaky": 8, "fail": 6, "cmd": 12, "once": 7,
@@ -63,8 +63,7 @@ class Client:
         self.learn(entry)
 
     def connect(self):
-        self.wire = wire_ref.Client(self.address, 20)
-        self.wire.recorded = collections.deque(maxlen=4)
+        self.wire = pool.Client(self.address, 20)
         hello = self.wire.call("hello", client="kill", version=1, session=self.session)
         if hello.get("last_number", 0) < max(self.acks, default=0):
             self.note(bad=f"the session forgot {max(self.acks)}: {hello}")

@@ -16,6 +16,8 @@ import sys
 import threading
 import time
 
+import msgpack
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "lib"))
 
@@ -154,6 +156,26 @@ class Broker(Process):
         return "%s:%d" % self.address
 
 
+class Client(wire_ref.Client):
+    """The same with python3-msgpack, which is faster by far, and without a record of all frames."""
+
+    def __init__(self, address, timeout_s=30):
+        super().__init__(address, timeout_s)
+        self.unpacker = msgpack.Unpacker(max_buffer_size=1 << 24)
+
+    def send(self, frame):
+        self.socket.sendall(frame)
+
+    def read_frame(self):
+        while True:
+            for frame in self.unpacker:
+                return frame
+            data = self.socket.recv(1 << 18)
+            if not data:
+                raise ConnectionError("the peer closed the connection")
+            self.unpacker.feed(data)
+
+
 class Pool:
     """A broker and its workers in one folder; use as a context manager."""
 
@@ -178,7 +200,7 @@ class Pool:
 
     def client(self, timeout_s=30, **hello):
         """A connection which has said hello."""
-        client = wire_ref.Client(self.broker.address, timeout_s)
+        client = Client(self.broker.address, timeout_s)
         try:
             if self.token:
                 hello["token"] = self.token
