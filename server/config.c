@@ -12,6 +12,7 @@
 #include "common/base/mem.h"
 #include "common/base/str.h"
 
+#define CONFIG_PATH "/etc/hostpool/hostpoold.conf"
 #define YEAR_MS (UINT64_C(366) * 24 * 3600 * 1000)
 #define GIB (UINT64_C(1) << 30)
 
@@ -47,7 +48,9 @@ enum {
 
 static const struct hp_conf_option options[OPT_COUNT] = {
     [OPT_CONFIG] = {"config", HP_CONF_STR, NULL, 1, 4096, "FILE",
-                    "Configuration file; flags go before what it says.", true},
+                    "Configuration file; flags go before what it says. Default: "
+                    "/etc/hostpool/hostpoold.conf if there is one.",
+                    true},
     [OPT_CHECK_CONFIG] = {"check_config", HP_CONF_BOOL, "no", 0, 0, NULL,
                           "Check flags and file, say so, and end.", true},
     [OPT_EXAMPLE_CONFIG] = {"example_config", HP_CONF_BOOL, "no", 0, 0, NULL,
@@ -395,6 +398,18 @@ static enum hp_err read_flags(int argc, const char *const *argv, struct hp_confi
     return HP_OK;
 }
 
+static enum hp_err load_file(struct hp_config *config, struct hp_error *reterr)
+{
+    const char *path = hp_conf_str(&config->conf, OPT_CONFIG);
+    if (path[0] != '\0') {
+        return hp_conf_load_file(&config->conf, path, reterr);
+    }
+    if (access(CONFIG_PATH, F_OK) == 0) {
+        return hp_conf_load_file(&config->conf, CONFIG_PATH, reterr);
+    }
+    return HP_OK;
+}
+
 static bool needs_values(enum hp_config_verb verb)
 {
     return verb == HP_VERB_RUN || verb == HP_VERB_INIT || verb == HP_VERB_CHECK_CONFIG;
@@ -409,10 +424,7 @@ enum hp_err hp_config_read(int argc, const char *const *argv, struct hp_config *
     }
     enum hp_err err = read_flags(argc, argv, &config, reterr);
     if (err == HP_OK && needs_values(config.verb)) {
-        const char *path = hp_conf_str(&config.conf, OPT_CONFIG);
-        if (path[0] != '\0') {
-            err = hp_conf_load_file(&config.conf, path, reterr);
-        }
+        err = load_file(&config, reterr);
         if (err == HP_OK) {
             err = check_all(&config, reterr);
         }

@@ -59,7 +59,8 @@ static bool is_any(const char *name, const char *const *names, size_t count)
 
 static void look_at(struct look *look, const char *path, const char *name)
 {
-    static const char *const ignored[] = {".", "..", HP_DATADIR_LOCK, "lost+found"};
+    /* By default the state of a worker on this host lies in a folder of ours. */
+    static const char *const ignored[] = {".", "..", HP_DATADIR_LOCK, "lost+found", "worker"};
     static const char *const ours[] = {
         HP_DATADIR_DB "-wal", HP_DATADIR_DB "-shm", HP_DATADIR_DB "-journal", "blobs", "ballast",
         HP_DATADIR_PORT,      HP_DATADIR_RUNNING};

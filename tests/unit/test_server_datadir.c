@@ -87,7 +87,9 @@ static void test_new_folder(void **state)
     (void)state;
     assert_true(open_fine());
     assert_int_equal(mkdir(path_of("lost+found"), 0700), 0);
-    assert_true(open_fine()); /* an empty disk */
+    assert_int_equal(mkdir(path_of("worker"), 0700), 0);
+    assert_true(open_fine()); /* an empty disk, a worker's state */
+    assert_int_equal(rmdir(path_of("worker")), 0);
     char deeper[128];
     (void)snprintf(deeper, sizeof(deeper), "%s/a", dir);
     assert_ok(hp_datadir_open(deeper, &opened, NULL)); /* made */
