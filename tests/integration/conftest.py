@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Fixtures: a broker, workers and clients of one test, all ended with it. Logs are shown on failure."""
+"""Fixtures: broker, workers and clients of one test, all ended with it. Failures show the logs."""
 import pathlib
 import sys
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Daemons as child processes: started with a log file each, waited for by condition, ended by pid."""
+"""Daemons as child processes: a log file each, waited for by condition, ended by pid."""
 import os
 import pathlib
 import signal

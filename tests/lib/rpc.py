@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A MessagePack-RPC client of a page, on python3-msgpack: it knows nothing of hostpool but the frames.
+"""A MessagePack-RPC client of a page, on python3-msgpack: it knows only the frames of hostpool.
 
 So it is a second opinion on the protocol: nothing here was generated from proto/hostpool.toml.
 """
