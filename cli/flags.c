@@ -108,7 +108,7 @@ const struct hp_cli_flag hp_cli_flags[HP_CLI_FLAG_COUNT] = {
     [HP_CLI_F_OUTPUT_CAP] = {.name = "output-cap", .type = HP_CLI_TYPE_SIZE, .value_name = "SIZE",
         .max = BLOB_BYTES,
         .text = "Bytes kept of its standard output, and of its standard error; of more, the end is "
-                "kept. Default: 1M (map: 16M)."},
+                "kept. Default: 1M (run and map: 16M)."},
     [HP_CLI_F_FUNCTION] = TEXT("function", 0, "NAME", HP_CLI_COMPLETE_NOTHING,
         "Run a function of a module that workers have loaded, instead of a command."),
     [HP_CLI_F_ARGS] = TEXT("args", 0, "JSON", HP_CLI_COMPLETE_NOTHING,

@@ -19,6 +19,7 @@ struct hp_cli_listing {
     size_t row_count;
     struct libscols_table *table; /* table output */
     json_t *list;                 /* --json */
+    bool is_made;                 /* table or list */
     bool is_broken;               /* standard output can not be written */
 };
 
@@ -277,13 +278,23 @@ int hp_cli_listing_begin(struct hp_cli *cli, const struct hp_cli_listing_spec *s
     if (code != 0) {
         return code;
     }
+    *ret_listing = listing;
+    return 0;
+}
+
+/* Not before there is something to print: a verb that fails has nothing to take back. */
+static void make_output(struct hp_cli_listing *listing)
+{
+    const struct hp_cli *cli = listing->cli;
+    if (listing->is_made) {
+        return;
+    }
+    listing->is_made = true;
     if (hp_cli_has(cli, HP_CLI_F_JSON) && !hp_cli_has(cli, HP_CLI_F_JSONL)) {
         listing->list = json_array();
     } else if (!hp_cli_has(cli, HP_CLI_F_JSONL) && !hp_cli_has(cli, HP_CLI_F_QUIET)) {
         table_init(listing);
     }
-    *ret_listing = listing;
-    return 0;
 }
 
 static void add_line(struct hp_cli_listing *listing, const void *row)
@@ -308,6 +319,7 @@ void hp_cli_listing_add(struct hp_cli_listing *listing, const void *row)
 {
     const struct hp_cli *cli = listing->cli;
     const struct hp_cli_listing_spec *spec = listing->spec;
+    make_output(listing);
     listing->row_count++;
     if (listing->table != NULL) {
         add_line(listing, row);
@@ -334,6 +346,7 @@ size_t hp_cli_listing_count(const struct hp_cli_listing *listing)
 int hp_cli_listing_end(struct hp_cli_listing *listing)
 {
     int code = listing->is_broken ? HP_CLI_FAILED : HP_CLI_OK;
+    make_output(listing);
     if (listing->list != NULL) {
         json_t *document = json_object();
         (void)json_object_set_new(document, listing->spec->list_name, listing->list);

@@ -11,9 +11,11 @@
 
 #define SIGPIPE_CODE 141 /* 128 + SIGPIPE, as if the signal had killed us */
 
-void hp_cli_output_init(struct hp_cli_output *output, uint64_t id)
+void hp_cli_output_init(struct hp_cli_output *output, uint64_t id, uint64_t cap_bytes)
 {
-    *output = (struct hp_cli_output){.id = id, .is_wanted = {true, true}};
+    *output = (struct hp_cli_output){.id = id, .is_wanted = {true, true}, .cap_bytes = cap_bytes};
+    output->is_terminal[0] = isatty(STDOUT_FILENO) == 1;
+    output->is_terminal[1] = isatty(STDERR_FILENO) == 1;
 }
 
 static void write_bytes(struct hp_cli_output *output, unsigned index, const void *data, size_t size)
@@ -52,6 +54,14 @@ static void take_bytes(struct hp_cli_output *output, unsigned index, uint64_t of
     *next = offset + size;
 }
 
+/* True if the bytes between what was written and `offset` will come with the end record. */
+static bool is_gap_kept(const struct hp_cli_output *output, unsigned index, uint64_t offset,
+                        size_t size)
+{
+    uint64_t next = output->next[index];
+    return offset > next && !output->is_terminal[index] && offset + size - next <= output->cap_bytes;
+}
+
 /* A later attempt writes its streams from the start. */
 static void use_attempt(struct hp_cli_output *output, uint32_t attempt)
 {
@@ -70,8 +80,10 @@ void hp_cli_output_event(struct hp_cli_output *output, const struct hp_event *ev
     }
     use_attempt(output, event->output_attempt);
     unsigned index = event->output_stream == HP_OUTPUT_STDERR ? 1 : 0;
-    take_bytes(output, index, event->output_offset, event->output_data.data,
-               event->output_data.size);
+    if (!is_gap_kept(output, index, event->output_offset, event->output_data.size)) {
+        take_bytes(output, index, event->output_offset, event->output_data.data,
+                   event->output_data.size);
+    }
 }
 
 /* The tail of a stream, of which the command wrote `all` bytes. */

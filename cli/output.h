@@ -16,9 +16,11 @@ struct hp_cli_output {
     bool is_closed;      /* our standard output has gone away (EPIPE) */
     int error;           /* errno of another error of writing */
     uint64_t lost_bytes; /* not kept anywhere */
+    uint64_t cap_bytes;  /* what the worker keeps of a stream */
+    bool is_terminal[2];
 };
 
-void hp_cli_output_init(struct hp_cli_output *output, uint64_t id);
+void hp_cli_output_init(struct hp_cli_output *output, uint64_t id, uint64_t cap_bytes);
 
 /* Takes an HP_EVENT_OUTPUT (of this task; others are left alone). */
 void hp_cli_output_event(struct hp_cli_output *output, const struct hp_event *event);

@@ -67,6 +67,9 @@ static int follow(struct logs *logs, uint64_t id, bool to_end, bool *ret_has_end
         }
         state = list->tasks[0].state;
         uint32_t attempt = list->tasks[0].attempt;
+        if (to_end && list->tasks[0].options != NULL) {
+            logs->output.cap_bytes = list->tasks[0].options->output_cap_bytes;
+        }
         hp_task_list_free(list);
         if (!is_running(state) && (hp_state_is_final(state) || state >= HP_STATE_GONE || !to_end)) {
             *ret_has_ended = hp_state_is_final(state);
@@ -111,7 +114,7 @@ static int logs_one(struct logs *logs, uint64_t id)
 {
     struct hp_cli *cli = logs->cli;
     bool has_ended = false;
-    hp_cli_output_init(&logs->output, id);
+    hp_cli_output_init(&logs->output, id, 0);
     logs->output.is_wanted[0] = !hp_cli_has(cli, HP_CLI_F_STDERR);
     int code = follow(logs, id, hp_cli_has(cli, HP_CLI_F_FOLLOW), &has_ended);
     if (code == 0) {

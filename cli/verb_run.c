@@ -16,6 +16,8 @@
 #define CANCEL_MS 3000
 /* When somebody at a terminal is told that the task has not started. */
 #define QUIET_MS 3000
+/* Kept by the worker, so that the end record can fill the gaps of a slow reader. */
+#define OUTPUT_CAP_BYTES (UINT64_C(16) << 20)
 
 struct run {
     struct hp_cli *cli;
@@ -255,12 +257,13 @@ int hp_cli_run(struct hp_cli *cli)
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, 0};
     struct hp_options options;
     struct run run = {.cli = cli};
-    hp_cli_output_init(&run.output, 0);
     int code = hp_cli_task_options(cli, cli->args.operands, cli->args.operand_count, &options);
     if (code != 0) {
         return own_failure(code);
     }
     options.follow = options.kind == HP_KIND_COMMAND;
+    options.output_cap_bytes = hp_cli_number(cli, HP_CLI_F_OUTPUT_CAP, OUTPUT_CAP_BYTES);
+    hp_cli_output_init(&run.output, 0, options.output_cap_bytes);
     code = submit(&run, &options);
     if (code != 0) {
         return code;
