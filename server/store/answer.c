@@ -7,7 +7,7 @@
 #include "common/base/assert.h"
 #include "common/sys/clock.h"
 
-#define CLOCK_STEPS 16u
+#define CLOCK_STEPS 4u
 
 void hp_answer_init(struct hp_answer *answer, struct hp_loaded *loaded)
 {

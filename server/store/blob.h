@@ -11,8 +11,8 @@
  * carry the digest (XXH3 64 of the whole), which is compared: HP_ERR_CORRUPT drops the upload. A
  * chunk that was written before is answered again with `size` = written so far, so a chunk may be
  * repeated after a lost reply; a gap is HP_ERR_STALE, with `size` as well. HP_ERR_NOT_FOUND: no
- * such upload (broker restarted, or idle too long): open anew. GET: at most `size` bytes from
- * `offset`, checked against their digest (HP_ERR_CORRUPT).
+ * such upload (broker restarted, or idle too long): open anew.
+ * GET: at most `size` bytes from `offset`, checked against their digest (HP_ERR_CORRUPT).
  */
 #ifndef HP_SERVER_STORE_BLOB_H
 #define HP_SERVER_STORE_BLOB_H

@@ -2,16 +2,17 @@
 /*
  * Inside of the SQLite store. Files: sqlite_open (connection, ballast, log), sqlite_stmt (errors,
  * statements), sqlite_schema (migrations, buckets), sqlite_facts (look-ups of ids), sqlite_apply,
- * sqlite_recover, sqlite_load, sqlite_lane, sqlite_reap, sqlite_sweep, sqlite_check, sqlite_backup.
+ * sqlite_recover, sqlite_load, sqlite_lane, sqlite_reap, sqlite_sweep, sqlite_job (loads of many
+ * calls): sqlite_check, sqlite_backup.
  *
  *  I1 One connection, ever: the WAL-reset bug of SQLite 3.7.0 to 3.51.2 needs two that write or
  *     checkpoint, and closing any second descriptor of the file would drop the first one's locks.
  *     Backups read through it; nothing else opens the file.
  *  I2 No statement is left unreset between calls of the contract: no read transaction outlives one.
  *  I3 What is in memory (meta, bucket figures) equals what is committed, except inside apply and
- * reap; a rollback reloads it. I4 Groups and results of ids with the same id >> 20 share a bucket:
- * tables group_<b>, result_<b> and one bucket row. Group rows of a bucket do not overlap; nor do
- * result rows.
+ *     reap; a rollback reloads it.
+ *  I4 Groups and results of ids with the same id >> 20 share a bucket: tables group_<b>, result_<b>
+ *     and one bucket row. Group rows of a bucket do not overlap; nor do result rows.
  */
 #ifndef HP_SERVER_STORE_SQLITE_H
 #define HP_SERVER_STORE_SQLITE_H

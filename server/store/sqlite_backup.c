@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The online backup: pages through SQLite's backup interface, a few between commits (what is
- * changed meanwhile is copied again by SQLite, since the one connection makes all changes); then
- * the blob files it refers to, linked or copied; then a check of the copy. Retention rests
- * meanwhile, so what the copy refers to stays. And the steps of CHECK and BACKUP as loads.
+ * The online backup. Pages go through SQLite's backup interface in the store's thread, a few
+ * between commits (what is changed meanwhile is copied again by SQLite, since the one connection
+ * makes all changes). The rest is a thread of its own, which touches nothing but the copy: blob
+ * files, linked or copied; a check of all of it; syncs, which take long. Retention rests meanwhile,
+ * so what the copy refers to stays.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/sendfile.h>
@@ -74,13 +77,14 @@ static enum hp_err make_target(struct hp_sqlite_job *job, struct hp_error *reter
     if (mkdir(copy->blob_dir, 0700) != 0) {
         return io_error(copy->blob_dir, "mkdir", reterr);
     }
-    int fd HP_CLEANUP(hp_fd_close) =
-        open(copy->db_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    return fd >= 0 ? HP_OK : io_error(copy->db_path, "create", reterr);
+    job->fd = open(copy->db_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    return job->fd >= 0 ? HP_OK : io_error(copy->db_path, "create", reterr);
 }
 
 enum hp_err hp_backup_start(struct hp_sqlite_job *job, struct hp_sqlite *s, struct hp_error *reterr)
 {
+    job->fd = -1;
+    job->blob_dir = s->blob_dir;
     enum hp_err err = make_copy(job, job->loaded->load->text, reterr);
     if (err == HP_OK) {
         err = make_target(job, reterr);
@@ -106,35 +110,6 @@ enum hp_err hp_backup_start(struct hp_sqlite_job *job, struct hp_sqlite *s, stru
     job->pages = sqlite3_backup_init(copy->db, "main", s->db, "main");
     return job->pages != NULL ? HP_OK
                               : hp_sqlite_error(copy, sqlite3_errcode(copy->db), "backup", reterr);
-}
-
-/* ------------------------------------------------------------------ pages */
-static enum hp_err open_copy(struct hp_sqlite_job *job, struct hp_error *reterr)
-{
-    struct hp_sqlite *copy = job->copy;
-    int code = sqlite3_backup_finish(job->pages);
-    job->pages = NULL;
-    if (code != SQLITE_OK) {
-        return hp_sqlite_error(copy, code, "backup", reterr);
-    }
-    enum hp_err err = hp_sqlite_prepare(copy, reterr);
-    if (err == HP_OK) {
-        err = hp_sqlite_reload(copy, reterr);
-    }
-    job->phase = HP_BACKUP_BLOBS;
-    return err;
-}
-
-static enum hp_err copy_pages(struct hp_sqlite_job *job, struct hp_error *reterr)
-{
-    int code = sqlite3_backup_step(job->pages, STEP_PAGES);
-    if (code == SQLITE_DONE) {
-        return open_copy(job, reterr);
-    }
-    if (code == SQLITE_OK || code == SQLITE_BUSY || code == SQLITE_LOCKED) {
-        return HP_OK;
-    }
-    return hp_sqlite_error(job->copy, code, "backup", reterr);
 }
 
 /* ------------------------------------------------------------------ blobs */
@@ -164,14 +139,13 @@ static enum hp_err copy_file(const char *from, const char *to, struct hp_error *
 }
 
 /* Blob files never change, so a link is as good as a copy where the file system allows it. */
-static enum hp_err copy_blob(struct hp_sqlite_job *job, const struct hp_sqlite *s, uint64_t blob,
-                             struct hp_error *reterr)
+static enum hp_err copy_blob(struct hp_sqlite_job *job, uint64_t blob, struct hp_error *reterr)
 {
     char from[HP_BLOB_PATH_BYTES];
     char to[HP_BLOB_PATH_BYTES];
     char folder[HP_BLOB_PATH_BYTES];
     struct stat st;
-    enum hp_err err = hp_blob_path(s->blob_dir, blob, false, from, reterr);
+    enum hp_err err = hp_blob_path(job->blob_dir, blob, false, from, reterr);
     if (err == HP_OK) {
         err = hp_blob_path(job->copy->blob_dir, blob, false, to, reterr);
     }
@@ -187,58 +161,31 @@ static enum hp_err copy_blob(struct hp_sqlite_job *job, const struct hp_sqlite *
         err = copy_file(from, to, reterr);
     }
     if (err == HP_OK && stat(to, &st) == 0) {
-        job->blob_bytes += (uint64_t)st.st_size;
+        job->byte_count += (uint64_t)st.st_size;
     }
     return err;
 }
 
-static enum hp_err copy_blobs(struct hp_sqlite_job *job, const struct hp_sqlite *s,
-                              struct hp_error *reterr)
+static enum hp_err copy_blobs(struct hp_sqlite_job *job, struct hp_error *reterr)
 {
     sqlite3_stmt *stmt HP_CLEANUP(hp_sqlite_reset_ptr) = job->copy->stmts[HP_SQL_BLOB_FROM];
-    hp_sqlite_bind_u64(stmt, 1, job->next_blob);
-    enum hp_err err = hp_sqlite_step(job->copy, stmt, "read blobs", reterr);
-    if (err == HP_ERR_NOT_FOUND) {
-        job->phase = HP_BACKUP_CHECK;
-        return HP_OK;
-    }
-    if (err != HP_OK) {
-        return err;
-    }
-    uint64_t blob = hp_sqlite_u64(stmt, 0);
-    job->next_blob = blob + 1;
-    return copy_blob(job, s, blob, reterr);
-}
-
-enum hp_err hp_backup_step(struct hp_sqlite_job *job, struct hp_sqlite *s, uint64_t deadline_us,
-                           bool *ret_done, struct hp_error *reterr)
-{
-    enum hp_err err = HP_OK;
-    *ret_done = false;
-    do {
-        switch (job->phase) {
-        case HP_BACKUP_PAGES:
-            err = copy_pages(job, reterr);
-            break;
-        case HP_BACKUP_BLOBS:
-            err = copy_blobs(job, s, reterr);
-            break;
-        case HP_BACKUP_CHECK:
-            err = hp_check_step(&job->check, job->copy, deadline_us, reterr);
-            *ret_done = job->check.phase == HP_CHECK_DONE;
-            break;
+    hp_sqlite_bind_u64(stmt, 1, 0);
+    for (;;) {
+        enum hp_err err = hp_sqlite_step(job->copy, stmt, "read blobs", reterr);
+        if (err != HP_OK) {
+            return err == HP_ERR_NOT_FOUND ? HP_OK : err;
         }
-    } while (err == HP_OK && !*ret_done && hp_clock_mono_us() < deadline_us);
-    if (err == HP_OK && *ret_done && job->check.problem_count > 0) {
-        err = hp_error_set(
-            reterr, HP_ERR_CORRUPT, "the copy has %" PRIu64 " damaged rows, as first: %.*s",
-            job->check.problem_count, (int)HP_MIN(job->check.lines.size, (size_t)120),
-            (const char *)job->check.lines.data);
+        if (atomic_load(&job->cancel)) {
+            return hp_error_set(reterr, HP_ERR_CANCELLED, NULL);
+        }
+        err = copy_blob(job, hp_sqlite_u64(stmt, 0), reterr);
+        if (err != HP_OK) {
+            return err;
+        }
     }
-    return err;
 }
 
-/* ------------------------------------------------------------------ end */
+/* ------------------------------------------------------------------ syncs, removal */
 static enum hp_err unlink_listed(void *context, uint64_t blob, bool unfinished, int64_t modified_s,
                                  struct hp_error *reterr)
 {
@@ -264,11 +211,11 @@ static void remove_target(const struct hp_sqlite *copy)
     (void)rmdir(copy->dir);
 }
 
-static enum hp_err sync_target(const struct hp_sqlite *copy, struct hp_error *reterr)
+static enum hp_err sync_target(const struct hp_sqlite_job *job, struct hp_error *reterr)
 {
+    const struct hp_sqlite *copy = job->copy;
     char path[HP_BLOB_PATH_BYTES];
-    int fd HP_CLEANUP(hp_fd_close) = open(copy->db_path, O_RDWR | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) != 0) {
+    if (fsync(job->fd) != 0) {
         return io_error(copy->db_path, "fsync", reterr);
     }
     for (uint32_t folder = 0; folder < HP_BLOB_FOLDERS; folder++) {
@@ -291,27 +238,137 @@ static enum hp_err sync_target(const struct hp_sqlite *copy, struct hp_error *re
     return err;
 }
 
-enum hp_err hp_backup_end(struct hp_sqlite_job *job, bool keep, struct hp_error *reterr)
+/* ------------------------------------------------------------------ thread */
+static enum hp_err check_copy(struct hp_sqlite_job *job, struct hp_error *reterr)
 {
-    struct hp_sqlite *copy = HP_TAKE(job->copy);
-    enum hp_err err = HP_OK;
-    if (copy == NULL) {
-        return HP_OK;
+    struct hp_check *check = &job->check;
+    while (check->phase != HP_CHECK_DONE) {
+        enum hp_err err = hp_check_step(check, job->copy, 0, reterr);
+        if (err != HP_OK) {
+            return err;
+        }
+        if (atomic_load(&job->cancel)) {
+            return hp_error_set(reterr, HP_ERR_CANCELLED, NULL);
+        }
     }
-    if (job->pages != NULL) {
-        (void)sqlite3_backup_finish(job->pages); /* given up */
-        job->pages = NULL;
+    if (check->problem_count > 0) {
+        return hp_error_set(reterr, HP_ERR_CORRUPT,
+                            "the copy has %" PRIu64 " damaged rows, as first: %.*s",
+                            check->problem_count, (int)HP_MIN(check->lines.size, (size_t)120),
+                            (const char *)check->lines.data);
     }
+    return HP_OK;
+}
+
+static void close_copy(struct hp_sqlite *copy)
+{
     hp_sqlite_finalize(copy);
     if (copy->db != NULL) {
         int code = sqlite3_close(copy->db);
         HP_ASSERT(code == SQLITE_OK); /* no statement and no backup is left */
         copy->db = NULL;
     }
-    if (keep) {
-        err = sync_target(copy, reterr);
+}
+
+static void count_copy(struct hp_sqlite_job *job)
+{
+    struct stat st;
+    for (uint32_t i = 0; i < job->copy->bucket_count; i++) {
+        job->task_count += job->copy->buckets[i].task_count;
     }
-    if (job->made_dir && (!keep || err != HP_OK)) {
+    if (fstat(job->fd, &st) == 0) {
+        job->byte_count += (uint64_t)st.st_size;
+    }
+}
+
+static void *finish_copy(void *context)
+{
+    struct hp_sqlite_job *job = context;
+    struct hp_sqlite *copy = job->copy;
+    struct hp_error *reterr = &job->error;
+    (void)pthread_setname_np(pthread_self(), "hp-backup"); /* for people only */
+    enum hp_err err = hp_sqlite_prepare(copy, reterr);
+    if (err == HP_OK) {
+        err = hp_sqlite_reload(copy, reterr);
+    }
+    if (err == HP_OK) {
+        err = copy_blobs(job, reterr);
+    }
+    if (err == HP_OK) {
+        err = check_copy(job, reterr);
+    }
+    count_copy(job);
+    close_copy(copy);
+    if (err == HP_OK) {
+        err = sync_target(job, reterr);
+    }
+    job->err = err;
+    atomic_store(&job->finished, true);
+    return NULL;
+}
+
+/* ------------------------------------------------------------------ steps */
+static enum hp_err start_thread(struct hp_sqlite_job *job, struct hp_error *reterr)
+{
+    sigset_t all;
+    sigset_t old;
+    int code = sqlite3_backup_finish(job->pages);
+    job->pages = NULL;
+    if (code != SQLITE_OK) {
+        return hp_sqlite_error(job->copy, code, "backup", reterr);
+    }
+    (void)sigfillset(&all);                         /* cannot fail */
+    (void)pthread_sigmask(SIG_SETMASK, &all, &old); /* arguments are valid */
+    int error = pthread_create(&job->thread, NULL, finish_copy, job);
+    (void)pthread_sigmask(SIG_SETMASK, &old, NULL); /* as before */
+    job->has_thread = error == 0;
+    return error == 0 ? HP_OK : hp_error_set(reterr, HP_ERR_NOMEM, "no thread for the backup");
+}
+
+enum hp_err hp_backup_step(struct hp_sqlite_job *job, uint64_t deadline_us, bool *ret_done,
+                           struct hp_error *reterr)
+{
+    *ret_done = false;
+    if (job->has_thread) {
+        *ret_done = atomic_load(&job->finished);
+        if (*ret_done && job->err != HP_OK) {
+            *reterr = job->error;
+            return job->err;
+        }
+        return HP_OK;
+    }
+    do {
+        int code = sqlite3_backup_step(job->pages, STEP_PAGES);
+        if (code == SQLITE_DONE) {
+            return start_thread(job, reterr);
+        }
+        if (code != SQLITE_OK && code != SQLITE_BUSY && code != SQLITE_LOCKED) {
+            return hp_sqlite_error(job->copy, code, "backup", reterr);
+        }
+    } while (hp_clock_mono_us() < deadline_us);
+    /* Starts to write out what is there, so that the sync at the end has little left. */
+    (void)sync_file_range(job->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+    return HP_OK;
+}
+
+void hp_backup_end(struct hp_sqlite_job *job, bool keep)
+{
+    struct hp_sqlite *copy = HP_TAKE(job->copy);
+    if (copy == NULL) {
+        return;
+    }
+    if (job->has_thread) {
+        atomic_store(&job->cancel, true);
+        int error = pthread_join(job->thread, NULL);
+        HP_ASSERT(error == 0);
+    }
+    if (job->pages != NULL) {
+        (void)sqlite3_backup_finish(job->pages); /* given up */
+        job->pages = NULL;
+    }
+    close_copy(copy);
+    hp_fd_close(&job->fd);
+    if (job->made_dir && !keep) {
         remove_target(copy);
     }
     hp_row_out_deinit(&copy->out);
@@ -319,101 +376,4 @@ enum hp_err hp_backup_end(struct hp_sqlite_job *job, bool keep, struct hp_error 
     hp_free(copy->db_path);
     hp_free(copy->blob_dir);
     hp_free(copy);
-    return err;
-}
-
-/* ------------------------------------------------------------------ loads */
-void hp_sqlite_job_free(struct hp_sqlite *s)
-{
-    struct hp_sqlite_job *job = HP_TAKE(s->job);
-    if (job != NULL) {
-        (void)hp_backup_end(job, false, NULL); /* removed, not kept: nothing to fail */
-        hp_check_deinit(&job->check);
-        hp_free(job);
-    }
-}
-
-static enum hp_err begin_job(struct hp_sqlite *s, struct hp_loaded *loaded, struct hp_error *reterr)
-{
-    s->job = hp_calloc(1, sizeof(*s->job));
-    if (s->job == NULL) {
-        return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
-    }
-    s->job->loaded = loaded;
-    hp_check_init(&s->job->check);
-    return loaded->load->kind == HP_LOAD_BACKUP ? hp_backup_start(s->job, s, reterr) : HP_OK;
-}
-
-static enum hp_err finish_check(struct hp_sqlite_job *job, struct hp_answer *answer)
-{
-    struct hp_check *check = &job->check;
-    char text[120];
-    (void)snprintf(text, sizeof(text),
-                   "%s%s: %" PRIu64 " rows, %" PRIu64 " blobs, %" PRIu64 " problems",
-                   check->lines.size > 0 ? "\n" : "", check->problem_count > 0 ? "damaged" : "ok",
-                   check->row_count, check->blob_count, check->problem_count);
-    enum hp_err err = hp_buf_append(&check->lines, text, strlen(text) + 1);
-    answer->loaded->err = check->problem_count > 0 ? HP_ERR_CORRUPT : HP_OK;
-    hp_answer_text(answer, err == HP_OK ? (const char *)check->lines.data : text);
-    answer->loaded->figures[0] = check->row_count;
-    answer->loaded->figures[1] = check->problem_count;
-    return HP_OK;
-}
-
-static enum hp_err finish_backup(struct hp_sqlite_job *job, struct hp_answer *answer,
-                                 struct hp_error *reterr)
-{
-    struct hp_sqlite *copy = job->copy;
-    uint64_t tasks = 0;
-    struct stat st;
-    char text[160];
-    for (uint32_t i = 0; i < copy->bucket_count; i++) {
-        tasks += copy->buckets[i].task_count;
-    }
-    uint64_t bytes = job->blob_bytes;
-    if (stat(copy->db_path, &st) == 0) {
-        bytes += (uint64_t)st.st_size;
-    }
-    enum hp_err err = hp_backup_end(job, true, reterr);
-    if (err == HP_OK) {
-        (void)snprintf(text, sizeof(text),
-                       "ok: %" PRIu64 " tasks, %" PRIu64 " bytes, %" PRIu64 " rows verified", tasks,
-                       bytes, job->check.row_count);
-        hp_answer_text(answer, text);
-        answer->loaded->figures[0] = tasks;
-        answer->loaded->figures[1] = bytes;
-    }
-    return err;
-}
-
-bool hp_sqlite_job_step(struct hp_sqlite *s, struct hp_answer *answer)
-{
-    struct hp_loaded *loaded = answer->loaded;
-    bool is_backup = loaded->load->kind == HP_LOAD_BACKUP;
-    struct hp_error error = {0};
-    enum hp_err err = HP_OK;
-    bool done = false;
-    if (s->job != NULL && s->job->loaded != loaded) {
-        hp_answer_fail(answer, HP_ERR_BUSY, "another check or backup is under way");
-        return true;
-    }
-    if (s->job == NULL) {
-        err = begin_job(s, loaded, &error);
-    } else if (is_backup) {
-        err = hp_backup_step(s->job, s, answer->deadline_us, &done, &error);
-    } else {
-        err = hp_check_step(&s->job->check, s, answer->deadline_us, &error);
-        done = s->job->check.phase == HP_CHECK_DONE;
-    }
-    if (err == HP_OK && done) {
-        err = is_backup ? finish_backup(s->job, answer, &error) : finish_check(s->job, answer);
-    }
-    if (err != HP_OK) {
-        hp_answer_fail(answer, err, error.text);
-    }
-    if (err != HP_OK || done) {
-        hp_sqlite_job_free(s);
-        return true;
-    }
-    return false;
 }

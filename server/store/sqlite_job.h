@@ -3,6 +3,9 @@
 #ifndef HP_SERVER_STORE_SQLITE_JOB_H
 #define HP_SERVER_STORE_SQLITE_JOB_H
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "common/base/buf.h"
 #include "server/store/sqlite.h"
 
@@ -38,26 +41,32 @@ void hp_check_deinit(struct hp_check *check);
 enum hp_err hp_check_step(struct hp_check *check, struct hp_sqlite *s, uint64_t deadline_us,
                           struct hp_error *reterr);
 
-enum hp_backup_phase { HP_BACKUP_PAGES, HP_BACKUP_BLOBS, HP_BACKUP_CHECK };
-
 struct hp_sqlite_job {
     struct hp_loaded *loaded; /* whose it is; the caller's */
-    struct hp_check check;
+    struct hp_check check;    /* of a backup: the thread's */
     /* BACKUP */
-    enum hp_backup_phase phase;
     struct hp_sqlite *copy; /* the new database: connection, statements, paths */
     sqlite3_backup *pages;
-    uint64_t next_blob;
-    uint64_t blob_bytes;
-    bool made_dir; /* the target is ours to remove */
+    const char *blob_dir; /* of the original */
+    int fd;               /* the copy's file, for syncs */
+    bool made_dir;        /* the target is ours to remove */
+    bool has_thread;
+    pthread_t thread;
+    atomic_bool cancel;
+    /* of the thread, to be read once `finished` */
+    atomic_bool finished;
+    enum hp_err err;
+    struct hp_error error;
+    uint64_t task_count;
+    uint64_t byte_count;
 };
 
 /* Begins; then steps until *ret_done. */
 enum hp_err hp_backup_start(struct hp_sqlite_job *job, struct hp_sqlite *s,
                             struct hp_error *reterr);
-enum hp_err hp_backup_step(struct hp_sqlite_job *job, struct hp_sqlite *s, uint64_t deadline_us,
-                           bool *ret_done, struct hp_error *reterr);
-/* Closes the copy; removes it unless `keep`. */
-enum hp_err hp_backup_end(struct hp_sqlite_job *job, bool keep, struct hp_error *reterr);
+enum hp_err hp_backup_step(struct hp_sqlite_job *job, uint64_t deadline_us, bool *ret_done,
+                           struct hp_error *reterr);
+/* Ends the thread (a sync under way is waited for), closes the copy; removes it unless `keep`. */
+void hp_backup_end(struct hp_sqlite_job *job, bool keep);
 
 #endif

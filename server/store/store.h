@@ -13,10 +13,10 @@
  *  S6 Retention is by group: a group goes, with its results, when all its ids have ended and all
  *     their results expired. For 24 h a tombstone answers `gone` for its ids.
  *  S7 A lease found at recovery is reported if its id has no result, no DELAYED, RETURNED or BURIED
- *     side row, and no lease in a later batch. So a task that goes back to waiting while its
- * batch's lease row lives must get a RETURNED side row (which its next dispatch deletes). S8 Side
- * rows other than EXPIRY never overlap, nor do EXPIRY rows among themselves. A group lies in one
- * bucket: first and last id agree in all but their low 20 bits.
+ *     side row, and no lease in a later batch. So a task that goes back to waiting while the lease
+ *     row of its batch lives must get a RETURNED side row (which its next dispatch deletes).
+ *  S8 Side rows other than EXPIRY never overlap, nor do EXPIRY rows among themselves. A group lies
+ *     in one bucket: first and last id agree in all but their low 20 bits.
  */
 #ifndef HP_SERVER_STORE_STORE_H
 #define HP_SERVER_STORE_STORE_H

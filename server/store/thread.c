@@ -4,9 +4,9 @@
  * used without it, by this thread only.
  *
  *  I1 The queue is worked off in order. Batches that lie side by side become one transaction, up to
- * a bound; a load ends such a row of batches, since it must see just what was put before it. I2
- * What is posted as durable was applied with HP_OK. I3 `wake` is called once for all that is posted
- * between two takes.
+ *     a bound; a load ends such a row of batches, since it must see just what was put before it.
+ *  I2 What is posted as durable was applied with HP_OK.
+ *  I3 `wake` is called once for all that is posted between two takes.
  */
 #include "server/store/thread.h"
 
@@ -28,7 +28,7 @@
 #define DISK_LOW_BYTES ((uint64_t)1 << 30)
 #define NOSPACE_RETRY_MS 250u
 #define TICK_MS 1000u    /* free space, figures */
-#define QUIET_MS 2u      /* nothing to do for this long: background work begins */
+#define QUIET_MS 2u      /* nothing to do for this long: background work, checks, backups go on */
 #define BUSY_IDLE_MS 50u /* under load, background work gets a slice this often */
 
 /* One of the two is set. */
@@ -369,10 +369,7 @@ static void run_idle(struct hp_store_thread *t, uint64_t now_ms)
 /* How long the queue may stay empty before there is something else to do. */
 static uint64_t quiet_ms(const struct hp_store_thread *t, uint64_t now_ms, bool idle_done)
 {
-    if (t->job != NULL || t->jobs.first != NULL) {
-        return 0;
-    }
-    if (!idle_done || t->idle_more) {
+    if (!idle_done || t->idle_more || t->job != NULL || t->jobs.first != NULL) {
         return QUIET_MS;
     }
     return t->next_tick_ms > now_ms ? t->next_tick_ms - now_ms : 0;
