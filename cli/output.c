@@ -59,7 +59,8 @@ static bool is_gap_kept(const struct hp_cli_output *output, unsigned index, uint
                         size_t size)
 {
     uint64_t next = output->next[index];
-    return offset > next && !output->is_terminal[index] && offset + size - next <= output->cap_bytes;
+    return offset > next && !output->is_terminal[index] &&
+           offset + size - next <= output->cap_bytes;
 }
 
 /* A later attempt writes its streams from the start. */
