@@ -263,6 +263,7 @@ static void on_conn_event(struct hp_core *core, const struct hp_event *event)
         hp_conn_frame(core, conn, event->frame);
     } else {
         conn->blocked = event->level.over;
+        core->dispatch_wanted = core->dispatch_wanted || (!conn->blocked && conn->node != NULL);
         if (!conn->blocked && conn->events_lost) {
             struct hp_msg_task_event lost = {.has = HP_HAS_TASK_EVENT_LOST, .lost = true};
             struct hp_buf *out = hp_out_reply(core, conn, true);
