@@ -13,7 +13,7 @@
 
 struct sweep {
     struct hp_sqlite *s;
-    bool all;
+    bool is_start;
     int64_t now_s;
 };
 
@@ -35,7 +35,10 @@ static enum hp_err sweep_file(void *context, uint64_t blob, bool unfinished, int
 {
     struct sweep *sweep = context;
     struct hp_sqlite *s = sweep->s;
-    if (!sweep->all && modified_s + SWEEP_AGE_S > sweep->now_s) {
+    /* A finished one may be the durable upload of a client or worker which names it after this
+     * start; nobody can go on with an unfinished one. */
+    bool is_wanted = modified_s + SWEEP_AGE_S > sweep->now_s;
+    if (is_wanted && !(sweep->is_start && unfinished)) {
         return HP_OK;
     }
     if (!unfinished) {
@@ -50,10 +53,11 @@ static enum hp_err sweep_file(void *context, uint64_t blob, bool unfinished, int
     return HP_OK;
 }
 
-static enum hp_err sweep_folder(struct hp_sqlite *s, uint32_t folder, bool all,
+static enum hp_err sweep_folder(struct hp_sqlite *s, uint32_t folder, bool is_start,
                                 struct hp_error *reterr)
 {
-    struct sweep sweep = {.s = s, .all = all, .now_s = (int64_t)(hp_clock_wall_ms() / 1000)};
+    struct sweep sweep = {
+        .s = s, .is_start = is_start, .now_s = (int64_t)(hp_clock_wall_ms() / 1000)};
     return hp_blob_list(s->blob_dir, folder, sweep_file, &sweep, reterr);
 }
 

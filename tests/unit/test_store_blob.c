@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/stat.h>
 #include <xxhash.h>
 
 #include "server/store/blob.h"
@@ -289,7 +290,19 @@ static bool has_file(const char *dir, uint64_t blob)
     return access(path, F_OK) == 0;
 }
 
-/* A blob lives as long as a row refers to it. */
+/* As if it had been written an hour ago and longer. */
+static void make_old(const char *dir, uint64_t blob)
+{
+    char blob_dir[256];
+    char path[HP_BLOB_PATH_BYTES];
+    (void)snprintf(blob_dir, sizeof(blob_dir), "%s/blobs", dir);
+    assert_int_equal(hp_blob_path(blob_dir, blob, false, path, NULL), HP_OK);
+    const struct timespec times[2] = {{.tv_sec = 1000000}, {.tv_sec = 1000000}};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+/* A blob lives as long as a row refers to it; or for an hour, as its upload may be named after a
+ * restart. */
 static void test_references(void **state)
 {
     struct scene *scene = *state;
@@ -300,6 +313,9 @@ static void test_references(void **state)
     assert_int_equal(fixture_open_dir(f.dir, true, &f.store, &error), HP_OK);
     upload(scene, 1, data, 1000);
     upload(scene, 2, data, 1000);
+    upload(scene, 3, data, 1000);
+    make_old(f.dir, 1);
+    make_old(f.dir, 3);
     struct hp_batch *batch = begin_batch(&f);
     add_group(batch, 10, 1, 1, 1000, "o", "p");
     struct hp_op *op = hp_batch_add(batch, HP_OP_BLOB);
@@ -308,7 +324,8 @@ static void test_references(void **state)
     apply(&f, batch);
     fixture_reopen(&f); /* sweeps at start */
     assert_true(has_file(f.dir, 1));
-    assert_false(has_file(f.dir, 2));
+    assert_true(has_file(f.dir, 2));
+    assert_false(has_file(f.dir, 3));
     batch = begin_batch(&f);
     add_result(batch, 10, 1, 1, 5000, "e");
     apply(&f, batch);
