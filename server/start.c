@@ -56,6 +56,21 @@ static enum hp_err listen_on(struct hp_server *server, const struct hp_endpoint 
     return err;
 }
 
+/* Connections must leave descriptors for the database, its files and blobs. */
+static void bound_connections(struct hp_listener_options *options)
+{
+    uint64_t wanted = (uint64_t)options->conn_count_max + FILES_BESIDE_CONNECTIONS;
+    uint64_t files = 0;
+    if (hp_proc_raise_nofile(wanted, &files) == HP_OK && files < wanted) {
+        uint64_t left = files > 2 * (uint64_t)FILES_BESIDE_CONNECTIONS
+                            ? files - FILES_BESIDE_CONNECTIONS
+                            : files / 2;
+        options->conn_count_max = (uint32_t)left;
+        hp_log(HP_LOG_WARN, "few_files", HP_KV_U64("open_files", files),
+               HP_KV_U64("connections", left));
+    }
+}
+
 static enum hp_err start_listener(struct hp_server *server, struct hp_error *reterr)
 {
     static const struct hp_listener_handlers handlers = {.on_conn = on_conn,
@@ -67,20 +82,14 @@ static enum hp_err start_listener(struct hp_server *server, struct hp_error *ret
     options.conn.output_high_bytes = (size_t)hp_config_output_bytes(&server->config);
     options.conn.output_bytes_max =
         HP_MAX(options.conn.output_bytes_max, 16 * options.conn.output_high_bytes);
-    uint64_t files = 0;
-    enum hp_err err =
-        hp_proc_raise_nofile((uint64_t)options.conn_count_max + FILES_BESIDE_CONNECTIONS, &files);
-    if (err == HP_OK && files < (uint64_t)options.conn_count_max + FILES_BESIDE_CONNECTIONS) {
-        hp_log(HP_LOG_WARN, "few_files", HP_KV_U64("open_files", files),
-               HP_KV_U64("connections", options.conn_count_max));
-    }
+    bound_connections(&options);
     server->listener = hp_listener_new(server->loop, &options, &handlers, server);
     if (server->listener == NULL) {
         return hp_error_set(reterr, HP_ERR_NOMEM, "cannot make the listener");
     }
     hp_listener_pause(server->listener, true);
     for (uint32_t i = 0; i < server->config.listen_count; i++) {
-        err = listen_on(server, &server->config.listen[i], reterr);
+        enum hp_err err = listen_on(server, &server->config.listen[i], reterr);
         if (err != HP_OK) {
             return err;
         }

@@ -187,7 +187,8 @@ static enum hp_err connect(struct hp_sqlite *s, bool create, struct hp_error *re
     }
     (void)sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL); /* a guard, no more */
     (void)sqlite3_wal_hook(s->db, on_wal, s); /* also switches automatic checkpoints off */
-    return set_pragmas(s, create, reterr);
+    enum hp_err err = hp_sqlite_register_groups(s, reterr);
+    return err == HP_OK ? set_pragmas(s, create, reterr) : err;
 }
 
 /* What the promises rest on is asked back, since a pragma that is not understood is no error. */
@@ -356,7 +357,9 @@ enum hp_err hp_sqlite_idle(struct hp_store *store, bool *ret_more, struct hp_err
     }
     if (now_ms >= s->sweep_ms) {
         s->sweep_ms = now_ms + HP_SQLITE_SWEEP_MS;
-        return hp_sqlite_sweep_next(s, reterr);
+        err = hp_sqlite_sweep_next(s, reterr);
+        /* Housekeeping waits for a better time when descriptors or memory are out. */
+        return err == HP_ERR_FULL || err == HP_ERR_NOMEM ? HP_OK : err;
     }
     return HP_OK;
 }
@@ -387,6 +390,7 @@ static void sqlite_close(struct hp_store *store)
     hp_row_out_deinit(&s->out);
     hp_row_out_deinit(&s->lease_out);
     hp_sqlite_reap_deinit(s);
+    hp_free(s->groups);
     hp_free(s->results);
     hp_free(s->dir);
     hp_free(s->db_path);

@@ -252,3 +252,18 @@ def test_few_descriptors(broker_factory, client_factory, tmp_path):
         except (OSError, EOFError):
             return False
     procs.wait_until(served, "the broker to accept again", process=broker)
+
+
+def test_low_limit_of_files(broker_factory, client_factory):
+    """Peers never take the descriptors that the database needs."""
+    broker = broker_factory(prefix=["prlimit", "--nofile=64:64"])
+    assert broker.wait_event("few_files")
+    client = client_factory(broker)
+    peers = [broker.socket() for _ in range(500)]
+    broker.wait_event("conn_refused", 100)
+    blob = client.call("blob.open", size=100000)["blob"]
+    client.call("blob.put", blob=blob, offset=0, data=b"x" * 100000)
+    client.submit([b"x"] * 100, kind=rpc.FUNCTION, fn="nobody")
+    assert client.counters()["tasks_ready"] == 100
+    for peer in peers:
+        peer.close()

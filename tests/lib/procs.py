@@ -102,12 +102,12 @@ class Process:
 class Broker(Process):
     """hostpoold on a port of the kernel's choice. `start` may be called again after it ended."""
 
-    def __init__(self, folder, *flags, name="broker", env=None, listen="127.0.0.1:0"):
+    def __init__(self, folder, *flags, name="broker", env=None, listen="127.0.0.1:0", prefix=()):
         self.folder = pathlib.Path(folder)
         self.data_dir = self.folder / f"{name}.data"
         self.port_path = self.data_dir / "hostpoold.port"
-        self.argv = [program("hostpoold"), "--listen", listen, "--data-dir", str(self.data_dir),
-                     *map(str, flags)]
+        self.argv = [*prefix, program("hostpoold"), "--listen", listen, "--data-dir",
+                     str(self.data_dir), *map(str, flags)]
         self.env = env
         self.port = 0
         super().__init__(name, self.argv, self.folder / f"{name}.log", env)
@@ -129,7 +129,8 @@ class Broker(Process):
         assert not self.is_alive()
         argv = list(self.argv)
         if same_port:
-            argv[2] = argv[2].rsplit(":", 1)[0] + f":{self.port}"
+            at = argv.index("--listen") + 1
+            argv[at] = argv[at].rsplit(":", 1)[0] + f":{self.port}"
         super().__init__(self.name, argv, self.log_path, self.env)
         self._ready()
 
