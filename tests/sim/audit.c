@@ -44,6 +44,7 @@ struct sim_audit {
     uint64_t *acked;       /* ids, for those who want any */
     uint32_t acked_count, acked_capacity;
     uint32_t ckey_live[SIM_KEYS];
+    uint64_t ukey_holder[SIM_KEYS];
     uint64_t told, durable_count, final_count;
 };
 
@@ -150,10 +151,18 @@ uint64_t audit_some_id(struct sim *sim)
 }
 
 /* ------------------------------------------------ what became durable */
-void audit_group(struct sim *sim, uint64_t first, uint32_t count, uint32_t ckey, uint32_t ukey)
+void audit_ukey(struct sim *sim, uint32_t key, uint64_t id)
 {
-    (void)ckey;
-    (void)ukey;
+    HP_ASSERT(key < SIM_KEYS);
+    uint64_t holder = sim->audit->ukey_holder[key];
+    SIM_RULE(sim, holder == 0 || task_of(sim, holder)->final,
+             "unique key %u went to task %llu, and task %llu lives", key, (unsigned long long)id,
+             (unsigned long long)holder);
+    sim->audit->ukey_holder[key] = id;
+}
+
+void audit_group(struct sim *sim, uint64_t first, uint32_t count)
+{
     for (uint32_t i = 0; i < count; i++) {
         struct task *task = task_of(sim, first + i);
         SIM_RULE(sim, !task->durable, "id %llu was given out twice", ID(task));

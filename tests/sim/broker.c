@@ -17,7 +17,7 @@
 #include "server/store/store.h"
 #include "tests/sim/sim.h"
 
-enum { FRAMES_PER_TURN = 24, LEVEL_BYTES = 96 * 1024, HOLD_US = 300, START_MS = 40 };
+enum { FRAMES_PER_TURN = 24, HOLD_US = 300 };
 
 struct peer {
     uint64_t conn;
@@ -102,7 +102,7 @@ static void audit_op(struct sim *sim, const struct hp_op *op)
 {
     switch (op->kind) {
     case HP_OP_GROUP:
-        audit_group(sim, op->group.first, op->group.count, 0, 0);
+        audit_group(sim, op->group.first, op->group.count);
         break;
     case HP_OP_LEASE:
         audit_lease(sim, op->lease.id, op->lease.attempt, op->lease.epoch, op->lease.node);
@@ -120,12 +120,14 @@ static void audit_op(struct sim *sim, const struct hp_op *op)
                      op->result.reason, op->result.attempt, op->result.failures,
                      op->result.losses);
         break;
+    case HP_OP_UKEY:
+        audit_ukey(sim, (uint32_t)(op->ukey.key.data[op->ukey.key.size - 1] - '0'), op->ukey.id);
+        break;
     case HP_OP_LANE:
     case HP_OP_LANE_DEL:
     case HP_OP_SEGMENT:
     case HP_OP_LEASE_DEL:
     case HP_OP_SIDE_DEL:
-    case HP_OP_UKEY:
     case HP_OP_UKEY_DEL:
     case HP_OP_SESSION:
     case HP_OP_QUEUE:
@@ -391,7 +393,8 @@ static void feed_peer(struct sim_broker *broker, struct peer *peer)
         event.opened.loopback = true;
         hp_core_step(broker->core, &event);
     }
-    bool over = sim_net_backlog(sim, peer->conn) > (peer->over ? LEVEL_BYTES / 2 : LEVEL_BYTES);
+    uint32_t level = sim->plan.level_bytes;
+    bool over = sim_net_backlog(sim, peer->conn) > (peer->over ? level / 2 : level);
     if (over != peer->over) {
         peer->over = over;
         struct hp_event event = {.kind = HP_EVENT_CONN_LEVEL, .conn = peer->conn};

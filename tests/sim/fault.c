@@ -23,7 +23,8 @@ void sim_fault_plan(struct sim *sim)
     plan->work_ms = sim_pick(sim, 20, 150) * 1000;
     plan->heal_ms = plan->work_ms + 10000;
     plan->commit_us = sim_percent(sim, 50) ? sim_pick(sim, 200, 5000) : sim_pick(sim, 5000, 60000);
-    plan->fault_level = (uint32_t)sim_pick(sim, 0, 4);
+    plan->level_bytes = sim_percent(sim, 40) ? (uint32_t)sim_pick(sim, 200, 4000) : 96 * 1024;
+    plan->fault_level = (uint32_t)sim_pick(sim, 0, 6);
     plan->task_goal = (uint32_t)sim_pick(sim, 50, 600);
     plan->long_run_ms = sim_pick(sim, 2000, 15000);
     for (int i = 0; i < SIM_KEYS; i++) {

@@ -60,6 +60,7 @@ struct sim_plan {
     uint64_t heal_ms;   /* the last fault has healed by then */
     uint64_t commit_us; /* typical time of a commit */
     uint32_t ckey_max[SIM_KEYS];
+    uint32_t level_bytes; /* output of a connection above which the core is told */
     uint32_t fault_level; /* 0: none */
     uint32_t task_goal;
     uint64_t long_run_ms; /* longest run of a task */
@@ -197,7 +198,8 @@ void audit_asked(struct sim *sim, uint64_t wid, uint32_t count, const struct aud
 /* It was told their ids. joined: the id is another one's. */
 void audit_acked(struct sim *sim, uint64_t wid, uint32_t count, uint64_t first, bool joined);
 /* What became durable. */
-void audit_group(struct sim *sim, uint64_t first, uint32_t count, uint32_t ckey, uint32_t ukey);
+void audit_group(struct sim *sim, uint64_t first, uint32_t count);
+void audit_ukey(struct sim *sim, uint32_t key, uint64_t id);
 void audit_lease(struct sim *sim, uint64_t id, uint32_t attempt, uint64_t epoch, uint32_t node);
 void audit_returned(struct sim *sim, uint64_t id, uint32_t attempt, uint32_t failures,
                     uint32_t losses, uint32_t releases);

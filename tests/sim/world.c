@@ -198,9 +198,10 @@ static void settle(struct sim *sim)
     run_until(sim, sim->plan.heal_ms * SIM_MS);
     sim->healed = true;
     sim->working = false;
-    sim_user_settle(sim, 0);
-    run_until(sim, sim->now_us + 20000 * SIM_MS); /* what others had asked for may come late */
-    sim_user_settle(sim, 0);
+    for (int i = 0; i < 4; i++) { /* what others had asked for may come late */
+        sim_user_settle(sim, 0);
+        run_until(sim, sim->now_us + 25000 * SIM_MS);
+    }
     /* While there is progress it may take its time; without any, two leases and the longest run. */
     uint64_t quiet_ms = 2 * sim->plan.lease_ms + 2 * sim->plan.long_run_ms + 15000;
     uint64_t last_ms = sim_ms(sim);
