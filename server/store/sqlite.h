@@ -2,8 +2,8 @@
 /*
  * Inside of the SQLite store. Files: sqlite_open (connection, ballast, log), sqlite_stmt (errors,
  * statements), sqlite_schema (migrations, buckets), sqlite_facts (look-ups of ids), sqlite_apply,
- * sqlite_recover, sqlite_load, sqlite_lane, sqlite_reap, sqlite_sweep, sqlite_job (loads of many
- * calls): sqlite_check, sqlite_backup.
+ * sqlite_vtab (its groups as a table), sqlite_recover, sqlite_load, sqlite_lane, sqlite_reap,
+ * sqlite_sweep, sqlite_job (loads of many calls): sqlite_check, sqlite_backup.
  *
  *  I1 One connection, ever: the WAL-reset bug of SQLite 3.7.0 to 3.51.2 needs two that write or
  *     checkpoint, and closing any second descriptor of the file would drop the first one's locks.
@@ -92,7 +92,7 @@ enum hp_sql {
 
 /* Statements on the tables of a bucket. */
 enum hp_bucket_sql {
-    HP_BUCKET_GROUP_PUT,
+    HP_BUCKET_GROUP_PUT, /* those of hp_groups */
     HP_BUCKET_GROUP_FLOOR,  /* first, head */
     HP_BUCKET_GROUP_PACK,   /* pack of one group */
     HP_BUCKET_GROUP_FROM,   /* first, head, upwards */
@@ -200,7 +200,11 @@ struct hp_sqlite {
     bool pressure;
     struct hp_row_out out;            /* scratch of one row */
     struct hp_row_out lease_out;      /* the lease row of the batch being applied */
-    const struct hp_result **results; /* of the transaction being applied */
+    const struct hp_op **groups; /* of the transaction being applied */
+    uint32_t group_count;
+    uint32_t group_capacity;
+    uint32_t group_from, group_to; /* what the virtual table shows of them */
+    const struct hp_result **results;
     uint32_t result_count;
     uint32_t result_capacity;
     struct hp_reap reap;
@@ -275,6 +279,9 @@ enum hp_err hp_sqlite_abort(struct hp_sqlite *s, enum hp_err err, struct hp_erro
 enum hp_err hp_sqlite_checkpoint(struct hp_sqlite *s, uint32_t frames, struct hp_error *reterr);
 /* Makes the ballast file again if there is room for it. */
 void hp_sqlite_ballast_restore(struct hp_sqlite *s);
+
+/* Makes the virtual table hp_groups. */
+enum hp_err hp_sqlite_register_groups(struct hp_sqlite *s, struct hp_error *reterr);
 
 /* ------------------------------------------------------------------ facts about ids */
 /*

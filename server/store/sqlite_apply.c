@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Applies batches as one transaction. Results are gathered first and written at the end, sorted, so
- * that neighbours share a row; the leases of a batch become one row. All else is a prepared
- * statement per op, all at the right edge of its table.
+ * Applies batches as one transaction. Groups and results are gathered first and written at the end:
+ * groups by one statement (sqlite_vtab.c), results sorted, so that neighbours share a row. The
+ * leases of a batch become one row. All else is a prepared statement per op.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -14,16 +14,35 @@
 #include "server/store/sqlite.h"
 
 /* ------------------------------------------------------------------ groups */
-static enum hp_err put_group(struct hp_sqlite *s, const struct hp_op *op, struct hp_error *reterr)
+static enum hp_err gather_group(struct hp_sqlite *s, const struct hp_op *op,
+                                struct hp_error *reterr)
 {
     uint64_t last = op->group.first + op->group.count - 1;
     HP_ASSERT(op->group.count > 0);
     HP_ASSERT(op->group.first >> HP_SQLITE_BUCKET_SHIFT == last >> HP_SQLITE_BUCKET_SHIFT); /* S8 */
-    struct hp_bucket *bucket = hp_sqlite_bucket(s, op->group.first);
+    if (s->group_count == s->group_capacity) {
+        uint32_t capacity = s->group_capacity == 0 ? 1024 : s->group_capacity * 2;
+        const struct hp_op **groups = hp_realloc_array(s->groups, capacity, sizeof(*groups));
+        if (groups == NULL) {
+            return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
+        }
+        s->groups = groups;
+        s->group_capacity = capacity;
+    }
+    s->groups[s->group_count++] = op;
+    return HP_OK;
+}
+
+/* Inserts groups [from, to), all of one bucket. */
+static enum hp_err put_bucket_groups(struct hp_sqlite *s, uint32_t from, uint32_t to,
+                                     struct hp_error *reterr)
+{
+    uint64_t first = s->groups[from]->group.first;
+    struct hp_bucket *bucket = hp_sqlite_bucket(s, first);
     sqlite3_stmt *stmt = NULL;
     enum hp_err err = HP_OK;
     if (bucket == NULL) {
-        err = hp_sqlite_bucket_make(s, op->group.first, &bucket, reterr);
+        err = hp_sqlite_bucket_make(s, first, &bucket, reterr);
     }
     if (err == HP_OK) {
         err = hp_sqlite_bucket_stmt(s, bucket, HP_BUCKET_GROUP_PUT, &stmt, reterr);
@@ -31,26 +50,33 @@ static enum hp_err put_group(struct hp_sqlite *s, const struct hp_op *op, struct
     if (err != HP_OK) {
         return err;
     }
-    struct hp_group_head head = {
-        .first = op->group.first,
-        .count = op->group.count,
-        .lane = op->group.lane,
-        .created_at_ms = op->group.created_at_ms,
-        .session = op->group.session,
-        .options = op->group.options,
-        .pack_size = op->group.pack.size,
-        .pack_digest =
-            hp_row_digest(op->group.pack.data, op->group.pack.size, HP_ROW_GROUP, op->group.first),
-    };
-    hp_row_put_group(&s->out, &head);
-    hp_sqlite_bind_u64(stmt, 1, op->group.first);
-    hp_sqlite_bind_row(stmt, 2, &s->out);
-    hp_sqlite_bind_bin(stmt, 3, op->group.pack);
-    bucket->group_count++;
-    bucket->task_count += op->group.count;
+    bucket->group_count += to - from;
+    for (uint32_t i = from; i < to; i++) {
+        bucket->task_count += s->groups[i]->group.count;
+    }
     bucket->dirty = true;
     bucket->changes++;
-    return hp_sqlite_run(s, stmt, "insert group", reterr);
+    s->group_from = from;
+    s->group_to = to;
+    return hp_sqlite_run(s, stmt, "insert groups", reterr);
+}
+
+static enum hp_err put_groups(struct hp_sqlite *s, struct hp_error *reterr)
+{
+    for (uint32_t from = 0; from < s->group_count;) {
+        uint64_t number = s->groups[from]->group.first >> HP_SQLITE_BUCKET_SHIFT;
+        uint32_t to = from + 1;
+        while (to < s->group_count &&
+               s->groups[to]->group.first >> HP_SQLITE_BUCKET_SHIFT == number) {
+            to++;
+        }
+        enum hp_err err = put_bucket_groups(s, from, to, reterr);
+        if (err != HP_OK) {
+            return err;
+        }
+        from = to;
+    }
+    return HP_OK;
 }
 
 /* ------------------------------------------------------------------ results */
@@ -289,7 +315,7 @@ static enum hp_err apply_op(struct hp_sqlite *s, const struct hp_op *op,
 {
     switch (op->kind) {
     case HP_OP_GROUP:
-        return put_group(s, op, reterr);
+        return gather_group(s, op, reterr);
     case HP_OP_LANE:
         return put_lane(s, op, reterr);
     case HP_OP_LANE_DEL:
@@ -355,13 +381,15 @@ static enum hp_err apply_all(struct hp_sqlite *s, struct hp_batch *const *batche
                              struct hp_error *reterr)
 {
     s->result_count = 0;
+    s->group_count = 0;
     for (uint32_t i = 0; i < count; i++) {
         enum hp_err err = apply_batch(s, batches[i], reterr);
         if (err != HP_OK) {
             return err;
         }
     }
-    return put_results(s, reterr);
+    enum hp_err err = put_groups(s, reterr); /* first: results may be of the same transaction */
+    return err == HP_OK ? put_results(s, reterr) : err;
 }
 
 static void start_reaping(struct hp_sqlite *s, struct hp_batch *const *batches, uint32_t count)

@@ -114,7 +114,7 @@ struct bucket_statement {
     const char *after;
 };
 static const struct bucket_statement bucket_statements[HP_BUCKET_SQL_COUNT] = {
-    [HP_BUCKET_GROUP_PUT] = {"INSERT INTO group_", " VALUES(?1, ?2, ?3)"},
+    [HP_BUCKET_GROUP_PUT] = {"INSERT INTO group_", " SELECT first, head, pack FROM hp_groups"},
     [HP_BUCKET_GROUP_FLOOR] = {"SELECT first, head FROM group_",
                                " WHERE first <= ?1 ORDER BY first DESC LIMIT 1"},
     [HP_BUCKET_GROUP_PACK] = {"SELECT pack FROM group_", " WHERE first = ?1"},
