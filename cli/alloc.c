@@ -58,11 +58,15 @@ char *hp_cli_copy(const char *text, size_t size)
 char *hp_cli_printf(const char *format, ...)
 {
     va_list args;
+    char small[256];
     va_start(args, format);
-    int size = vsnprintf(NULL, 0, format, args);
+    int size = vsnprintf(small, sizeof(small), format, args);
     va_end(args);
     if (size < 0) {
         hp_cli_no_memory();
+    }
+    if ((size_t)size < sizeof(small)) {
+        return hp_cli_copy(small, (size_t)size);
     }
     char *text = hp_cli_alloc((size_t)size + 1);
     va_start(args, format);

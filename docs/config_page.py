@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Makes docs/config.md from the option tables of the two daemons (their --help and --example-config).
+"""Makes docs/config.md from the option tables of the two daemons (their --help).
 
 config_page.py HOSTPOOLD WORKER PAGE [--write]     without --write: exit 1 if PAGE differs
 """
@@ -10,10 +10,10 @@ import sys
 
 HEAD = """# Configuration
 
-Made by `docs/config_page.py` from the programs' own tables; do not edit. Flags go before the file, the file
-goes before the default. In a file the names have underscores (`--data-dir` is `data_dir`); an unknown name,
-a value out of range or a wrong unit is an error with file and line. `--check-config` checks and ends.
-Durations: `250ms 90s 15m 2h 1d`. Sizes: `512 64K 512M 4G`.
+Made by `docs/config_page.py` from the programs' own tables; do not edit. Flags go before the
+file, the file goes before the default. In a file the names have underscores (`--data-dir` is
+`data_dir`); an unknown name, a value out of range or a wrong unit is an error with file and line.
+`--check-config` checks and ends. Durations: `250ms 90s 15m 2h 1d`. Sizes: `512 64K 512M 4G`.
 """
 
 
@@ -38,7 +38,8 @@ def options(text):
 def table(rows):
     out = ["| flag | value | what |", "|---|---|---|"]
     for flag, value, what in rows:
-        out.append("| `%s` | %s | %s |" % (flag, value.replace("|", "\\|"), what.replace("|", "\\|")))
+        cells = (flag, value.replace("|", "\\|"), what.replace("|", "\\|"))
+        out.append("| `%s` | %s | %s |" % cells)
     return "\n".join(out) + "\n"
 
 
@@ -55,7 +56,8 @@ def main():
     if "--write" in sys.argv:
         open(path, "w", encoding="utf-8").write(text)
     elif open(path, encoding="utf-8").read() != text:
-        sys.exit("%s is out of date: docs/config_page.py %s %s %s --write" % (path, broker, worker, path))
+        command = "docs/config_page.py %s %s %s --write" % (broker, worker, path)
+        sys.exit("%s is out of date: %s" % (path, command))
 
 
 main()

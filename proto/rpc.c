@@ -44,8 +44,8 @@ static enum hp_err parse_call(const struct hp_wire_obj *method, const struct hp_
     ret->params = params_map(params);
     if (ret->params == NULL && ret->method == HP_METHOD_NONE && ret->type == HP_RPC_NOTIFY &&
         hp_wire_type(params) == HP_WIRE_ARRAY) {
-        /* Not ours to judge: general clients have notifications of their own (Neovim sends one, with
-         * two parameters, when it is sent one that it does not know). */
+        /* Not ours to judge: general clients have notifications of their own (Neovim sends one,
+         * with two parameters, when it is sent one that it does not know). */
         ret->params = &hp_wire_empty_map;
     }
     if (ret->params == NULL) {

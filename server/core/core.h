@@ -32,7 +32,7 @@ struct hp_core_config {
     uint64_t age_step_ms;     /* default 60000: one priority level */
     uint64_t prehello_ms;     /* default 5000 */
     uint32_t window_runs;     /* runs kept in memory per lane, default 1024 */
-    uint32_t window_timers;   /* delayed, returned and expiring rows kept in memory, default 20000 */
+    uint32_t window_timers;   /* delayed, returned, expiring rows kept in memory, default 20000 */
     uint64_t window_bytes;    /* payload bytes kept in memory over all lanes, default 32 MiB */
     uint32_t backlog_ops_max; /* uncommitted ops above which nothing is read or dispatched, 8000 */
     bool eager;               /* functions' first attempts may go out before their commit */
