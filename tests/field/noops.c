@@ -3,7 +3,7 @@
  * Many short function tasks through libhostpool; every result is checked. The base of bench/ and of
  * the test of 100,000 tasks.
  *
- *   noops HOST MODE COUNT [FUNCTION]
+ *   noops HOST MODE COUNT [FUNCTION [QUEUE]]
  *
  * MODE pipelined: one hp_submit_async for each task, as many outstanding as the window holds;
  *      single:    the next task when the result of the last one is here (prints p50 and p99 as
@@ -27,6 +27,7 @@ struct noops {
     struct hp_client *client;
     struct hp_options options;
     bool is_square;
+    bool is_alone; /* what is submitted is sent before more of it can share its message */
     uint64_t count;
     uint64_t submitted;
     uint64_t acked;
@@ -134,6 +135,9 @@ static bool submit_next(struct noops *noops)
         die(noops, "submit");
     }
     noops->submitted++;
+    if (noops->is_alone && hp_client_process(noops->client, 0) != HP_STATUS_OK) {
+        die(noops, "process");
+    }
     return true;
 }
 
@@ -204,16 +208,20 @@ static void run_groups(struct noops *noops)
     }
 }
 
+static bool wants_ends(const char *mode)
+{
+    return strcmp(mode, "pipelined") == 0 || strcmp(mode, "single") == 0;
+}
+
 static void run(struct noops *noops, const char *mode)
 {
     uint64_t start_ns = now_ns();
-    bool only_acked = strcmp(mode, "pipelined") != 0 && strcmp(mode, "single") != 0;
     if (strcmp(mode, "single") == 0) {
         run_single(noops);
     } else if (strcmp(mode, "groups") == 0) {
         run_groups(noops);
     } else {
-        run_async(noops, OUTSTANDING_MAX, only_acked);
+        run_async(noops, OUTSTANDING_MAX, !wants_ends(mode));
     }
     double seconds = (double)(now_ns() - start_ns) / 1e9;
     (void)printf("tasks %llu seconds %.3f per_second %.0f wrong %llu\n",
@@ -232,7 +240,9 @@ int main(int argc, char **argv)
     hp_client_options_init(&client_options);
     client_options.host = argv[1];
     client_options.name = "noops";
-    client_options.events = strcmp(argv[2], "submit") != 0 && strcmp(argv[2], "groups") != 0;
+    client_options.events = wants_ends(argv[2]);
+    client_options.window_submits = 256;
+    noops.is_alone = strcmp(argv[2], "alone") == 0;
     hp_options_init(&noops.options);
     noops.options.fn = argc > 4 ? argv[4] : "noop";
     noops.options.queue = argc > 5 ? argv[5] : NULL;
