@@ -240,6 +240,20 @@ static const struct start *start_of(const struct task *task, uint32_t attempt)
     return NULL;
 }
 
+static void check_budget(struct sim *sim, const struct task *task, uint32_t failures,
+                         uint32_t losses)
+{
+    const struct audit_spec *spec = task->spec;
+    if (spec == NULL) {
+        return;
+    }
+    /* One count for both kinds; the death of a child that ends the task is in it, too. */
+    uint32_t most = 1 + HP_MAX(spec->max_losses, spec->child_losses);
+    SIM_RULE(sim, failures <= spec->max_retries + 1 && losses <= most,
+             "task %llu: %u failures and %u losses are over its budgets", ID(task), failures,
+             losses);
+}
+
 void audit_result(struct sim *sim, uint64_t first, uint32_t count, uint32_t state, uint32_t reason,
                   uint32_t attempt, uint32_t failures, uint32_t losses)
 {
@@ -261,6 +275,7 @@ void audit_result(struct sim *sim, uint64_t first, uint32_t count, uint32_t stat
                  "task %llu is done, but attempt %u did not succeed", ID(task), attempt);
         SIM_RULE(sim, state != STATE_DONE || task->live, "task %llu is done without a lease",
                  ID(task));
+        check_budget(sim, task, failures, losses);
         task->final = true;
         sim->audit->final_count++;
         sim->progress++;
