@@ -3,7 +3,7 @@
  * The blob thread: large payloads and results as files beside the database, written and read in
  * chunks. A blob is written once, in order, and is durable before its last PUT is answered; the
  * core's BLOB op then ties it to a task, and retention removes it with the task. What is never tied
- * is swept (at start, and after an hour).
+ * is swept after an hour; what was not finished, at the next start.
  *
  * Answers of one blob come in the order of its requests. All calls but `wake` are for one thread.
  *
