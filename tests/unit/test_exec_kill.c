@@ -224,14 +224,47 @@ static void the_spawners_death_is_told(void **state)
     assert_int_equal(hp_exec_command(f->exec, &words.command, NULL), HP_ERR_CLOSED);
 }
 
+static size_t count_lines(const struct fixture *f)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < f->output.size; i++) {
+        count += f->output.data[i] == '\n';
+    }
+    return count;
+}
+
+/* Nobody is told of the end of a task whose processes are still there: not below the command, and
+ * not beside it in a session of its own. */
+static void the_spawners_death_leaves_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    WORDS(&words, 1, "sh", "-c", "setsid sleep 1000 & echo $PPID $!; sleep 1000 & echo $!; wait");
+    words.command.follow = true;
+    start(f, &words);
+    WAIT_UNTIL(f, count_lines(f) == 2 && f->started_count == 1);
+    assert_int_equal(hp_buf_append_byte(&f->output, '\0'), HP_OK);
+    char *rest = NULL;
+    pid_t spawner = (pid_t)strtol((const char *)f->output.data, &rest, 10);
+    pid_t beside = (pid_t)strtol(rest, &rest, 10);
+    pid_t below = (pid_t)strtol(rest, &rest, 10);
+    assert_true(spawner > 1 && below > 1 && beside > 1);
+    assert_true(pid_exists(below) && pid_exists(beside));
+    assert_int_equal(kill(spawner, SIGKILL), 0);
+    WAIT_UNTIL(f, f->helper_death_count == 1);
+    assert_false(pid_exists(below));
+    assert_false(pid_exists(beside));
+}
+
 int main(void)
 {
 #define EXEC_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        EXEC_TEST(a_signal_reaches_the_whole_group), EXEC_TEST(leftovers_hold_no_end_back),
-        EXEC_TEST(a_held_pipe_holds_no_end_back),    EXEC_TEST(escapes_belong_to_their_task),
-        EXEC_TEST(the_daemons_death_kills_all),      EXEC_TEST(the_dead_mans_switch),
-        EXEC_TEST(the_switch_needs_no_daemon),       EXEC_TEST(the_spawners_death_is_told),
+        EXEC_TEST(a_signal_reaches_the_whole_group),  EXEC_TEST(leftovers_hold_no_end_back),
+        EXEC_TEST(a_held_pipe_holds_no_end_back),     EXEC_TEST(escapes_belong_to_their_task),
+        EXEC_TEST(the_daemons_death_kills_all),       EXEC_TEST(the_dead_mans_switch),
+        EXEC_TEST(the_switch_needs_no_daemon),        EXEC_TEST(the_spawners_death_is_told),
+        EXEC_TEST(the_spawners_death_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

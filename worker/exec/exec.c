@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -29,6 +30,7 @@
 #define EVENTS_PER_TURN 64
 #define MESSAGES_PER_TURN 128
 #define CONTROL_BUFFER_BYTES (1024 * 1024)
+#define ORPHANS_END_MS 2000u
 
 /* ---------------------------------------------------------------- small services for the parts */
 
@@ -243,6 +245,7 @@ static enum hp_err start(struct hp_exec *exec, const struct hp_exec_config *conf
     if (hp_random_u64(&exec->instance) != HP_OK) {
         return hp_error_set(reterr, HP_ERR_IO, "no random bytes");
     }
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1); /* inherits what a helper that dies has left */
     hp_oom_init(&exec->oom);
     exec->kid_count = has_modules ? exec->config.function_children : 0;
     exec->shared = map_shared(sizeof *exec->shared);
@@ -354,6 +357,10 @@ static void on_helper_end(struct hp_exec *exec, struct hp_link *link)
         (void)hp_error_set(&text, HP_ERR_CLOSED, "the %s ended with exit code %d",
                            is_spawner ? "spawner" : "zygote", WEXITSTATUS(status));
     }
+    /* Before anyone is told that its tasks have ended: they might be started anew elsewhere. */
+    const pid_t others[] = {exec->spawner.is_dead ? 0 : exec->spawner.pid,
+                            exec->zygote.is_dead ? 0 : exec->zygote.pid};
+    (void)hp_orphans_end(others, HP_COUNT_OF(others), ORPHANS_END_MS);
     if (is_spawner) {
         hp_commands_on_lost(exec);
     } else {

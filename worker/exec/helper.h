@@ -74,4 +74,11 @@ void hp_run_marker(char out[HP_RUN_MARKER_BYTES], uint64_t instance, uint64_t id
  */
 uint32_t hp_orphans_kill(const struct hp_helper *helper, bool all);
 
+/*
+ * For the daemon, after a helper has died: kills and reaps all children of this process but the
+ * helpers given, until none is left (true) or the time is over. What a helper ran becomes the
+ * daemon's child when the helper dies, as the daemon is a subreaper, too.
+ */
+bool hp_orphans_end(const pid_t *helpers, size_t helper_count, uint64_t timeout_ms);
+
 #endif

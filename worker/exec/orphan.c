@@ -8,13 +8,16 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/base/macro.h"
+#include "common/sys/clock.h"
 #include "common/sys/file.h"
 
 #define ENVIRON_BYTES_MAX 65536
@@ -146,4 +149,39 @@ uint32_t hp_orphans_kill(const struct hp_helper *helper, bool all)
         }
     }
     return unknown_count;
+}
+
+static bool is_one_of(pid_t pid, const pid_t *pids, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (pids[i] == pid) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool hp_orphans_end(const pid_t *helpers, size_t helper_count, uint64_t timeout_ms)
+{
+    static char children[65536];
+    char name[64];
+    pid_t self = getpid();
+    uint64_t end_ms = hp_clock_mono_ms() + timeout_ms;
+    (void)snprintf(name, sizeof name, "task/%d/children", (int)self);
+    for (;;) {
+        uint32_t left_count = 0;
+        (void)read_proc(self, name, children, sizeof children);
+        char *at = children;
+        for (pid_t child; (child = next_pid(&at)) > 0;) {
+            if (!is_one_of(child, helpers, helper_count)) {
+                kill_tree(child, 0);
+                (void)waitpid(child, NULL, WNOHANG); /* what is not gone yet is found again */
+                left_count++;
+            }
+        }
+        if (left_count == 0 || hp_clock_mono_ms() >= end_ms) {
+            return left_count == 0;
+        }
+        (void)poll(NULL, 0, 1); /* for killed ones to end, and for what hung below them to appear */
+    }
 }
