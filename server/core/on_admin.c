@@ -5,6 +5,8 @@
 #include "server/core/state.h"
 
 enum { LIST_MAX = 4096, COUNTERS_MAX = 40 };
+/* Of one answer; what is over is left out (ask for it by its name), so that the frame is legal. */
+enum { ANSWER_BYTES = 900 * 1024, ANSWER_ELEMENTS = 60000, INFO_BYTES = 256, INFO_ELEMENTS = 32 };
 
 /* ------------------------------------------------ queues */
 static void queue_figures(const struct hp_queue *queue, struct hp_st_queue_info *ret)
@@ -43,6 +45,20 @@ static uint32_t list_queues(const struct hp_core *core, struct hp_arena *arena,
     return count;
 }
 
+/* How many of the queues fit in one frame. */
+static uint32_t queues_that_fit(const struct hp_list_queue_info *queues)
+{
+    size_t bytes = 0;
+    uint32_t most = queues->count < LIST_MAX ? queues->count : LIST_MAX;
+    for (uint32_t i = 0; i < most; i++) {
+        bytes += INFO_BYTES + queues->items[i].name.size;
+        if (bytes > ANSWER_BYTES) {
+            return i;
+        }
+    }
+    return most;
+}
+
 void hp_on_queue_list(struct hp_request *request)
 {
     struct hp_core *core = request->core;
@@ -54,7 +70,7 @@ void hp_on_queue_list(struct hp_request *request)
     }
     struct hp_msg_queue_list_reply reply = {0};
     reply.queues.count = list_queues(core, &core->arena, &reply.queues.items);
-    reply.queues.count = reply.queues.count < LIST_MAX ? reply.queues.count : LIST_MAX;
+    reply.queues.count = queues_that_fit(&reply.queues);
     if ((msg.has & HP_HAS_QUEUE_LIST_NAME) != 0) {
         struct hp_queue *queue = hp_strmap_find_ptr(&core->queues, msg.name);
         if (queue == NULL) {
@@ -154,6 +170,39 @@ static uint32_t list_nodes(const struct hp_core *core, struct hp_arena *arena, s
     return count;
 }
 
+/* What a worker's entry takes without its functions. */
+static size_t worker_bytes(const struct hp_st_worker_info *info)
+{
+    size_t bytes = INFO_BYTES + info->node.size + info->host.size + info->drain_reason.size;
+    for (uint32_t i = 0; i < info->tags.count; i++) {
+        bytes += info->tags.items[i].size + 3U;
+    }
+    return bytes;
+}
+
+/* Keeps the workers that fit in one frame, and of their functions what then has room. */
+static void fit_workers(struct hp_list_worker_info *workers)
+{
+    size_t bytes = 0;
+    size_t elements = 0;
+    for (uint32_t i = 0; i < workers->count; i++) {
+        bytes += worker_bytes(&workers->items[i]);
+        elements += INFO_ELEMENTS + workers->items[i].tags.count;
+        if (bytes > ANSWER_BYTES || elements > ANSWER_ELEMENTS) {
+            workers->count = i;
+        }
+    }
+    for (uint32_t i = 0; i < workers->count; i++) {
+        struct hp_list_str *functions = &workers->items[i].functions;
+        for (uint32_t k = 0; k < functions->count; k++) {
+            bytes += functions->items[k].size + 3U;
+            if (bytes > ANSWER_BYTES || ++elements > ANSWER_ELEMENTS) {
+                functions->count = k;
+            }
+        }
+    }
+}
+
 void hp_on_worker_list(struct hp_request *request)
 {
     struct hp_core *core = request->core;
@@ -170,14 +219,7 @@ void hp_on_worker_list(struct hp_request *request)
                      "no worker %.*s", HP_STR_ARG(msg.node));
         return;
     }
-    size_t elements = 0;
-    for (uint32_t i = 0; i < reply.workers.count; i++) { /* many functions: keep to one frame */
-        struct hp_st_worker_info *info = &reply.workers.items[i];
-        elements += 30 + info->tags.count + info->functions.count;
-        if (elements > 40000 && reply.workers.count > 1) {
-            info->functions.count = 0;
-        }
-    }
+    fit_workers(&reply.workers);
     struct hp_buf *out = hp_out_reply(core, request->conn, false);
     hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
     hp_must(hp_msg_worker_list_reply_encode(out, &reply));

@@ -245,18 +245,13 @@ void hp_on_worker_started(struct hp_request *request)
 
 /* ------------------------------------------------ done */
 /* Keeps the moving average of run times that prefetching goes by; one sample a message. */
-static void sample_run(struct hp_core *core, struct hp_attempt *attempt, struct hp_bin end)
+static void sample_run(struct hp_attempt *attempt, const struct hp_st_task_end *end)
 {
-    const struct hp_wire_obj *map = NULL;
-    struct hp_st_task_end decoded;
-    struct hp_error error;
     struct hp_class *class_ = attempt->spec->lane->class_;
-    if (hp_wire_unpack_checked(core->spec_wire, &hp_tok_limits_open, end, &map, &error) != HP_OK ||
-        hp_st_task_end_decode(map, &core->arena, &decoded, &error) != HP_OK ||
-        (decoded.has & HP_HAS_ST_TASK_END_RUN_US) == 0) {
+    if ((end->has & HP_HAS_ST_TASK_END_RUN_US) == 0) {
         return;
     }
-    uint64_t run_us = decoded.run_us > 0 ? decoded.run_us : 1;
+    uint64_t run_us = end->run_us > 0 ? end->run_us : 1;
     if (class_->run_us == 0 || run_us > 4 * class_->run_us) {
         class_->run_us = run_us; /* first sample, or suddenly slow: believe it at once */
     } else {
@@ -264,63 +259,44 @@ static void sample_run(struct hp_core *core, struct hp_attempt *attempt, struct 
     }
 }
 
-static void put_end_blobs(struct hp_core *core, const struct hp_st_done_item *item)
+static void put_end_blobs(struct hp_core *core, uint64_t id, const struct hp_st_task_end *end)
 {
-    const struct hp_wire_obj *map = NULL;
-    struct hp_st_task_end end;
-    struct hp_error error;
-    if (hp_wire_unpack_checked(core->spec_wire, &hp_tok_limits_open, item->end, &map, &error) !=
-            HP_OK ||
-        hp_st_task_end_decode(map, &core->arena, &end, &error) != HP_OK) {
-        return;
-    }
-    uint64_t blobs[3] = {end.result_blob, end.out_blob, end.err_blob};
+    uint64_t blobs[3] = {end->result_blob, end->out_blob, end->err_blob};
     for (int i = 0; i < 3; i++) {
         if (blobs[i] != 0) {
             struct hp_op *op = hp_batch_add(core->batch, HP_OP_BLOB);
             op->blob.blob = blobs[i];
-            op->blob.owner = item->id;
+            op->blob.owner = id;
         }
     }
 }
 
-/* True if the end record is one well-formed map within limits: it will be passed on as it is. */
-static bool end_is_sound(const struct hp_st_done_item *item)
+/* An end record is passed on as it is: one that no client could decode must not get in. */
+static bool read_end(struct hp_core *core, struct hp_bin bytes, struct hp_st_task_end *ret)
 {
-    struct hp_tok tok;
     struct hp_tok_limits limits = hp_tok_limits_open;
+    const struct hp_wire_obj *map = NULL;
+    struct hp_error error;
     limits.depth_max = 4;
     limits.elements_max = 128;
-    size_t size = 0;
-    const char *why = NULL;
-    hp_tok_init(&tok, &limits);
-    uint8_t head = item->end.size > 0 ? item->end.data[0] : 0;
-    bool is_map = (head & 0xf0) == 0x80 || head == 0xde || head == 0xdf;
-    return is_map &&
-           hp_tok_scan(&tok, item->end.data, item->end.size, &size, &why) == HP_TOK_DONE &&
-           size == item->end.size;
-}
-
-static bool has_blob_field(struct hp_bin end)
-{
-    return end.size > 8 && memmem(end.data, end.size, "_blob", 5) != NULL;
+    return hp_wire_unpack_checked(core->spec_wire, &limits, bytes, &map, &error) == HP_OK &&
+           hp_st_task_end_decode(map, &core->arena, ret, &error) == HP_OK;
 }
 
 static void take_done(struct hp_core *core, struct hp_node *node,
                       const struct hp_st_done_item *item, bool sample, struct ref_list *stale)
 {
     struct hp_attempt *attempt = current(core, node, item->id, item->attempt, item->epoch);
-    if (attempt == NULL || !end_is_sound(item)) {
+    struct hp_st_task_end end;
+    if (attempt == NULL || !read_end(core, item->end, &end)) {
         core->figures.stale++;
         ref_add(core, stale, item->id, item->attempt, item->epoch);
         return;
     }
     if (sample && item->reason == HP_REASON_NONE) {
-        sample_run(core, attempt, item->end);
+        sample_run(attempt, &end);
     }
-    if (has_blob_field(item->end)) {
-        put_end_blobs(core, item);
-    }
+    put_end_blobs(core, item->id, &end);
     hp_attempt_ended(core, attempt, item->reason, item->retry_ms,
                      (item->has & HP_HAS_ST_DONE_ITEM_RETRY_MS) != 0, item->end);
 }

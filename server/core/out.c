@@ -88,7 +88,8 @@ void hp_out_event(struct hp_core *core, struct hp_conn *conn,
     }
     conn_dirty(core, conn);
     list_room(&conn->events_out, &conn->held, HP_METHOD_TASK_EVENT, "events",
-              status->end.raw.size + 512U, 80);
+              status->end.raw.size + 512U,
+              32U + (status->end.raw.size < 128 ? status->end.raw.size : 128));
     hp_must(hp_st_task_status_encode(&conn->events_out.items, status));
 }
 

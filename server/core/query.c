@@ -181,9 +181,30 @@ static bool read_frame(struct hp_core *core, const struct hp_pending *pending, s
     return hp_rpc_read(core->wire, pending->frame.data, pending->frame.size, rpc, &error) == HP_OK;
 }
 
-static size_t status_bytes(const struct hp_st_task_status *status)
+/* What the statuses of an answer take of a frame. */
+struct load_of_frame {
+    size_t bytes;
+    uint64_t elements;
+};
+
+uint64_t hp_elements_of(struct hp_bin value)
 {
-    return 300U + status->end.raw.size + status->options.raw.size;
+    struct hp_tok tok;
+    size_t size = 0;
+    const char *why = NULL;
+    hp_tok_init(&tok, &hp_tok_limits_open);
+    (void)hp_tok_scan(&tok, value.data, value.size, &size, &why);
+    return tok.elements;
+}
+
+/* True: one more fits (the first always does: options and end record fit in a frame together). */
+static bool frame_has_room(struct load_of_frame *frame, const struct hp_st_task_status *status)
+{
+    bool first = frame->bytes == 0;
+    frame->bytes += 300U + status->end.raw.size + status->options.raw.size;
+    frame->elements += 32U + hp_elements_of(status->end.raw) +
+                       hp_elements_of(status->options.raw);
+    return first || (frame->bytes <= REPLY_BYTES && frame->elements <= HP_OUT_FRAME_ELEMENTS);
 }
 
 void hp_query_get_loaded(struct hp_core *core, struct hp_pending *pending,
@@ -201,7 +222,7 @@ void hp_query_get_loaded(struct hp_core *core, struct hp_pending *pending,
     reply.tasks.items =
         HP_ARENA_NEW_ARRAY(&core->arena, struct hp_st_task_status, loaded->task_count + 1U);
     HP_ASSERT(reply.tasks.items != NULL);
-    size_t bytes = 0;
+    struct load_of_frame frame = {0};
     uint64_t next = loaded->more ? loaded->next : 0;
     for (uint32_t i = 0; i < loaded->task_count; i++) {
         const struct hp_loaded_task *task = &loaded->tasks[i];
@@ -212,8 +233,7 @@ void hp_query_get_loaded(struct hp_core *core, struct hp_pending *pending,
         }
         struct hp_st_task_status *status = &reply.tasks.items[reply.tasks.count];
         hp_status_fill(core, loaded, task, msg.end, msg.options, status);
-        bytes += status_bytes(status);
-        if ((bytes > REPLY_BYTES || reply.tasks.count >= 1200) && reply.tasks.count > 0) {
+        if (!frame_has_room(&frame, status)) {
             next = task->id;
             break;
         }
@@ -299,7 +319,7 @@ static bool status_matches(const struct hp_msg_task_list *msg,
 
 struct list_page {
     struct hp_list_task_status tasks;
-    size_t bytes;
+    struct load_of_frame frame;
     uint64_t next; /* 0: no more */
 };
 
@@ -335,8 +355,7 @@ static void list_filter(struct hp_core *core, const struct hp_msg_task_list *msg
         if (!status_matches(msg, status)) {
             continue;
         }
-        page->bytes += status_bytes(status);
-        if (page->tasks.count >= limit || (page->bytes > REPLY_BYTES && page->tasks.count > 0)) {
+        if (page->tasks.count >= limit || !frame_has_room(&page->frame, status)) {
             page->next = task->id + 1;
             return;
         }

@@ -240,6 +240,7 @@ struct hp_wait {
     uint32_t looked_up;    /* index of the first id the store was asked for last */
     struct hp_buf results; /* encoded answers */
     uint32_t result_count;
+    uint64_t end_elements; /* of the end records in them */
     uint64_t deadline_ms;
     struct hp_heap_node heap_node;
     struct hp_list conn_link;
@@ -563,6 +564,8 @@ void hp_wait_loaded(struct hp_core *core, struct hp_pending *pending,
                     const struct hp_loaded *loaded);
 /* What a loaded task is now, memory first. HP_TASK_STATE... or 0: ask the store again. */
 enum hp_task_state hp_task_now(struct hp_core *core, const struct hp_loaded_task *task);
+/* Elements of a frame that an encoded value takes; 0 for an empty one. */
+uint64_t hp_elements_of(struct hp_bin value);
 /* Fills a status from what the store said and what is in memory. */
 void hp_status_fill(struct hp_core *core, const struct hp_loaded *loaded,
                     const struct hp_loaded_task *task, bool with_end, bool with_options,

@@ -6,7 +6,14 @@
  */
 #include "server/core/state.h"
 
-enum { WAIT_BYTES = 400 * 1024 };
+/* Of end records in an answer; statuses without them fit besides. */
+enum { WAIT_BYTES = 400 * 1024, WAIT_END_ELEMENTS = 30000 };
+
+static bool has_room(const struct hp_wait *wait)
+{
+    return wait->with_end && wait->results.size < WAIT_BYTES &&
+           wait->end_elements < WAIT_END_ELEMENTS;
+}
 
 /* Asks for the ids from `from` on; the store may answer fewer. */
 static void look_up(struct hp_core *core, struct hp_wait *wait, uint32_t from)
@@ -20,7 +27,7 @@ static void look_up(struct hp_core *core, struct hp_wait *wait, uint32_t from)
         load->spans[i - from] = (struct hp_id_span){wait->ids[i], 1};
     }
     load->span_count = wait->count - from;
-    load->with_end = wait->answering && wait->with_end && wait->results.size < WAIT_BYTES;
+    load->with_end = wait->answering && has_room(wait);
     load->bytes_max = WAIT_BYTES;
     wait->looked_up = from;
 }
@@ -186,8 +193,8 @@ static void answer(struct hp_core *core, struct hp_wait *wait, const struct hp_l
 {
     for (uint32_t i = 0; i < loaded->task_count; i++) {
         struct hp_st_task_status status;
-        bool room = wait->with_end && wait->results.size < WAIT_BYTES;
-        hp_status_fill(core, loaded, &loaded->tasks[i], room, false, &status);
+        hp_status_fill(core, loaded, &loaded->tasks[i], has_room(wait), false, &status);
+        wait->end_elements += hp_elements_of(status.end.raw);
         hp_must(hp_st_task_status_encode(&wait->results, &status));
         wait->result_count++;
         wait->left -= is_final(status.state);
