@@ -27,10 +27,22 @@ static const char *const kinds[] = {"square", "bare", "echo", "flaky", "fail",
 static const unsigned weights[] = {30, 15, 15, 8, 6, 10, 6, 4, 4, 2};
 enum { KIND_COUNT = sizeof(kinds) / sizeof(kinds[0]) };
 
+/* What one submit is; it travels as the user pointer of its events. */
 struct batch {
     unsigned kind;
     uint64_t base;
 };
+
+static void *to_user(const struct batch *batch)
+{
+    return (void *)(uintptr_t)(batch->base << 8 | batch->kind);
+}
+
+static struct batch from_user(const void *user)
+{
+    uintptr_t bits = (uintptr_t)user;
+    return (struct batch){.kind = (unsigned)(bits & 0xff), .base = bits >> 8};
+}
 
 struct load {
     struct hp_client *client;
@@ -180,22 +192,17 @@ static bool submit(struct load *load)
     struct hp_options options;
     const char *argv[4];
     const char *env[3];
-    struct batch *batch = calloc(1, sizeof(*batch));
-    if (batch == NULL) {
-        die("memory", NULL);
-    }
-    batch->kind = choose_kind(load);
-    batch->base = load->next_base;
-    uint32_t most = batch->kind < 3 ? PAYLOADS_MAX : 3;
+    struct batch batch = {.kind = choose_kind(load), .base = load->next_base};
+    uint32_t most = batch.kind < 3 ? PAYLOADS_MAX : 3;
     uint32_t count = 1 + (uint32_t)(next_random(load) % most);
     for (uint32_t i = 0; i < count; i++) {
         payloads[i].data = room[i];
-        payloads[i].size = make_payload(room[i], kinds[batch->kind], batch->base + i);
+        payloads[i].size = make_payload(room[i], kinds[batch.kind], batch.base + i);
     }
-    set_options(load, batch->kind, &options, argv, env);
-    enum hp_status status = hp_submit_async(load->client, &options, payloads, count, batch, NULL);
+    set_options(load, batch.kind, &options, argv, env);
+    enum hp_status status =
+        hp_submit_async(load->client, &options, payloads, count, to_user(&batch), NULL);
     if (status == HP_STATUS_AGAIN) {
-        free(batch);
         return false;
     }
     if (status != HP_STATUS_OK) {
@@ -211,11 +218,11 @@ static void take(struct load *load, const struct hp_event *event)
 {
     char line[512];
     int size = 0;
-    const struct batch *batch = event->user;
+    const struct batch batch = from_user(event->user);
     if (event->kind == HP_EVENT_SUBMITTED) {
         size = snprintf(line, sizeof(line), "A %llu %u %s %llu\n",
-                        (unsigned long long)event->ids.first, event->ids.count, kinds[batch->kind],
-                        (unsigned long long)(batch->base + event->index));
+                        (unsigned long long)event->ids.first, event->ids.count, kinds[batch.kind],
+                        (unsigned long long)(batch.base + event->index));
     } else if (event->kind == HP_EVENT_ENDED) {
         const struct hp_task *task = event->task;
         struct hp_bytes bytes = {0};

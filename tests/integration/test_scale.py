@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A million tasks waiting: memory, nothing lost over kill -9, and then the right answers.
 
-HP_SCALE_SINGLE sets how many tasks are submitted in messages of their own (default 200,000: the
+HP_SCALE_SINGLE sets how many tasks are submitted in messages of their own (default 400,000: the
 suite has a minute); HP_SCALE_FULL=1 submits the whole million that way as well.
 """
 import os
@@ -22,7 +22,7 @@ PAUSED = QUEUES[7]
 MIB = 1 << 20
 SMALL, LARGE = 100_000, 1_000_000
 FULL = os.environ.get("HP_SCALE_FULL") == "1"
-SINGLE = LARGE if FULL else int(os.environ.get("HP_SCALE_SINGLE", 200_000))
+SINGLE = LARGE if FULL else int(os.environ.get("HP_SCALE_SINGLE", 400_000))
 
 
 def submit(one, mode, queue, count):
