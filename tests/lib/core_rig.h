@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The core on a bench: the store in memory, commits when the test says so, frames in and out by hand.
+ * The core on a bench: the store in memory, commits when the test says so, frames in and out by
+ * hand.
  * rig_begin .. rig_end is one turn; rig_settle carries out what the store has to do, turn by turn,
  * until nothing is left. Include hp_test.h first. One copy per test program.
  */

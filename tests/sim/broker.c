@@ -3,221 +3,7 @@
  * The broker: the core in its shell, as server/turn.c is, with the store's thread as a queue of
  * batches and loads. The store outlives a crash; of what was under way, what was applied counts.
  */
-#include <stdio.h>
-#include <string.h>
-
-#include "common/base/assert.h"
-#include "common/base/buf.h"
-#include "common/base/mem.h"
-#include "proto/hp_msg.h"
-#include "proto/tokenizer.h"
-#include "proto/wire.h"
-#include "server/core/core.h"
-#include "server/core/state.h"
-#include "server/store/store.h"
-#include "tests/sim/sim.h"
-
-enum { FRAMES_PER_TURN = 24, HOLD_US = 300 };
-
-struct peer {
-    uint64_t conn;
-    struct hp_buf in;
-    struct hp_tok tok;
-    bool greeted, over, ended, told;
-    struct peer *next;
-};
-
-struct waiting {
-    struct waiting *next;
-    uint64_t conn, after;
-    struct hp_buf bytes;
-};
-
-/* What the store's thread has to do, in order. */
-struct job {
-    struct job *next;
-    struct hp_batch *batch;
-    struct hp_load *load;
-};
-
-/* What it has done, until the core hears of it. */
-struct news {
-    struct news *next;
-    uint64_t durable; /* or */
-    struct hp_loaded *loaded;
-};
-
-struct sim_broker {
-    struct sim *sim;
-    struct hp_store *store;
-    struct hp_core *core;
-    struct hp_effects effects;
-    uint64_t generation;
-    bool up, paused, woken, draining;
-    struct peer *peers;
-    struct waiting *waiting_first, *waiting_last;
-    struct job *jobs_first, *jobs_last;
-    bool store_busy;
-    uint64_t stall_us;
-    struct news *news_first, *news_last;
-    struct hp_batch *held_first, *held_last;
-    uint64_t hold_until_us;
-    uint64_t durable, last_number, last_put;
-    uint64_t deadline_us;
-};
-
-static void wake(struct sim_broker *broker);
-static void store_work(struct sim_broker *broker);
-
-/* ------------------------------------------------ the store's thread */
-static void put_job(struct sim_broker *broker, struct hp_batch *batch, struct hp_load *load)
-{
-    struct job *job = sim_alloc(sizeof(*job));
-    job->batch = batch;
-    job->load = load;
-    if (broker->jobs_last != NULL) {
-        broker->jobs_last->next = job;
-    } else {
-        broker->jobs_first = job;
-    }
-    broker->jobs_last = job;
-    store_work(broker);
-}
-
-static void put_news(struct sim_broker *broker, uint64_t durable, struct hp_loaded *loaded)
-{
-    struct news *news = sim_alloc(sizeof(*news));
-    news->durable = durable;
-    news->loaded = loaded;
-    if (broker->news_last != NULL) {
-        broker->news_last->next = news;
-    } else {
-        broker->news_first = news;
-    }
-    broker->news_last = news;
-    wake(broker);
-}
-
-static void audit_op(struct sim *sim, const struct hp_op *op)
-{
-    switch (op->kind) {
-    case HP_OP_GROUP:
-        audit_group(sim, op->group.first, op->group.count);
-        break;
-    case HP_OP_LEASE:
-        audit_lease(sim, op->lease.id, op->lease.attempt, op->lease.epoch, op->lease.node);
-        break;
-    case HP_OP_SIDE:
-        if (op->side.kind == HP_SIDE_RETURNED) {
-            audit_returned(sim, op->side.first, op->side.attempt, op->side.failures,
-                           op->side.losses, op->side.releases);
-        } else if (op->side.kind == HP_SIDE_CANCELLING) {
-            audit_cancelling(sim, op->side.first);
-        }
-        break;
-    case HP_OP_RESULT:
-        audit_result(sim, op->result.first, op->result.count, op->result.state,
-                     op->result.reason, op->result.attempt, op->result.failures,
-                     op->result.losses);
-        break;
-    case HP_OP_UKEY:
-        audit_ukey(sim, (uint32_t)(op->ukey.key.data[op->ukey.key.size - 1] - '0'), op->ukey.id);
-        break;
-    case HP_OP_LANE:
-    case HP_OP_LANE_DEL:
-    case HP_OP_SEGMENT:
-    case HP_OP_LEASE_DEL:
-    case HP_OP_SIDE_DEL:
-    case HP_OP_UKEY_DEL:
-    case HP_OP_SESSION:
-    case HP_OP_QUEUE:
-    case HP_OP_NODE:
-    case HP_OP_BLOB:
-    case HP_OP_META:
-    case HP_OP_REAP:
-        break;
-    }
-}
-
-static struct job *take_job(struct sim_broker *broker)
-{
-    struct job *job = broker->jobs_first;
-    broker->jobs_first = job->next;
-    if (broker->jobs_first == NULL) {
-        broker->jobs_last = NULL;
-    }
-    return job;
-}
-
-/* The commit is over: `count` batches at the head are durable. */
-static void commit_ends(struct sim *sim, void *context, uint64_t generation, uint64_t count)
-{
-    struct sim_broker *broker = context;
-    if (generation != broker->generation) {
-        return;
-    }
-    uint64_t durable = 0;
-    struct hp_error error;
-    for (uint64_t i = 0; i < count; i++) {
-        struct job *job = take_job(broker);
-        HP_ASSERT(hp_store_apply(broker->store, &job->batch, 1, &error) == HP_OK);
-        for (uint32_t k = 0; k < job->batch->op_count; k++) {
-            audit_op(sim, &job->batch->ops[k]);
-        }
-        durable = job->batch->number;
-        hp_batch_free(job->batch);
-        hp_free(job);
-    }
-    bool more = false;
-    HP_ASSERT(hp_store_idle(broker->store, &more, &error) == HP_OK);
-    audit_committed(sim);
-    sim->figures.commits++;
-    sim_note(sim, "commit", durable, count, 0, 0);
-    broker->store_busy = false;
-    put_news(broker, durable, NULL);
-    store_work(broker);
-}
-
-static void load_ends(struct sim *sim, void *context, uint64_t generation, uint64_t b)
-{
-    struct sim_broker *broker = context;
-    (void)sim;
-    (void)b;
-    if (generation != broker->generation) {
-        return;
-    }
-    struct job *job = take_job(broker);
-    struct hp_loaded *loaded = hp_loaded_new(job->load);
-    while (!hp_store_load(broker->store, loaded)) {
-    }
-    hp_free(job);
-    broker->store_busy = false;
-    put_news(broker, 0, loaded);
-    store_work(broker);
-}
-
-static void store_work(struct sim_broker *broker)
-{
-    struct sim *sim = broker->sim;
-    if (broker->store_busy || broker->jobs_first == NULL) {
-        return;
-    }
-    broker->store_busy = true;
-    uint64_t stall = broker->stall_us;
-    broker->stall_us = 0;
-    if (broker->jobs_first->load != NULL) {
-        sim_after(sim, stall + sim_pick(sim, 20, 2000), load_ends, broker, broker->generation, 0);
-        return;
-    }
-    uint64_t count = 0;
-    for (struct job *job = broker->jobs_first; job != NULL && job->batch != NULL;
-         job = job->next) {
-        count++;
-    }
-    uint64_t most = sim->plan.commit_us;
-    uint64_t took = sim_percent(sim, 3) ? most * 20 : sim_pick(sim, most / 4, most);
-    sim_after(sim, stall + took, commit_ends, broker, broker->generation, count);
-}
+#include "tests/sim/broker_state.h"
 
 /* ------------------------------------------------ batches and sends, as in server/turn.c */
 static void put_held(struct sim_broker *broker)
@@ -228,7 +14,7 @@ static void put_held(struct sim_broker *broker)
         batch->next = NULL;
         HP_ASSERT(batch->number > broker->last_put);
         broker->last_put = batch->number;
-        put_job(broker, batch, NULL);
+        sim_broker_put_job(broker, batch, NULL);
     }
     broker->held_last = NULL;
     broker->hold_until_us = 0;
@@ -255,14 +41,14 @@ static void finish_batch(struct sim_broker *broker, struct hp_batch *batch)
     }
     if (broker->hold_until_us == 0 && may_hold && broker->durable >= broker->last_put) {
         broker->hold_until_us = sim->now_us + HOLD_US;
-        wake(broker);
+        sim_broker_wake(broker);
         return;
     }
     if (broker->hold_until_us == 0 || sim->now_us >= broker->hold_until_us ||
         !(empty || may_hold)) {
         put_held(broker);
     } else {
-        wake(broker);
+        sim_broker_wake(broker);
     }
 }
 
@@ -320,11 +106,11 @@ static void do_effects(struct sim_broker *broker)
             for (struct peer *peer = broker->peers; peer != NULL; peer = peer->next) {
                 peer->ended = peer->ended || peer->conn == effect->conn;
             }
-            wake(broker);
+            sim_broker_wake(broker);
             break;
         case HP_EFFECT_LOAD:
             put_held(broker);
-            put_job(broker, NULL, effect->load);
+            sim_broker_put_job(broker, NULL, effect->load);
             effect->load = NULL;
             break;
         case HP_EFFECT_BLOB:
@@ -367,16 +153,14 @@ static bool feed_frame(struct sim_broker *broker, struct peer *peer)
     if (peer->in.size == 0 || !hp_core_wants_input(broker->core, peer->conn)) {
         return false;
     }
-    enum hp_tok_status status =
-        hp_tok_scan(&peer->tok, peer->in.data, peer->in.size, &size, &why);
+    enum hp_tok_status status = hp_tok_scan(&peer->tok, peer->in.data, peer->in.size, &size, &why);
     if (status == HP_TOK_NEED_MORE) {
         return false;
     }
     SIM_RULE(broker->sim, status == HP_TOK_DONE, "a frame of a production peer is refused: %s",
              why);
-    struct hp_event event = {.kind = HP_EVENT_FRAME,
-                             .conn = peer->conn,
-                             .frame = hp_bin_make(peer->in.data, size)};
+    struct hp_event event = {
+        .kind = HP_EVENT_FRAME, .conn = peer->conn, .frame = hp_bin_make(peer->in.data, size)};
     hp_core_step(broker->core, &event);
     hp_buf_consume(&peer->in, size);
     hp_tok_reset(&peer->tok);
@@ -406,7 +190,7 @@ static void feed_peer(struct sim_broker *broker, struct peer *peer)
         frames++;
     }
     if (frames == FRAMES_PER_TURN || peer->over) {
-        wake(broker);
+        sim_broker_wake(broker);
     }
 }
 
@@ -438,9 +222,8 @@ static void check_idle(struct sim_broker *broker)
     }
     HP_LIST_FOR_EACH (link, &core->node_list) {
         struct hp_node *node = HP_CONTAINER_OF(link, struct hp_node, link);
-        if (node->conn == NULL || !node->registered || node->draining ||
-            node->leaving || node->conn->blocked ||
-            node->used_cpus + node->fn_count >= node->slots ||
+        if (node->conn == NULL || !node->registered || node->draining || node->leaving ||
+            node->conn->blocked || node->used_cpus + node->fn_count >= node->slots ||
             node->state != HP_SM_NODE_ONLINE) {
             continue;
         }
@@ -520,12 +303,11 @@ static void turn(struct sim *sim, void *context, uint64_t generation, uint64_t b
     arm(broker);
 }
 
-static void wake(struct sim_broker *broker)
+void sim_broker_wake(struct sim_broker *broker)
 {
     if (broker->up && !broker->woken) {
         broker->woken = true;
-        sim_after(broker->sim, sim_pick(broker->sim, 10, 200), turn, broker, broker->generation,
-                  0);
+        sim_after(broker->sim, sim_pick(broker->sim, 10, 200), turn, broker, broker->generation, 0);
     }
 }
 
@@ -551,7 +333,7 @@ static void on_opened(void *context, uint64_t conn)
         at = &(*at)->next;
     }
     *at = peer;
-    wake(broker);
+    sim_broker_wake(broker);
 }
 
 static void on_received(void *context, uint64_t conn, const uint8_t *data, size_t size)
@@ -560,7 +342,7 @@ static void on_received(void *context, uint64_t conn, const uint8_t *data, size_
     struct peer *peer = peer_of(broker, conn);
     if (peer != NULL && !peer->ended) {
         HP_ASSERT(hp_buf_append(&peer->in, data, size) == HP_OK);
-        wake(broker);
+        sim_broker_wake(broker);
     }
 }
 
@@ -570,7 +352,7 @@ static void on_closed(void *context, uint64_t conn)
     struct peer *peer = peer_of(broker, conn);
     if (peer != NULL) {
         peer->ended = true;
-        wake(broker);
+        sim_broker_wake(broker);
     }
 }
 
@@ -619,7 +401,7 @@ void sim_broker_start(struct sim *sim)
     sim_note(sim, "broker_start", broker->durable, 0, 0, 0);
     hp_core_check(broker->core);
     sim_net_serve(sim, &broker_end, broker);
-    wake(broker);
+    sim_broker_wake(broker);
 }
 
 static void drop_all(struct sim_broker *broker)
@@ -638,7 +420,7 @@ static void drop_all(struct sim_broker *broker)
     }
     broker->waiting_last = NULL;
     while (broker->jobs_first != NULL) {
-        struct job *job = take_job(broker);
+        struct job *job = sim_broker_take_job(broker);
         hp_batch_free(job->batch);
         hp_load_free(job->load);
         hp_free(job);
@@ -669,7 +451,7 @@ void sim_broker_crash(struct sim *sim, bool silent)
     }
     /* The commit under way may have come through, and nobody heard of it. */
     if (broker->store_busy && broker->jobs_first->batch != NULL && sim_percent(sim, 50)) {
-        commit_ends(sim, broker, broker->generation, 1);
+        sim_broker_commit_ends(sim, broker, broker->generation, 1);
     }
     sim_note(sim, "broker_crash", broker->durable, silent, 0, 0);
     sim->figures.crashes++;
@@ -697,7 +479,7 @@ void sim_broker_pause(struct sim *sim, bool paused)
     sim_net_pause(sim, 0, true, paused);
     if (!paused) {
         broker->deadline_us = SIM_NEVER;
-        wake(broker);
+        sim_broker_wake(broker);
     }
 }
 
@@ -708,7 +490,7 @@ static void drained(struct sim *sim, void *context, uint64_t generation, uint64_
         return;
     }
     if (tries > 0 && !hp_core_is_drained(broker->core)) {
-        wake(broker);
+        sim_broker_wake(broker);
         sim_after(sim, 20 * SIM_MS, drained, broker, generation, tries - 1);
         return;
     }
@@ -721,7 +503,7 @@ void sim_broker_drain(struct sim *sim)
     if (broker->up && !broker->paused) {
         sim_note(sim, "broker_drain", 0, 0, 0, 0);
         broker->draining = true;
-        wake(broker);
+        sim_broker_wake(broker);
         sim_after(sim, 20 * SIM_MS, drained, broker, broker->generation, 50);
     }
 }

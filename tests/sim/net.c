@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Connections. Bytes of one direction arrive in order, cut anywhere; a cut or a paused receiver
- * holds them back. Bytes of a connection that one side has given up still arrive at the other, after
- * those of its successor perhaps: that is how duplicates and reordering come about with TCP.
+ * holds them back. Bytes of a connection that one side has given up still arrive at the other,
+ * after those of its successor perhaps: that is how duplicates and reordering come about with TCP.
  */
 #include <string.h>
 

@@ -1,349 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A worker host: the agent in a shell, an executor whose tasks take virtual time, fail and die, a
- * helper that keeps the dead-man's switch while the daemon is stopped, and a spool whose records are
- * durable only after their fsync.
+ * helper that keeps the dead-man's switch while the daemon is stopped, and a spool whose records
+ * are durable only after their fsync.
  *
  * Payload of the workload: 8 bytes that name the task (wid). Result: task id and attempt.
  */
-#include <signal.h>
-#include <stdio.h>
-#include <string.h>
-
-#include "common/base/assert.h"
-#include "common/base/buf.h"
-#include "common/base/mem.h"
-#include "tests/sim/sim.h"
-#include "worker/core/agent.h"
-
-enum { SLOTS_MAX = 4, EVENTS_MAX = 256, CHILD_UP_MS = 8 };
-
-/* A command that runs, or a call that a child holds. */
-struct run {
-    struct run *next;
-    uint64_t key, id, epoch, wid;
-    uint32_t attempt, child;
-    bool fence, began, ending;
-    uint64_t serial;
-    struct hp_agent_event end; /* how it will end */
-    uint8_t result[12];
-};
-
-struct record {
-    struct record *next;
-    uint64_t id;
-    bool durable, acked;
-    struct hp_bin bytes;
-};
-
-struct sim_node {
-    struct sim *sim;
-    uint32_t index;
-    char name[16];
-    struct hp_agent *agent;
-    bool up, paused, woken, connected;
-    uint64_t generation, conn;
-    uint32_t slots;
-    struct run *runs; /* in the order they were given */
-    bool child_up[SLOTS_MAX];
-    struct record *spool;
-    struct hp_agent_event events[EVENTS_MAX]; /* for the agent, when it listens */
-    uint8_t results[EVENTS_MAX][12];
-    uint32_t event_count;
-    uint64_t deadline_us, fence_ms, next_serial;
-    uint64_t spooled_up_to; /* told when it listens; 0: nothing */
-};
+#include "tests/sim/node_state.h"
 
 static void drain_effects(struct sim_node *node);
-static void wake(struct sim_node *node);
-
-/* ------------------------------------------------ what the executor sees */
-static void post(struct sim_node *node, const struct hp_agent_event *event, const uint8_t *result)
-{
-    HP_ASSERT(node->event_count < EVENTS_MAX);
-    struct hp_agent_event *slot = &node->events[node->event_count];
-    *slot = *event;
-    if (result != NULL) {
-        memcpy(node->results[node->event_count], result, 12);
-        slot->out = hp_bin_make(node->results[node->event_count], 12);
-    }
-    node->event_count++;
-    wake(node);
-}
-
-static struct run **find(struct sim_node *node, uint64_t key)
-{
-    struct run **at = &node->runs;
-    while (*at != NULL && (*at)->key != key) {
-        at = &(*at)->next;
-    }
-    return at;
-}
-
-static void begin_child(struct sim_node *node, uint32_t child);
-
-static void finish(struct sim *sim, void *context, uint64_t key, uint64_t serial)
-{
-    struct sim_node *node = context;
-    struct run **at = find(node, key);
-    struct run *run = *at;
-    if (run == NULL || run->serial != serial) {
-        return; /* it was killed before */
-    }
-    *at = run->next;
-    bool died = run->end.kind == HP_AGENT_EXEC_RESULT &&
-                run->end.outcome == HP_AGENT_OUTCOME_DIED;
-    bool ok = !run->end.fenced && run->end.start_errno == 0 && run->end.signal == 0 &&
-              run->end.exit_code == 0 &&
-              (run->end.kind == HP_AGENT_EXEC_ENDED || run->end.outcome == HP_AGENT_OUTCOME_OK);
-    if (run->end.start_errno == 0) {
-        audit_end(sim, node->index, run->id, run->attempt, run->epoch, ok);
-    }
-    run->end.key = key;
-    post(node, &run->end, ok ? run->result : NULL);
-    uint32_t child = run->child;
-    hp_free(run);
-    if (child == HP_AGENT_NO_CHILD) {
-        return;
-    }
-    if (died) {
-        node->child_up[child] = false;
-        for (;;) { /* what it had not begun comes back, the last first */
-            struct run **last = NULL;
-            for (struct run **each = &node->runs; *each != NULL; each = &(*each)->next) {
-                last = (*each)->child == child ? each : last;
-            }
-            if (last == NULL) {
-                break;
-            }
-            struct run *back = *last;
-            struct hp_agent_event event = {.kind = HP_AGENT_EXEC_HANDED_BACK, .key = back->key};
-            *last = back->next;
-            hp_free(back);
-            post(node, &event, NULL);
-        }
-        struct hp_agent_event down = {.kind = HP_AGENT_EXEC_CHILD_DOWN, .child = child};
-        post(node, &down, NULL);
-    } else {
-        begin_child(node, child);
-    }
-}
-
-static void child_up(struct sim *sim, void *context, uint64_t generation, uint64_t child)
-{
-    struct sim_node *node = context;
-    (void)sim;
-    if (generation == node->generation && !node->child_up[child]) {
-        node->child_up[child] = true;
-        struct hp_agent_event event = {.kind = HP_AGENT_EXEC_CHILD_UP, .child = (uint32_t)child};
-        post(node, &event, NULL);
-    }
-}
-
-static void end_at(struct sim_node *node, struct run *run, uint64_t delay_us)
-{
-    run->serial = node->next_serial++;
-    sim_after(node->sim, delay_us, finish, node, run->key, run->serial);
-}
-
-static uint64_t run_time_us(struct sim *sim, bool function)
-{
-    uint32_t kind = (uint32_t)sim_pick(sim, 0, 99);
-    if (kind < 60) {
-        return function ? sim_pick(sim, 20, 3000) : sim_pick(sim, 2, 200) * SIM_MS;
-    }
-    if (kind < 90) {
-        return sim_pick(sim, 10, 3000) * SIM_MS;
-    }
-    return sim_pick(sim, 1000, sim->plan.long_run_ms) * SIM_MS;
-}
-
-static void plan_result(struct sim_node *node, struct run *run)
-{
-    for (uint32_t i = 0; i < 8; i++) {
-        run->result[i] = (uint8_t)(run->id >> (8 * i));
-    }
-    for (uint32_t i = 0; i < 4; i++) {
-        run->result[8 + i] = (uint8_t)(run->attempt >> (8 * i));
-    }
-    uint32_t luck = (uint32_t)sim_pick(node->sim, 0, 99);
-    bool function = run->child != HP_AGENT_NO_CHILD;
-    run->end.kind = function ? HP_AGENT_EXEC_RESULT : HP_AGENT_EXEC_ENDED;
-    run->end.run_us = 1;
-    if (luck < 80) {
-        run->end.outcome = HP_AGENT_OUTCOME_OK;
-    } else if (luck < 88) {
-        run->end.outcome = HP_AGENT_OUTCOME_ERROR;
-        run->end.exit_code = function ? 0 : 3;
-        run->end.error = HP_STR("no luck");
-    } else if (luck < 92) {
-        run->end.outcome = HP_AGENT_OUTCOME_RETRY;
-        run->end.retry_ms = sim_pick(node->sim, 0, 2000);
-        run->end.exit_code = function ? 0 : 75;
-    } else if (luck < 94) {
-        run->end.outcome = HP_AGENT_OUTCOME_PERMANENT;
-        run->end.exit_code = function ? 0 : 1;
-    } else if (luck < 97) {
-        run->end.outcome = HP_AGENT_OUTCOME_DIED;
-        run->end.signal = SIGSEGV;
-    } else {
-        run->end.outcome = HP_AGENT_OUTCOME_DIED;
-        run->end.signal = SIGKILL;
-        run->end.oom = true;
-    }
-}
-
-static void begin(struct sim_node *node, struct run *run)
-{
-    run->began = true;
-    plan_result(node, run);
-    audit_start(node->sim, node->index, run->id, run->attempt, run->epoch, run->wid);
-    uint64_t took_us = run_time_us(node->sim, run->child != HP_AGENT_NO_CHILD);
-    run->end.run_us = took_us;
-    end_at(node, run, took_us);
-}
-
-/* The child takes its next call, if it has one. */
-static void begin_child(struct sim_node *node, uint32_t child)
-{
-    for (struct run *run = node->runs; run != NULL; run = run->next) {
-        if (run->child == child) {
-            if (!run->began) {
-                begin(node, run);
-            }
-            return;
-        }
-    }
-}
-
-static struct run *add_run(struct sim_node *node, uint64_t key, uint64_t id, uint32_t attempt,
-                           uint64_t epoch, struct hp_bin payload, bool fence, uint32_t child)
-{
-    struct run *run = sim_alloc(sizeof(*run));
-    *run = (struct run){.key = key,
-                        .id = id,
-                        .epoch = epoch,
-                        .attempt = attempt,
-                        .fence = fence,
-                        .child = child};
-    for (uint32_t i = 0; payload.size == 8 && i < 8; i++) {
-        run->wid |= (uint64_t)payload.data[i] << (8 * i);
-    }
-    struct run **at = &node->runs;
-    while (*at != NULL) {
-        at = &(*at)->next;
-    }
-    *at = run;
-    return run;
-}
-
-static void do_run(struct sim_node *node, const struct hp_agent_command *command)
-{
-    struct run *run = add_run(node, command->key, command->id, command->attempt, command->epoch,
-                              command->stdin_data, command->fence, HP_AGENT_NO_CHILD);
-    if (sim_percent(node->sim, 2)) {
-        run->end = (struct hp_agent_event){.kind = HP_AGENT_EXEC_ENDED, .start_errno = 2};
-        end_at(node, run, 500);
-        return;
-    }
-    struct hp_agent_event event = {
-        .kind = HP_AGENT_EXEC_STARTED, .key = run->key, .pid = (uint32_t)(1000 + run->id % 30000)};
-    post(node, &event, NULL);
-    begin(node, run);
-}
-
-/* Takes back what the child has not begun, the last first. */
-static void recall(struct sim_node *node, uint32_t child)
-{
-    for (;;) {
-        struct run **last = NULL;
-        for (struct run **at = &node->runs; *at != NULL; at = &(*at)->next) {
-            last = (*at)->child == child && !(*at)->began ? at : last;
-        }
-        if (last == NULL) {
-            return;
-        }
-        struct run *run = *last;
-        struct hp_agent_event event = {.kind = HP_AGENT_EXEC_HANDED_BACK, .key = run->key};
-        *last = run->next;
-        hp_free(run);
-        post(node, &event, NULL);
-    }
-}
-
-static void die(struct sim_node *node, struct run *run, int signal, bool fenced)
-{
-    run->end = (struct hp_agent_event){
-        .kind = run->child == HP_AGENT_NO_CHILD ? HP_AGENT_EXEC_ENDED : HP_AGENT_EXEC_RESULT,
-        .outcome = HP_AGENT_OUTCOME_DIED,
-        .signal = (uint32_t)signal,
-        .fenced = fenced};
-    run->ending = true;
-    end_at(node, run, sim_pick(node->sim, 100, 3000));
-}
-
-static void do_kill(struct sim_node *node, uint64_t key, int signal)
-{
-    struct run *run = *find(node, key);
-    if (run == NULL) {
-        return;
-    }
-    if (run->child != HP_AGENT_NO_CHILD) {
-        if (!run->began) {
-            struct hp_agent_event event = {.kind = HP_AGENT_EXEC_HANDED_BACK, .key = key};
-            struct run **at = find(node, key);
-            *at = run->next;
-            hp_free(run);
-            post(node, &event, NULL);
-            return;
-        }
-        recall(node, run->child);
-    }
-    if (!run->ending && (signal == SIGKILL || sim_percent(node->sim, 60))) {
-        die(node, run, signal, false);
-    }
-}
-
-/* The helper's switch: it works while the daemon is stopped, too. */
-static void fence(struct sim *sim, void *context, uint64_t generation, uint64_t deadline_ms)
-{
-    struct sim_node *node = context;
-    if (generation != node->generation || deadline_ms != node->fence_ms) {
-        return;
-    }
-    sim_note(sim, "dead_man", node->index, deadline_ms, 0, 0);
-    node->fence_ms = HP_AGENT_NEVER;
-    struct run *run = node->runs;
-    while (run != NULL) {
-        struct run *next = run->next;
-        if (run->fence && run->began) {
-            run->end = (struct hp_agent_event){.kind = run->child == HP_AGENT_NO_CHILD
-                                                           ? HP_AGENT_EXEC_ENDED
-                                                           : HP_AGENT_EXEC_RESULT,
-                                               .outcome = HP_AGENT_OUTCOME_DIED,
-                                               .signal = SIGKILL,
-                                               .fenced = true};
-            run->serial = node->next_serial++;
-            finish(sim, node, run->key, run->serial);
-            run = node->runs; /* calls behind it may have come back */
-        } else if (run->fence && run->child != HP_AGENT_NO_CHILD && !run->began) {
-            struct hp_agent_event event = {.kind = HP_AGENT_EXEC_HANDED_BACK, .key = run->key};
-            struct run **at = find(node, run->key);
-            *at = run->next;
-            hp_free(run);
-            post(node, &event, NULL);
-            run = node->runs;
-        } else {
-            run = next;
-        }
-    }
-    for (uint32_t i = 0; i < node->slots; i++) {
-        begin_child(node, i);
-        if (!node->child_up[i]) {
-            sim_after(sim, CHILD_UP_MS * SIM_MS, child_up, node, node->generation, i);
-        }
-    }
-}
 
 /* ------------------------------------------------ spool */
 static void synced(struct sim *sim, void *context, uint64_t generation, uint64_t id)
@@ -357,7 +22,7 @@ static void synced(struct sim *sim, void *context, uint64_t generation, uint64_t
         record->durable = record->durable || record->id <= id;
     }
     node->spooled_up_to = id > node->spooled_up_to ? id : node->spooled_up_to;
-    wake(node);
+    sim_node_wake(node);
 }
 
 static void spool_append(struct sim_node *node, uint64_t id, struct hp_bin bytes)
@@ -438,13 +103,13 @@ static void do_call(struct sim_node *node, const struct hp_agent_effect *effect)
     for (uint32_t i = 0; i < effect->call_count; i++) {
         const struct hp_agent_call *call = &effect->calls[i];
         SIM_RULE(node->sim, effect->child < node->slots, "a call for a child that is not there");
-        (void)add_run(node, call->key, call->id, call->attempt, call->epoch, call->payload,
-                      call->fence, effect->child);
+        (void)sim_node_add_run(node, call->key, call->id, call->attempt, call->epoch, call->payload,
+                               call->fence, effect->child);
     }
     if (node->child_up[effect->child]) {
-        begin_child(node, effect->child);
+        sim_node_begin_child(node, effect->child);
     } else {
-        recall(node, effect->child); /* it died before they came */
+        sim_node_recall(node, effect->child); /* it died before they came */
     }
 }
 
@@ -462,7 +127,8 @@ static void set_deadline(struct sim_node *node, uint64_t deadline_ms)
 {
     node->fence_ms = deadline_ms;
     if (deadline_ms != HP_AGENT_NEVER) {
-        sim_at(node->sim, deadline_ms * SIM_MS, fence, node, node->generation, deadline_ms);
+        sim_at(node->sim, deadline_ms * SIM_MS, sim_node_fence, node, node->generation,
+               deadline_ms);
     }
 }
 
@@ -480,16 +146,16 @@ static void do_effect(struct sim_node *node, const struct hp_agent_effect *effec
         node->connected = false;
         break;
     case HP_AGENT_RUN:
-        do_run(node, effect->command);
+        sim_node_do_run(node, effect->command);
         break;
     case HP_AGENT_CALL:
         do_call(node, effect);
         break;
     case HP_AGENT_KILL:
-        do_kill(node, effect->key, effect->signal);
+        sim_node_do_kill(node, effect->key, effect->signal);
         break;
     case HP_AGENT_RECALL:
-        recall(node, effect->child);
+        sim_node_recall(node, effect->child);
         break;
     case HP_AGENT_FOLLOW:
         break;
@@ -586,13 +252,13 @@ static void listen(struct sim *sim, void *context, uint64_t generation, uint64_t
     }
     for (uint32_t i = 0; i < node->slots; i++) {
         if (down[i]) {
-            sim_after(sim, CHILD_UP_MS * SIM_MS, child_up, node, node->generation, i);
+            sim_after(sim, CHILD_UP_MS * SIM_MS, sim_node_child_up, node, node->generation, i);
         }
     }
     drain_effects(node);
 }
 
-static void wake(struct sim_node *node)
+void sim_node_wake(struct sim_node *node)
 {
     if (node->up && !node->woken && !node->paused) {
         node->woken = true;
@@ -645,7 +311,7 @@ void sim_node_start(struct sim *sim, uint32_t index)
     }
     hp_agent_tick(node->agent, sim_ms(sim));
     for (uint32_t i = 0; i < node->slots; i++) {
-        sim_after(sim, CHILD_UP_MS * SIM_MS, child_up, node, node->generation, i);
+        sim_after(sim, CHILD_UP_MS * SIM_MS, sim_node_child_up, node, node->generation, i);
     }
     drain_effects(node);
 }
@@ -702,7 +368,7 @@ void sim_node_pause(struct sim *sim, uint32_t index, bool paused)
         node->deadline_us = SIM_NEVER;
         hp_agent_tick(node->agent, sim_ms(sim));
         drain_effects(node);
-        wake(node);
+        sim_node_wake(node);
     }
 }
 

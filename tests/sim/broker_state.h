@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What broker.c and broker_store.c share. */
+#ifndef HP_TESTS_SIM_BROKER_STATE_H
+#define HP_TESTS_SIM_BROKER_STATE_H
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/assert.h"
+#include "common/base/buf.h"
+#include "common/base/mem.h"
+#include "proto/hp_msg.h"
+#include "proto/tokenizer.h"
+#include "proto/wire.h"
+#include "server/core/core.h"
+#include "server/core/state.h"
+#include "server/store/store.h"
+#include "tests/sim/sim.h"
+
+enum { FRAMES_PER_TURN = 24, HOLD_US = 300 };
+
+struct peer {
+    uint64_t conn;
+    struct hp_buf in;
+    struct hp_tok tok;
+    bool greeted, over, ended, told;
+    struct peer *next;
+};
+
+struct waiting {
+    struct waiting *next;
+    uint64_t conn, after;
+    struct hp_buf bytes;
+};
+
+/* What the store's thread has to do, in order. */
+struct job {
+    struct job *next;
+    struct hp_batch *batch;
+    struct hp_load *load;
+};
+
+/* What it has done, until the core hears of it. */
+struct news {
+    struct news *next;
+    uint64_t durable; /* or */
+    struct hp_loaded *loaded;
+};
+
+struct sim_broker {
+    struct sim *sim;
+    struct hp_store *store;
+    struct hp_core *core;
+    struct hp_effects effects;
+    uint64_t generation;
+    bool up, paused, woken, draining;
+    struct peer *peers;
+    struct waiting *waiting_first, *waiting_last;
+    struct job *jobs_first, *jobs_last;
+    bool store_busy;
+    uint64_t stall_us;
+    struct news *news_first, *news_last;
+    struct hp_batch *held_first, *held_last;
+    uint64_t hold_until_us;
+    uint64_t durable, last_number, last_put;
+    uint64_t deadline_us;
+};
+
+
+void sim_broker_put_job(struct sim_broker *broker, struct hp_batch *batch, struct hp_load *load);
+struct job *sim_broker_take_job(struct sim_broker *broker);
+void sim_broker_commit_ends(struct sim *sim, void *context, uint64_t generation, uint64_t count);
+void sim_broker_wake(struct sim_broker *broker);
+
+#endif

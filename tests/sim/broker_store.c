@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The broker's store thread in the simulator: commits and loads in order, taking time. */
+#include "tests/sim/broker_state.h"
+
+static void store_work(struct sim_broker *broker);
+
+/* ------------------------------------------------ the store's thread */
+void sim_broker_put_job(struct sim_broker *broker, struct hp_batch *batch, struct hp_load *load)
+{
+    struct job *job = sim_alloc(sizeof(*job));
+    job->batch = batch;
+    job->load = load;
+    if (broker->jobs_last != NULL) {
+        broker->jobs_last->next = job;
+    } else {
+        broker->jobs_first = job;
+    }
+    broker->jobs_last = job;
+    store_work(broker);
+}
+
+static void put_news(struct sim_broker *broker, uint64_t durable, struct hp_loaded *loaded)
+{
+    struct news *news = sim_alloc(sizeof(*news));
+    news->durable = durable;
+    news->loaded = loaded;
+    if (broker->news_last != NULL) {
+        broker->news_last->next = news;
+    } else {
+        broker->news_first = news;
+    }
+    broker->news_last = news;
+    sim_broker_wake(broker);
+}
+
+static void audit_op(struct sim *sim, const struct hp_op *op)
+{
+    switch (op->kind) {
+    case HP_OP_GROUP:
+        audit_group(sim, op->group.first, op->group.count);
+        break;
+    case HP_OP_LEASE:
+        audit_lease(sim, op->lease.id, op->lease.attempt, op->lease.epoch, op->lease.node);
+        break;
+    case HP_OP_SIDE:
+        if (op->side.kind == HP_SIDE_RETURNED) {
+            audit_returned(sim, op->side.first, op->side.attempt, op->side.failures,
+                           op->side.losses, op->side.releases);
+        } else if (op->side.kind == HP_SIDE_CANCELLING) {
+            audit_cancelling(sim, op->side.first);
+        }
+        break;
+    case HP_OP_RESULT:
+        audit_result(sim, op->result.first, op->result.count, op->result.state, op->result.reason,
+                     op->result.attempt, op->result.failures, op->result.losses);
+        break;
+    case HP_OP_UKEY:
+        audit_ukey(sim, (uint32_t)(op->ukey.key.data[op->ukey.key.size - 1] - '0'), op->ukey.id);
+        break;
+    case HP_OP_LANE:
+    case HP_OP_LANE_DEL:
+    case HP_OP_SEGMENT:
+    case HP_OP_LEASE_DEL:
+    case HP_OP_SIDE_DEL:
+    case HP_OP_UKEY_DEL:
+    case HP_OP_SESSION:
+    case HP_OP_QUEUE:
+    case HP_OP_NODE:
+    case HP_OP_BLOB:
+    case HP_OP_META:
+    case HP_OP_REAP:
+        break;
+    }
+}
+
+struct job *sim_broker_take_job(struct sim_broker *broker)
+{
+    struct job *job = broker->jobs_first;
+    broker->jobs_first = job->next;
+    if (broker->jobs_first == NULL) {
+        broker->jobs_last = NULL;
+    }
+    return job;
+}
+
+/* The commit is over: `count` batches at the head are durable. */
+void sim_broker_commit_ends(struct sim *sim, void *context, uint64_t generation, uint64_t count)
+{
+    struct sim_broker *broker = context;
+    if (generation != broker->generation) {
+        return;
+    }
+    uint64_t durable = 0;
+    struct hp_error error;
+    for (uint64_t i = 0; i < count; i++) {
+        struct job *job = sim_broker_take_job(broker);
+        HP_ASSERT(hp_store_apply(broker->store, &job->batch, 1, &error) == HP_OK);
+        for (uint32_t k = 0; k < job->batch->op_count; k++) {
+            audit_op(sim, &job->batch->ops[k]);
+        }
+        durable = job->batch->number;
+        hp_batch_free(job->batch);
+        hp_free(job);
+    }
+    bool more = false;
+    HP_ASSERT(hp_store_idle(broker->store, &more, &error) == HP_OK);
+    audit_committed(sim);
+    sim->figures.commits++;
+    sim_note(sim, "commit", durable, count, 0, 0);
+    broker->store_busy = false;
+    put_news(broker, durable, NULL);
+    store_work(broker);
+}
+
+static void load_ends(struct sim *sim, void *context, uint64_t generation, uint64_t b)
+{
+    struct sim_broker *broker = context;
+    (void)sim;
+    (void)b;
+    if (generation != broker->generation) {
+        return;
+    }
+    struct job *job = sim_broker_take_job(broker);
+    struct hp_loaded *loaded = hp_loaded_new(job->load);
+    while (!hp_store_load(broker->store, loaded)) {
+    }
+    hp_free(job);
+    broker->store_busy = false;
+    put_news(broker, 0, loaded);
+    store_work(broker);
+}
+
+static void store_work(struct sim_broker *broker)
+{
+    struct sim *sim = broker->sim;
+    if (broker->store_busy || broker->jobs_first == NULL) {
+        return;
+    }
+    broker->store_busy = true;
+    uint64_t stall = broker->stall_us;
+    broker->stall_us = 0;
+    if (broker->jobs_first->load != NULL) {
+        sim_after(sim, stall + sim_pick(sim, 20, 2000), load_ends, broker, broker->generation, 0);
+        return;
+    }
+    uint64_t count = 0;
+    for (struct job *job = broker->jobs_first; job != NULL && job->batch != NULL; job = job->next) {
+        count++;
+    }
+    uint64_t most = sim->plan.commit_us;
+    uint64_t took = sim_percent(sim, 3) ? most * 20 : sim_pick(sim, most / 4, most);
+    sim_after(sim, stall + took, sim_broker_commit_ends, broker, broker->generation, count);
+}
