@@ -12,11 +12,13 @@ import pool  # noqa: E402
 import wire_ref  # noqa: E402
 
 COMMANDS = {"cmd", "once", "key", "exit3"}
-# Commands write "task attempt epoch" to $STARTS when they start; `key` ones hold a lock meanwhile.
+# Commands write "task attempt epoch" to $STARTS when they start; `key` ones hold a lock meanwhile
+# (flock says 1 if it is held; another status means that flock itself was killed).
 SCRIPT = """
 printf '%s %s %s\\n' "$HOSTPOOL_TASK_ID" "$HOSTPOOL_ATTEMPT" "$HOSTPOOL_EPOCH" >>"$STARTS"
 if [ "$0" = key ]; then exec 9>>"$LOCKS.lock"
-flock -n 9 || printf '%s %s\\n' "$HOSTPOOL_TASK_ID" "$HOSTPOOL_ATTEMPT" >>"$LOCKS.overlap"
+flock -n 9
+[ $? = 1 ] && printf '%s %s\\n' "$HOSTPOOL_TASK_ID" "$HOSTPOOL_ATTEMPT" >>"$LOCKS.overlap"
 fi
 read -r line
 sleep 0.0$(($HOSTPOOL_TASK_ID % 4))
