@@ -3,9 +3,16 @@
  * hostpool-worker: runs tasks of a broker on this host.
  *
  * Exit status: 0 ended as asked, 1 could not start or go on, 2 wrong usage.
+ *
+ * If one of its helper processes dies, it ends in order and executes itself again: helpers are
+ * forked before anything is open, so a new one needs a new start. The process id stays.
  */
+#include <errno.h>
+#include <poll.h>
 #include <stdio.h>
+#include <unistd.h>
 
+#include "common/sys/clock.h"
 #include "common/sys/log.h"
 #include "common/sys/proc.h"
 #include "worker/config.h"
@@ -17,8 +24,30 @@ enum exit_status {
     EXIT_USAGE = 2,
 };
 
-static int run(const struct hp_worker_config *config)
+/* Between two starts, so that a helper that always dies does not make a busy loop. */
+enum { START_PAUSE_MS = 1000 };
+
+static void start_again(char *const *argv, uint64_t started_ms)
 {
+    char path[4096];
+    ssize_t size = readlink("/proc/self/exe", path, sizeof(path) - 1);
+    uint64_t ran_ms = hp_clock_boot_ms() - started_ms;
+    hp_log(HP_LOG_WARN, "starting_again", HP_KV_U64("after_ms", ran_ms));
+    if (ran_ms < START_PAUSE_MS) {
+        (void)poll(NULL, 0, (int)(START_PAUSE_MS - ran_ms));
+    }
+    hp_proc_close_from(3);
+    if (size > 0) { /* by its path, so that it keeps its name */
+        path[size] = '\0';
+        (void)execv(path, argv);
+    }
+    (void)execv("/proc/self/exe", argv); /* the file is gone or another since */
+    hp_log(HP_LOG_ERROR, "start_failed", HP_KV_ERRNO("error", errno));
+}
+
+static int run(const struct hp_worker_config *config, char *const *argv)
+{
+    uint64_t started_ms = hp_clock_boot_ms();
     struct hp_worker worker;
     struct hp_error error = {0};
     hp_log_set_level(config->log_level);
@@ -27,16 +56,21 @@ static int run(const struct hp_worker_config *config)
         hp_log(HP_LOG_WARN, "nofile_limit");
     }
     int status = EXIT_START;
+    bool again = false;
     if (hp_worker_start(&worker, config, &error) == HP_OK) {
         status = hp_worker_run(&worker);
+        again = worker.helper_died && worker.term_count == 0;
     } else {
         (void)fprintf(stderr, "hostpool-worker: %s\n", error.text);
     }
     hp_worker_deinit(&worker);
+    if (again) {
+        start_again(argv, started_ms);
+    }
     return status;
 }
 
-static int act(const struct hp_worker_config *config)
+static int act(const struct hp_worker_config *config, char *const *argv)
 {
     switch (config->action) {
     case HP_WORKER_HELP:
@@ -49,7 +83,7 @@ static int act(const struct hp_worker_config *config)
         return printf("the configuration is valid\n") > 0 ? EXIT_ENDED : EXIT_START;
     case HP_WORKER_RUN:
     default:
-        return run(config);
+        return run(config, argv);
     }
 }
 
@@ -62,7 +96,7 @@ int main(int argc, char **argv)
     struct hp_error error = {0};
     int status = EXIT_USAGE;
     if (hp_worker_config_read(&config, argc, (const char *const *)argv, &error) == HP_OK) {
-        status = act(&config);
+        status = act(&config, argv);
     } else {
         (void)fprintf(stderr, "hostpool-worker: %s\nTry 'hostpool-worker --help'.\n", error.text);
     }

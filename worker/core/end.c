@@ -113,8 +113,8 @@ static enum hp_reason own_reason(const struct hp_agent_run *run, bool fenced)
         return HP_REASON_TIMEOUT;
     case HP_AGENT_WHY_FENCE:
         return HP_REASON_NODE_LOST;
-    case HP_AGENT_WHY_STOP:
-        return HP_REASON_DRAINED;
+    case HP_AGENT_WHY_STOP: /* lost with a helper, which it may have killed: that counts */
+        return fenced ? HP_REASON_NODE_LOST : HP_REASON_DRAINED;
     case HP_AGENT_WHY_NONE:
     default:
         return fenced ? HP_REASON_NODE_LOST : HP_REASON_NONE;
