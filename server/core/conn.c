@@ -99,7 +99,8 @@ static void hello_reply(struct hp_core *core, struct hp_conn *conn, uint32_t msg
     }
     conn->state = HP_SM_CONN_OPEN;
     hp_list_remove(&conn->link);
-    struct hp_buf *out = hp_out_reply(core, conn, false);
+    /* Held with a session: its last number is told as applied, so it must be durable. */
+    struct hp_buf *out = hp_out_reply(core, conn, conn->session != NULL);
     hp_must(hp_rpc_put_reply(out, msgid));
     hp_must(hp_msg_hello_reply_encode(out, &reply));
 }
@@ -287,6 +288,9 @@ static void dispatch(struct hp_request *request)
     const struct hp_rpc *rpc = request->rpc;
     handler_fn *handler = find_handler(rpc->method);
     const struct hp_method_info *info = hp_method_info(rpc->method);
+    if (rpc->type == HP_RPC_NOTIFY && handler == NULL) {
+        return; /* unknown notifications are skipped; general clients send one before all else */
+    }
     if (conn->state == HP_SM_CONN_NEW && rpc->method != HP_METHOD_HELLO) {
         hp_out_error(core, conn, rpc->msgid, false, HP_RPC_ERROR_HELLO_FIRST,
                      "hello must be the first message");
