@@ -36,10 +36,11 @@ static const struct hp_wire_obj *params_map(const struct hp_wire_obj *params)
 static enum hp_err parse_call(const struct hp_wire_obj *method, const struct hp_wire_obj *params,
                               struct hp_rpc *ret, struct hp_error *reterr)
 {
-    if (hp_wire_type(method) != HP_WIRE_STR) {
+    /* Some clients (pynvim) write names as bin. */
+    if (hp_wire_type(method) != HP_WIRE_STR && hp_wire_type(method) != HP_WIRE_BIN) {
         return bad(reterr, "The method is not a string.");
     }
-    ret->method_name = hp_wire_str(method);
+    ret->method_name = hp_bin_as_str(hp_wire_bin(method));
     ret->method = hp_method_find(ret->method_name);
     ret->params = params_map(params);
     if (ret->params == NULL && ret->method == HP_METHOD_NONE && ret->type == HP_RPC_NOTIFY &&

@@ -107,11 +107,9 @@ def test_msgpack_in_ten_lines(small_pool):
 
 
 def test_pynvim(small_pool):
-    """pynvim's tcp_session greets with a call of Neovim; the layers below are a plain client."""
-    from pynvim.msgpack_rpc import async_session, event_loop, msgpack_stream
-    from pynvim.msgpack_rpc.session import Session
-    loop = event_loop.EventLoop("tcp", *small_pool.broker.address)
-    session = Session(async_session.AsyncSession(msgpack_stream.MsgpackStream(loop)))
+    """pynvim's tcp_session greets with a notification of Neovim's, its method written as bin."""
+    from pynvim.msgpack_rpc import tcp_session
+    session = tcp_session(*small_pool.broker.address)
     session.error_wrapper = lambda error: RuntimeError(error) # pynvim sets it for its own API
     hello = session.request("hello", {"client": "pynvim", "version": 1, "session": b"p" * 16,
                                       "events": True})
