@@ -35,11 +35,12 @@ static enum hp_err add_whole_group(struct hp_sqlite *s, struct hp_answer *answer
     }
     hp_sqlite_bind_u64(stmt, 1, head->first);
     err = hp_sqlite_step(s, stmt, "read payloads", reterr);
-    if (err != HP_OK) {
-        return err == HP_ERR_NOT_FOUND ? hp_sqlite_damaged(s, "group", head->first, reterr) : err;
+    if (err != HP_OK && err != HP_ERR_NOT_FOUND && err != HP_ERR_CORRUPT) {
+        return err;
     }
-    struct hp_bin pack = hp_sqlite_bin(stmt, 0);
-    if (pack.size == head->pack_size &&
+    /* A damaged page costs this group; the others of the answer are sound. */
+    struct hp_bin pack = err == HP_OK ? hp_sqlite_bin(stmt, 0) : (struct hp_bin){0};
+    if (err == HP_OK && pack.size == head->pack_size &&
         hp_row_digest(pack.data, pack.size, HP_ROW_GROUP, head->first) == head->pack_digest) {
         add_group(answer, head, pack, false);
         return HP_OK;

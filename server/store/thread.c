@@ -329,6 +329,14 @@ static void run_load(struct hp_store_thread *t, struct hp_loaded *loaded)
     lock(t);
     t->figures.load_us_max = HP_MAX(t->figures.load_us_max, us);
     unlock(t);
+    if (loaded->err != HP_OK && loaded->err != HP_ERR_CORRUPT) {
+        /* Not damage, but a disk that cannot be read or no memory: what is missing from the answer
+         * would be taken for lost. */
+        struct hp_error error;
+        (void)hp_error_set(&error, loaded->err, "%.*s", (int)loaded->text.size,
+                           (const char *)loaded->text.data);
+        fatal(t, &error);
+    }
     post_loaded(t, loaded);
 }
 

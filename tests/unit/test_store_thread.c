@@ -4,6 +4,7 @@
 #include "tests/unit/store_fixture.h"
 
 #include <pthread.h>
+#include <sys/wait.h>
 
 #include "server/store/thread.h"
 
@@ -21,6 +22,7 @@ struct gate {
     uint32_t waiting;
     uint32_t batch_max;   /* most batches in one transaction */
     uint32_t check_steps; /* a CHECK takes this many */
+    enum hp_err load_err; /* of every other load */
 };
 
 struct scene {
@@ -68,7 +70,9 @@ static bool gate_load(struct hp_store *store, struct hp_loaded *loaded)
         gate->check_steps--;
         return false;
     }
-    return hp_store_load(gate->inner, loaded);
+    bool done = hp_store_load(gate->inner, loaded);
+    loaded->err = gate->load_err != HP_OK ? gate->load_err : loaded->err;
+    return done;
 }
 
 static enum hp_err gate_idle(struct hp_store *store, bool *ret_more, struct hp_error *reterr)
@@ -108,6 +112,12 @@ static void on_fatal(void *context, const struct hp_error *error)
 {
     (void)context;
     fprintf(stderr, "store: %s\n", error->text);
+}
+
+static void on_fatal_exit(void *context, const struct hp_error *error)
+{
+    (void)context;
+    _exit(error->code == HP_ERR_IO ? 70 : 1);
 }
 
 static struct scene *scene_new(struct hp_store *inner)
@@ -341,6 +351,32 @@ static void test_check_between_commits(void **state)
     scene_free(scene);
 }
 
+/* What cannot be read is not told as missing: the process ends, in a child of this one. */
+static void test_read_error(void **state)
+{
+    (void)state;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct scene scene = {.gate = {.load_err = HP_ERR_IO}};
+        struct hp_error error = {0};
+        scene.gate.base.ops = &gate_ops;
+        scene.gate.inner = hp_store_mem_new();
+        struct hp_store_thread_options options = {
+            .store = &scene.gate.base, .wake = on_wake, .fatal = on_fatal_exit, .context = &scene};
+        if (hp_store_thread_new(&options, &scene.thread, &error) != HP_OK) {
+            _exit(2);
+        }
+        load_tasks(&scene, 1, 10);
+        (void)hp_store_thread_stop(scene.thread, 1000);
+        _exit(0); /* it went on */
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 70);
+}
+
 static void test_sqlite(void **state)
 {
     (void)state;
@@ -375,7 +411,7 @@ int main(void)
         cmocka_unit_test(test_order),        cmocka_unit_test(test_empty_batches),
         cmocka_unit_test(test_full_disk),    cmocka_unit_test(test_stop_on_full_disk),
         cmocka_unit_test(test_stop_flushes), cmocka_unit_test(test_check_between_commits),
-        cmocka_unit_test(test_sqlite),
+        cmocka_unit_test(test_sqlite),       cmocka_unit_test(test_read_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
