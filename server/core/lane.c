@@ -443,10 +443,22 @@ static void push_loaded(struct hp_core *core, struct hp_lane *lane, const struct
     }
 }
 
+/* A damaged row: what lies behind it waits for an operator. Asking again would find it again. */
+static void trace_damage(struct hp_core *core, const struct hp_lane *lane,
+                         const struct hp_loaded *loaded)
+{
+    hp_trace(core, HP_TRACE_ERROR, "lane_damaged", "lane=%u queue=%.*s reason=%.*s", lane->id,
+             HP_STR_ARG(lane->queue->name), (int)loaded->text.size,
+             (const char *)loaded->text.data);
+}
+
 void hp_lane_loaded(struct hp_core *core, struct hp_lane *lane, const struct hp_loaded *loaded)
 {
     HP_ASSERT(lane != NULL && lane->load_pending);
-    lane->load_pending = false;
+    lane->load_pending = loaded->err != HP_OK; /* true for ever: asked for no more */
+    if (loaded->err != HP_OK) {
+        trace_damage(core, lane, loaded);
+    }
     for (uint32_t i = 0; i < loaded->run_count; i++) {
         push_loaded(core, lane, &loaded->runs[i], loaded->run_segments[i]);
     }
@@ -509,6 +521,9 @@ static void warm_run(struct hp_lane *lane, uint32_t index, struct hp_group *grou
 
 void hp_lane_runs_loaded(struct hp_core *core, struct hp_lane *lane, const struct hp_loaded *loaded)
 {
+    if (loaded->err != HP_OK) {
+        trace_damage(core, lane, loaded);
+    }
     struct hp_group **groups = hp_must_calloc((loaded->group_count + 1U) * sizeof(*groups));
     for (uint32_t i = 0; i < loaded->group_count; i++) {
         groups[i] = hp_group_load(core, &loaded->groups[i]);
@@ -529,7 +544,7 @@ void hp_lane_runs_loaded(struct hp_core *core, struct hp_lane *lane, const struc
                 at++;
             }
             warm_run(lane, i, group);
-        } else if (!loaded->more) {
+        } else if (!loaded->more && loaded->err == HP_OK) {
             struct hp_run lost = *run;
             lose_run(core, lane, &lost);
             i--;
@@ -539,7 +554,8 @@ void hp_lane_runs_loaded(struct hp_core *core, struct hp_lane *lane, const struc
         hp_group_unref(core, groups[i]);
     }
     hp_free(groups);
-    lane->runs_pending = false; /* not before: a lost run must not ask in the middle of this */
+    /* Not before: a lost run must not ask in the middle of this. */
+    lane->runs_pending = loaded->err != HP_OK;
     hp_lane_want(core, lane);
     hp_lane_update(core, lane);
 }

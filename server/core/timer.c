@@ -153,8 +153,13 @@ void hp_timer_sides_loaded(struct hp_core *core, const struct hp_loaded *loaded)
         core->timer_mark_ms = side->run_at_ms;
         core->timer_mark_first = side->first;
     }
-    core->timers_loading = false;
+    core->timers_loading = loaded->err != HP_OK; /* a damaged row: asked for no more */
     core->timers_more = loaded->more || changed; /* changed: its row is written anew, ask again */
+    if (loaded->err != HP_OK) {
+        core->timers_more = true;
+        hp_trace(core, HP_TRACE_ERROR, "timers_damaged", "reason=%.*s", (int)loaded->text.size,
+                 (const char *)loaded->text.data);
+    }
 }
 
 /* ------------------------------------------------ due */
@@ -297,6 +302,9 @@ void hp_timer_groups_loaded(struct hp_core *core, const struct hp_loaded *loaded
                 found = true;
                 at = (at + k) % loaded->group_count;
             }
+        }
+        if (!found && loaded->err != HP_OK) {
+            continue; /* stays in its map, in no heap: an operator's */
         }
         if (!found && loaded->more) { /* cut: due again at once */
             timer->loading = false;
