@@ -3,10 +3,16 @@
 #include "server/core/state.h"
 
 /* ------------------------------------------------ what changed while a load looks */
+/* Checks and backups take minutes, are answered out of order, and look at no task: not counted. */
 static uint64_t oldest_load(const struct hp_core *core)
 {
-    struct hp_list *first = hp_list_first(&core->pending_list);
-    return first != NULL ? HP_CONTAINER_OF(first, struct hp_pending, link)->cookie : UINT64_MAX;
+    HP_LIST_FOR_EACH (link, &core->pending_list) {
+        const struct hp_pending *pending = HP_CONTAINER_OF(link, struct hp_pending, link);
+        if (pending->kind != HP_PENDING_CHECK && pending->kind != HP_PENDING_BACKUP) {
+            return pending->cookie;
+        }
+    }
+    return UINT64_MAX;
 }
 
 void hp_recent_add(struct hp_core *core, uint64_t first, uint32_t count, bool ended)
