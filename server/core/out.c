@@ -5,7 +5,7 @@
 
 #include "server/core/state.h"
 
-enum { OUT_BYTES_MAX = 1 << 30 };
+enum { OUT_BYTES_MAX = 1 << 30, OPTIONS_ELEMENTS_MAX = 4096 + 64 + 16 + 128 };
 
 static void conn_dirty(struct hp_core *core, struct hp_conn *conn)
 {
@@ -102,7 +102,10 @@ void hp_out_assign(struct hp_core *core, struct hp_conn *conn, const struct hp_s
     for (uint32_t i = 0; i < run->payloads.count; i++) {
         bytes += run->payloads.items[i].size + 5U;
     }
-    uint32_t elements = 120U + run->payloads.count + run->blobs.count;
+    /* Of the options: a key or item takes a byte at least; argv, env and tags have limits. */
+    uint32_t options = run->options.raw.size;
+    options = options < OPTIONS_ELEMENTS_MAX ? options : OPTIONS_ELEMENTS_MAX;
+    uint32_t elements = 20U + options + run->payloads.count + run->blobs.count;
     list_room(list, eager ? &conn->now : &conn->held, HP_METHOD_WORKER_ASSIGN, "runs", bytes,
               elements);
     hp_must(hp_st_assign_run_encode(&list->items, run));
