@@ -99,8 +99,9 @@ static void hello_reply(struct hp_core *core, struct hp_conn *conn, uint32_t msg
     }
     conn->state = HP_SM_CONN_OPEN;
     hp_list_remove(&conn->link);
-    /* Held with a session: its last number is told as applied, so it must be durable. */
-    struct hp_buf *out = hp_out_reply(core, conn, conn->session != NULL);
+    /* A number that is told as applied must be durable. */
+    bool ahead = conn->session != NULL && conn->session->batch > core->durable_number;
+    struct hp_buf *out = hp_out_reply(core, conn, ahead);
     hp_must(hp_rpc_put_reply(out, msgid));
     hp_must(hp_msg_hello_reply_encode(out, &reply));
 }
@@ -213,6 +214,7 @@ void hp_on_hello(struct hp_request *request)
         hp_load_set_text(hp_out_load(core, HP_LOAD_SESSION, pending), pending->frame.data,
                          pending->frame.size);
         conn->state = HP_SM_CONN_GREETING;
+        hp_list_remove(&conn->link); /* its part is done: a slow disk is not its fault */
         return;
     }
     if (session != NULL) {

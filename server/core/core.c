@@ -382,7 +382,9 @@ uint64_t hp_core_next_deadline_ms(const struct hp_core *core)
     return at;
 }
 
-enum { LOADS_PER_CONN_MAX = 16, OUT_PER_TURN_BYTES = 1 << 20 };
+enum { LOADS_PER_CONN_MAX = 16, OUT_PER_TURN_BYTES = 1 << 20, EFFECTS_PER_TURN_BYTES = 16 << 20 };
+/* Each answer may be a chunk; a worker has more than one task, and heartbeats behind them. */
+enum { BLOBS_PER_CONN_MAX = 64, BLOBS_PER_NODE_MAX = 1024 };
 
 bool hp_core_wants_input(const struct hp_core *core, uint64_t id)
 {
@@ -395,6 +397,12 @@ bool hp_core_wants_input(const struct hp_core *core, uint64_t id)
     }
     if (conn->load_count >= LOADS_PER_CONN_MAX || conn->now.size > OUT_PER_TURN_BYTES) {
         return false; /* small requests with large answers */
+    }
+    if (conn->blob_count >= (conn->node != NULL ? BLOBS_PER_NODE_MAX : BLOBS_PER_CONN_MAX)) {
+        return false;
+    }
+    if (core->effects != NULL && hp_arena_used(&core->effects->arena) > EFFECTS_PER_TURN_BYTES) {
+        return false; /* chunks of this turn: the blob thread is to have them first */
     }
     /* Workers' results are always taken: they free what the backlog holds. */
     return core->backlog_ops <= core->config.backlog_ops_max || conn->node != NULL;

@@ -7,6 +7,7 @@ enum { BLOB_BLOCK = 10000, BLOB_LOW = 1000 };
 static struct hp_effect *to_thread(struct hp_request *request, enum hp_blob_verb verb)
 {
     struct hp_effect *effect = hp_effects_add(request->core->effects, HP_EFFECT_BLOB);
+    request->conn->blob_count++;
     effect->conn = request->conn->id;
     effect->blob.verb = verb;
     effect->blob.msgid = request->rpc->msgid;
@@ -100,6 +101,8 @@ void hp_on_blob_event(struct hp_core *core, const struct hp_event *event)
         return;
     }
     uint32_t msgid = event->blob.msgid;
+    HP_ASSERT(conn->blob_count > 0);
+    conn->blob_count--;
     if (event->blob.err != HP_OK) {
         hp_out_error(core, conn, msgid, false, code_of(event->blob.err), "blob %llu: %s",
                      (unsigned long long)event->blob.blob,

@@ -265,6 +265,9 @@ static void create(struct submit *submit)
     struct hp_session *session = submit->request->conn->session;
     const struct hp_st_task_options *options = &submit->spec->options;
     submit->first = take_ids(core, submit->count);
+    if (submit->spec->lane->ckey != NULL) {
+        hp_ckey_limit(core, submit->spec->lane->ckey, options->ckey_max); /* the latest rules */
+    }
     struct hp_bin pack = put_group(core, submit);
     put_blobs(core, submit);
     put_times(core, submit);

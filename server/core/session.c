@@ -73,6 +73,7 @@ void hp_session_unref(struct hp_core *core, struct hp_session *session)
 
 void hp_session_dirty(struct hp_core *core, struct hp_session *session)
 {
+    session->batch = core->batch_number;
     if (!session->dirty) {
         session->dirty = true;
         hp_list_push_back(&core->session_dirty, &session->dirty_link);

@@ -164,6 +164,10 @@ static void class_unref(struct hp_core *core, struct hp_class *class_)
     if (--class_->refs > 0) {
         return;
     }
+    HP_LIST_FOR_EACH (link, &core->node_list) {
+        struct hp_node *node = HP_CONTAINER_OF(link, struct hp_node, link);
+        (void)hp_idmap_remove(&node->fits, class_->id, NULL);
+    }
     hp_list_remove(&class_->link);
     hp_heap_deinit(&class_->lanes);
     hp_free(class_->tags.items);
@@ -214,13 +218,18 @@ static struct hp_ckey *ckey_get(struct hp_core *core, struct hp_str name, uint32
         hp_list_init(&ckey->lanes);
         hp_must(hp_strmap_put(&core->ckeys, name, (uint64_t)(uintptr_t)ckey, &ckey->name));
     }
+    hp_ckey_limit(core, ckey, max);
+    return ckey;
+}
+
+void hp_ckey_limit(struct hp_core *core, struct hp_ckey *ckey, uint32_t max)
+{
     if (ckey->max != max) {
-        ckey->max = max; /* the latest submit rules */
+        ckey->max = max;
         HP_LIST_FOR_EACH (link, &ckey->lanes) {
             hp_lane_update(core, HP_CONTAINER_OF(link, struct hp_lane, ckey_link));
         }
     }
-    return ckey;
 }
 
 static void ckey_unref(struct hp_core *core, struct hp_ckey *ckey)

@@ -218,6 +218,7 @@ struct hp_session {
     struct hp_conn *conn;
     bool known; /* its numbers are; else it only stands for who is to be told */
     uint64_t last_number, acked;
+    uint64_t batch; /* with its latest change, in this process */
     struct hp_reply_memo *memos; /* ascending by number */
     uint32_t memo_count, memo_capacity;
     bool dirty;
@@ -272,6 +273,7 @@ struct hp_conn {
     bool loopback, events, error_maps, blocked, events_lost, closing, in_dirty;
     bool paused; /* a request of this connection waits for a load before the next may be read */
     uint32_t load_count; /* requests of it that wait for the store */
+    uint32_t blob_count; /* and for the blob thread */
     uint32_t wait_count; /* of `waits` */
     uint64_t opened_ms;
     struct hp_session *session;
@@ -450,6 +452,7 @@ void hp_queue_dirty(struct hp_core *core, struct hp_queue *queue);
 void hp_queue_store(struct hp_core *core, struct hp_queue *queue);
 void hp_queue_recover(struct hp_core *core, struct hp_str name, struct hp_bin state);
 bool hp_class_fits(const struct hp_class *class_, struct hp_node *node);
+void hp_ckey_limit(struct hp_core *core, struct hp_ckey *ckey, uint32_t max);
 struct hp_lane *hp_lane_of_key(struct hp_core *core, struct hp_str key, uint32_t id);
 struct hp_str hp_lane_key(struct hp_core *core, const struct hp_st_task_options *options);
 void hp_lane_release(struct hp_core *core, struct hp_lane *lane);
