@@ -184,6 +184,31 @@ static void hostile_frames_harm_nobody(void **state)
     }
 }
 
+static void a_hello_may_wait_for_a_slow_disk(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_new(NULL);
+    struct hp_msg_hello msg = {.has = HP_HAS_HELLO_SESSION,
+                               .client = HP_STR("test"),
+                               .version = 1,
+                               .session = hp_bin_make("0123456789abcdef", 16)};
+    rig_begin(rig);
+    rig_connect(rig, 1);
+    rig_connect(rig, 2);
+    (void)RIG_CALL(rig, 1, HELLO, hello, &msg);
+    rig_end(rig);
+    rig->now_ms += rig->config.prehello_ms + 1;
+    rig_begin(rig); /* the store has not answered yet */
+    rig_end(rig);
+    assert_false(rig->closed[0]);
+    assert_true(rig->closed[1]); /* this one said nothing */
+    rig_settle(rig);
+    struct hp_rpc rpc;
+    assert_true(rig_next(rig, 1, &rpc));
+    assert_false(rpc.failed);
+    rig_free(rig);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(pack_round_trip),
     cmocka_unit_test(senseless_options_are_refused),
@@ -192,6 +217,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_reply_waits_for_its_commit),
     cmocka_unit_test(a_unique_key_has_one_live_task),
     cmocka_unit_test(hostile_frames_harm_nobody),
+    cmocka_unit_test(a_hello_may_wait_for_a_slow_disk),
 };
 
 HP_TEST_MAIN(tests)
