@@ -376,6 +376,8 @@ void hp_on_broker_check(struct hp_request *request)
     (void)hp_out_load(request->core, HP_LOAD_CHECK, pending);
 }
 
+enum { CHECK_LINE_BYTES = 1024 };
+
 static void check_reply(struct hp_core *core, struct hp_conn *conn,
                         const struct hp_pending *pending, const struct hp_loaded *loaded)
 {
@@ -387,8 +389,11 @@ static void check_reply(struct hp_core *core, struct hp_conn *conn,
     while (left > 0 && reply.lines.count < 256) {
         const char *end = memchr(at, '\n', left);
         uint32_t size = end != NULL ? (uint32_t)(end - at) : left;
-        if (size > 0) {
-            lines[reply.lines.count++] = hp_str_make(at, size < 1024 ? size : 1024);
+        if (size > 0) { /* with names of files, which may be any bytes, and cut anywhere */
+            char *clean = hp_arena_alloc(&core->arena, CHECK_LINE_BYTES);
+            HP_ASSERT(clean != NULL);
+            lines[reply.lines.count++] = hp_str_make(
+                clean, hp_wire_str_clean(hp_str_make(at, size), clean, CHECK_LINE_BYTES));
         }
         size += end != NULL;
         at += size;
