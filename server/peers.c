@@ -511,18 +511,22 @@ static void feed_ended(struct hp_peers *peers)
     }
 }
 
-void hp_peers_feed(struct hp_peers *peers, const struct hp_batch *batch, bool may_take_frames)
+void hp_peers_feed(struct hp_peers *peers, const struct hp_batch *batch, bool may_take_all)
 {
     feed_opened(peers);
     feed_levels(peers);
-    if (may_take_frames) {
-        struct hp_list round;
-        hp_list_init(&round);
-        hp_list_append_all(&round, &peers->ready);
-        hp_list_append_all(&round, &peers->stalled); /* what stalled them may be over */
-        struct hp_list *node = NULL;
-        while ((node = hp_list_pop_front(&round)) != NULL) {
-            feed_peer(HP_LIST_ENTRY(node, struct hp_peer, link), batch);
+    struct hp_list round;
+    hp_list_init(&round);
+    hp_list_append_all(&round, &peers->ready);
+    hp_list_append_all(&round, &peers->stalled); /* what stalled them may be over */
+    struct hp_list *node = NULL;
+    while ((node = hp_list_pop_front(&round)) != NULL) {
+        struct hp_peer *peer = HP_LIST_ENTRY(node, struct hp_peer, link);
+        if (may_take_all || peer->mode == PEER_TEXT ||
+            hp_core_is_urgent(peers->options.core, peer->id)) {
+            feed_peer(peer, batch);
+        } else {
+            hp_list_push_back(&peers->stalled, node);
         }
     }
     feed_ended(peers);

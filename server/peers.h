@@ -44,9 +44,10 @@ enum hp_err hp_peers_set_token(struct hp_peers *peers, const char *token) HP_MUS
 
 /*
  * Between hp_core_begin and hp_core_end: steps the core with all that happened. What does not fit
- * into the batch waits for the next turn. `may_take_frames` false: only opened, closed and levels.
+ * into the batch waits for the next turn. `may_take_all` false: frames only of who is urgent
+ * (hp_core_is_urgent): a slow disk costs no worker its lease.
  */
-void hp_peers_feed(struct hp_peers *peers, const struct hp_batch *batch, bool may_take_frames);
+void hp_peers_feed(struct hp_peers *peers, const struct hp_batch *batch, bool may_take_all);
 
 /* True if the next turn should not wait: there is input the core might take at once. */
 bool hp_peers_have_input(const struct hp_peers *peers);

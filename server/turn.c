@@ -21,7 +21,7 @@
 
 #define SPARE_BATCHES_MAX 16u
 #define PENDING_BYTES_MAX                                                                          \
-    (32u << 20) /* handed over and not durable: above it no frames are taken */
+    (32u << 20) /* handed over and not durable: above it only workers are heard */
 
 /* A send that waits for a commit. */
 struct waiting_send {
@@ -418,14 +418,14 @@ static void feed_drain(struct hp_turn *turn)
 /* ---------------------------------------------------------------------------------- the turn */
 
 /* A full disk keeps batches pending for long; heartbeats must get through nevertheless. */
-static bool may_take_frames(const struct hp_turn *turn)
+static bool may_take_all(const struct hp_turn *turn)
 {
     return turn->pending_bytes < PENDING_BYTES_MAX || turn->is_disk_low;
 }
 
 static uint64_t wait_ms(const struct hp_turn *turn, uint64_t wait_ms_max)
 {
-    if (turn->is_drain_asked || (may_take_frames(turn) && hp_peers_have_input(turn->peers))) {
+    if (turn->is_drain_asked || hp_peers_have_input(turn->peers)) {
         return 0;
     }
     uint64_t now_ms = hp_clock_boot_ms();
@@ -452,7 +452,7 @@ enum hp_err hp_turn_run(struct hp_turn *turn, uint64_t wait_ms_max)
     feed_store(turn);
     feed_blobs(turn);
     feed_drain(turn);
-    hp_peers_feed(turn->peers, turn->batch, may_take_frames(turn));
+    hp_peers_feed(turn->peers, turn->batch, may_take_all(turn));
     hp_core_end(core);
     finish_batch(turn, hp_core_may_hold(core));
     release_sends(turn); /* older replies first */

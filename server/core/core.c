@@ -408,6 +408,12 @@ bool hp_core_wants_input(const struct hp_core *core, uint64_t id)
     return core->backlog_ops <= core->config.backlog_ops_max || conn->node != NULL;
 }
 
+bool hp_core_is_urgent(const struct hp_core *core, uint64_t id)
+{
+    const struct hp_conn *conn = hp_conn_find(core, id);
+    return conn != NULL && (conn->node != NULL || conn->state == HP_SM_CONN_NEW);
+}
+
 bool hp_core_is_greeted(const struct hp_core *core, uint64_t id)
 {
     const struct hp_conn *conn = hp_conn_find(core, id);

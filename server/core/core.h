@@ -60,6 +60,9 @@ uint64_t hp_core_next_deadline_ms(const struct hp_core *core);
 /* False: keep this connection's bytes for later (its session is loading, or the store is behind).
  */
 bool hp_core_wants_input(const struct hp_core *core, uint64_t conn);
+/* True: to be heard also while the store is far behind: a worker, whose heartbeats keep its lease,
+ * or a peer before its hello. */
+bool hp_core_is_urgent(const struct hp_core *core, uint64_t conn);
 /* False until hello was accepted: the tokenizer's pre-hello limits apply. */
 bool hp_core_is_greeted(const struct hp_core *core, uint64_t conn);
 /* True: all that this turn's batch holds is out at idle workers, so holding the commit for up to

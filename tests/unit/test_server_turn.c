@@ -343,6 +343,73 @@ static void test_load_comes_after_batches(void **state)
     destroy(&f);
 }
 
+/* Sends a megabyte of payloads after the other until no more are taken. */
+static void flood(struct fixture *f)
+{
+    static uint8_t payload[60000];
+    struct hp_bin payloads[16];
+    struct hp_buf out;
+    struct hp_msg_task_submit msg = {.has = HP_HAS_TASK_SUBMIT_PAYLOADS};
+    msg.payloads = (struct hp_list_bin){.items = payloads, .count = 16};
+    msg.options.has = HP_HAS_ST_TASK_OPTIONS_FN;
+    msg.options.kind = HP_TASK_KIND_FUNCTION;
+    msg.options.fn = HP_STR("nobody's");
+    for (int i = 0; i < 16; i++) {
+        payloads[i] = hp_bin_make(payload, sizeof(payload));
+    }
+    hp_buf_init(&out, 2 << 20);
+    assert_ok(hp_rpc_put_request(&out, 9, HP_METHOD_TASK_SUBMIT));
+    assert_ok(hp_msg_task_submit_encode(&out, &msg));
+    size_t at = 0;
+    for (int idle = 0; idle < 8;) {
+        ssize_t n = write(f->fd, out.data + at, out.size - at);
+        idle = n > 0 ? 0 : idle + 1;
+        at = n > 0 ? (at + (size_t)n) % out.size : at;
+        turns(f, 1);
+    }
+    hp_buf_deinit(&out);
+}
+
+/* While the store is far behind clients wait, but workers keep their leases. */
+static void test_heartbeats_pass_a_slow_disk(void **state)
+{
+    struct fixture f = make();
+    struct hp_rpc rpc;
+    struct hp_buf out;
+    (void)state;
+    struct hp_msg_hello hello_msg = {.has = HP_HAS_HELLO_NODE | HP_HAS_HELLO_BOOT,
+                                     .client = HP_STR("test"),
+                                     .version = 1,
+                                     .node = HP_STR("w"),
+                                     .boot = hp_bin_make("0123456789abcdef", 16)};
+    struct hp_msg_worker_register reg = {.host = HP_STR("h"), .slots = 1};
+    hp_buf_init(&out, 1 << 16);
+    assert_ok(hp_rpc_put_request(&out, 1, HP_METHOD_HELLO));
+    assert_ok(hp_msg_hello_encode(&out, &hello_msg));
+    assert_ok(hp_rpc_put_request(&out, 2, HP_METHOD_WORKER_REGISTER));
+    assert_ok(hp_msg_worker_register_encode(&out, &reg));
+    add_peer(&f);
+    peer_send_buf(&f, &out);
+    turns(&f, 3);
+    settle(&f);
+    assert_int_equal(reply(&f, &rpc), 1);
+    assert_int_equal(reply(&f, &rpc), 2);
+    int worker = f.fd;
+    greet(&f);
+    int client = f.fd;
+    flood(&f);
+    struct hp_msg_worker_heartbeat beat = {0};
+    hp_buf_init(&out, 1 << 16);
+    assert_ok(hp_rpc_put_request(&out, 3, HP_METHOD_WORKER_HEARTBEAT));
+    assert_ok(hp_msg_worker_heartbeat_encode(&out, &beat));
+    f.fd = worker;
+    peer_send_buf(&f, &out);
+    turns(&f, 3);
+    assert_int_equal(reply(&f, &rpc), 3);
+    assert_int_equal(close(client), 0);
+    destroy(&f);
+}
+
 /* A peer that goes while its acknowledgement waits is nobody's trouble. */
 static void test_peer_gone_before_commit(void **state)
 {
@@ -414,6 +481,7 @@ static void test_text_and_bad_bytes(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_acknowledged_after_commit),
     cmocka_unit_test(test_load_comes_after_batches),
+    cmocka_unit_test(test_heartbeats_pass_a_slow_disk),
     cmocka_unit_test(test_peer_gone_before_commit),
     cmocka_unit_test(test_drain),
     cmocka_unit_test(test_text_and_bad_bytes),
