@@ -277,6 +277,7 @@ static void on_conn_event(struct hp_core *core, const struct hp_event *event)
 static void on_drain(struct hp_core *core, uint64_t grace_ms)
 {
     core->draining = true;
+    core->drain_grace_ms = grace_ms;
     struct hp_op *op = hp_batch_add(core->batch, HP_OP_META);
     op->meta.next_id = core->reserved_id;
     op->meta.next_blob = core->reserved_blob;

@@ -33,6 +33,7 @@ void hp_on_blob_open(struct hp_request *request)
         struct hp_op *op = hp_batch_add(core->batch, HP_OP_META);
         op->meta.next_id = core->reserved_id;
         op->meta.next_blob = core->reserved_blob;
+        op->meta.grace_ms = core->drain_grace_ms;
     }
     struct hp_effect *effect = to_thread(request, HP_BLOB_OPEN);
     effect->blob.blob = core->next_blob++;

@@ -30,6 +30,7 @@ static uint64_t take_ids(struct hp_core *core, uint32_t count)
         struct hp_op *op = hp_batch_add(core->batch, HP_OP_META);
         op->meta.next_id = core->reserved_id;
         op->meta.next_blob = core->reserved_blob;
+        op->meta.grace_ms = core->drain_grace_ms;
     }
     return first;
 }

@@ -2,6 +2,9 @@
 /* Messages of worker daemons: register, heartbeat, started, done, release. */
 #include "server/core/state.h"
 
+/* Most of one reply, which so is a legal frame: the next heartbeat's has what is left. */
+enum { KILLS_MAX = 4096, CANCELS_MAX = 2048, MISSING_MAX = 1024 };
+
 struct ref_list {
     struct hp_list_run_ref list;
     uint32_t capacity;
@@ -57,7 +60,9 @@ static void mark_runs(struct hp_core *core, struct hp_node *node,
         struct hp_attempt *attempt = current(core, node, ref->id, ref->attempt, ref->epoch);
         if (attempt == NULL) {
             core->figures.stale++;
-            ref_add(core, kill, ref->id, ref->attempt, ref->epoch);
+            if (kill->list.count < KILLS_MAX) {
+                ref_add(core, kill, ref->id, ref->attempt, ref->epoch);
+            }
             continue;
         }
         attempt->seen = true;
@@ -169,7 +174,7 @@ static void list_cancels(struct hp_core *core, struct hp_node *node,
     HP_ASSERT(ret->items != NULL);
     HP_LIST_FOR_EACH (link, &node->attempts) {
         struct hp_attempt *attempt = HP_CONTAINER_OF(link, struct hp_attempt, node_link);
-        if (attempt->state == HP_TASK_STATE_CANCELLING) {
+        if (attempt->state == HP_TASK_STATE_CANCELLING && ret->count < CANCELS_MAX) {
             ret->items[ret->count++] = (struct hp_st_cancel_item){
                 .has = HP_HAS_ST_CANCEL_ITEM_MODE | HP_HAS_ST_CANCEL_ITEM_GRACE_MS,
                 .id = attempt->id,
@@ -204,7 +209,7 @@ void hp_on_worker_heartbeat(struct hp_request *request)
         struct hp_attempt *attempt = HP_CONTAINER_OF(link, struct hp_attempt, node_link);
         /* Before its commit the assignment is not on the way yet; after it, it is there first. */
         bool sent = attempt->lease->number <= core->durable_number;
-        if (sent && !attempt->seen &&
+        if (sent && !attempt->seen && missing.list.count < MISSING_MAX &&
             attempt->assigned_ms + 2 * core->config.heartbeat_ms < core->now_ms) {
             ref_add(core, &missing, attempt->id, attempt->attempt, attempt->epoch);
         }

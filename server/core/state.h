@@ -355,7 +355,8 @@ struct hp_core {
     uint64_t batch_number, durable_number;
     uint64_t epoch, next_id, reserved_id, durable_reserved_id, next_blob, reserved_blob;
     uint64_t reserve_batch; /* batch that raised reserved_id */
-    uint64_t recover_grace_ms;
+    uint64_t recover_grace_ms; /* of the stop before this start */
+    uint64_t drain_grace_ms;   /* of this one: in every META op */
     bool draining, disk_low, closing;
     uint64_t backlog_ops;
     struct hp_arena arena;     /* of one step */

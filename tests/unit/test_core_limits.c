@@ -225,6 +225,63 @@ static void a_damaged_lane_is_not_read_again_and_again(void **state)
     rig_free(rig);
 }
 
+static void heartbeats_are_answered_however_much_is_cancelled(void **state)
+{
+    (void)state;
+    enum { TASKS = 8000 };
+    static struct hp_str functions[] = {HP_STR_INIT("f")};
+    struct rig *rig = rig_new(NULL);
+    struct hp_st_task_options options = rig_function();
+    rig_hello(rig, 1, NULL, NULL);
+    rig_hello(rig, 2, NULL, "w");
+    uint64_t id = rig_submitted(rig, 1, 0, &options, TASKS, NULL);
+    struct hp_list *link = hp_list_first(&rig->core->class_list);
+    HP_CONTAINER_OF(link, struct hp_class, link)->run_us = 1; /* so that it is given many */
+    struct hp_msg_worker_register msg = {
+        .has = HP_HAS_WORKER_REGISTER_FUNCTIONS | HP_HAS_WORKER_REGISTER_PREFETCH_MAX,
+        .host = HP_STR("host"),
+        .slots = 4096,
+        .prefetch_max = 4096,
+        .functions = {.items = functions, .count = 1}};
+    rig_begin(rig);
+    (void)RIG_CALL(rig, 2, WORKER_REGISTER, worker_register, &msg);
+    rig_end(rig);
+    rig_settle(rig);
+    struct hp_node *node = hp_strmap_find_ptr(&rig->core->nodes_by_name, HP_STR("w"));
+    assert_int_equal(node->attempt_count, TASKS);
+    rig_cancel(rig, 1, id, TASKS, HP_CANCEL_MODE_SOFT);
+    rig->now_ms += 3 * rig->config.heartbeat_ms; /* and none of them has arrived */
+    hp_buf_clear(&rig->out[1]);
+    struct hp_msg_worker_heartbeat beat = {0};
+    rig_begin(rig);
+    (void)RIG_CALL(rig, 2, WORKER_HEARTBEAT, worker_heartbeat, &beat);
+    rig_end(rig);
+    struct hp_rpc rpc;
+    assert_true(rig_next(rig, 2, &rpc)); /* a legal frame */
+    assert_int_equal(rpc.type, HP_RPC_RESPONSE);
+    rig_free(rig);
+}
+
+static void the_grace_of_a_stop_outlives_what_is_reserved_in_it(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_new(NULL);
+    rig_hello(rig, 1, NULL, NULL);
+    struct hp_event event = {.kind = HP_EVENT_DRAIN};
+    event.drain.grace_ms = 7000;
+    rig_begin(rig);
+    hp_core_step(rig->core, &event);
+    rig_end(rig);
+    struct hp_msg_blob_open open = {.size = 1};
+    rig_begin(rig);
+    (void)RIG_CALL(rig, 1, BLOB_OPEN, blob_open, &open);
+    rig_end(rig);
+    rig_settle(rig);
+    rig_crash(rig);
+    assert_int_equal(rig->core->recover_grace_ms, 7000);
+    rig_free(rig);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_backup_under_way_costs_nothing),
     cmocka_unit_test(assignments_fit_in_frames),
@@ -235,6 +292,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(classes_that_went_are_forgotten_by_workers),
     cmocka_unit_test(a_read_that_fails_ends_no_task),
     cmocka_unit_test(a_damaged_lane_is_not_read_again_and_again),
+    cmocka_unit_test(heartbeats_are_answered_however_much_is_cancelled),
+    cmocka_unit_test(the_grace_of_a_stop_outlives_what_is_reserved_in_it),
 };
 
 HP_TEST_MAIN(tests)
