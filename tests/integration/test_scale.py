@@ -106,8 +106,8 @@ def scale(one, mode, total):
     large_rss = pool.rss_bytes(one.broker.pid)
     print(f"broker: {small_rss / MIB:.1f} MiB with {small}, {large_rss / MIB:.1f} MiB with {total}")
     assert large_rss < 256 * MIB
-    # Single submits have up to some MiB in flight between sockets and disk; whether the first 100,000
-    # met that peak is a matter of timing.
+    # Single submits have up to some MiB in flight between sockets and disk; whether the first
+    # 100,000 met that peak is a matter of timing.
     assert large_rss <= 1.2 * small_rss + IN_FLIGHT
     wanted = {queue: total // len(QUEUES) for queue in QUEUES}
     assert counts(one) == wanted

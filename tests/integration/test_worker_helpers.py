@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A worker whose helper processes are killed: it starts again by itself, nothing is lost, and a task
-that kills the helper does not go round for ever."""
+"""A worker whose helper processes are killed: it starts again by itself, nothing is lost, and a
+task that kills the helper does not go round for ever."""
 import os
 import pathlib
 import signal
