@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "common/sys/clock.h"
@@ -27,6 +28,9 @@ enum exit_status {
 /* Between two starts, so that a helper that always dies does not make a busy loop. */
 enum { START_PAUSE_MS = 1000 };
 
+/* In the environment of a start after the first, whose modules are known to load. */
+#define AGAIN "HOSTPOOL_WORKER_STARTS_AGAIN"
+
 static void start_again(char *const *argv, uint64_t started_ms)
 {
     char path[4096];
@@ -37,6 +41,7 @@ static void start_again(char *const *argv, uint64_t started_ms)
         (void)poll(NULL, 0, (int)(START_PAUSE_MS - ran_ms));
     }
     hp_proc_close_from(3);
+    (void)setenv(AGAIN, "1", 1);
     if (size > 0) { /* by its path, so that it keeps its name */
         path[size] = '\0';
         (void)execv(path, argv);
@@ -56,13 +61,15 @@ static int run(const struct hp_worker_config *config, char *const *argv)
         hp_log(HP_LOG_WARN, "nofile_limit");
     }
     int status = EXIT_START;
-    bool again = false;
+    bool again = getenv(AGAIN) != NULL;
+    (void)unsetenv(AGAIN); /* not for the children */
     if (hp_worker_start(&worker, config, &error) == HP_OK) {
         status = hp_worker_run(&worker);
-        again = worker.helper_died && worker.term_count == 0;
+        again = true;
     } else {
         (void)fprintf(stderr, "hostpool-worker: %s\n", error.text);
     }
+    again = again && worker.helper_died && worker.term_count == 0;
     hp_worker_deinit(&worker);
     if (again) {
         start_again(argv, started_ms);

@@ -58,3 +58,15 @@ def test_at_most_once_is_kept(worker, tmp_path):
                               at_most_once=True)
     assert client.wait([task])[0]["state"] == 10
     assert (tmp_path / "runs").read_text() == "x\n"
+
+
+def test_helpers_are_killed_while_they_start(worker):
+    """As soon as one is there: mostly before its modules are loaded."""
+    def kill_one():
+        for pid in helpers(worker)[-1:]:
+            os.kill(pid, signal.SIGKILL)
+        return len(worker.events("starting_again")) >= 4
+    procs.wait_until(kill_one, "four starts", process=worker)
+    after = worker.client.run_command("true")
+    assert worker.client.wait([after])[0]["state"] == 9
+    assert worker.stop() == 0
