@@ -186,6 +186,7 @@ static void put_again(struct hp_blobs *b, const struct request *request,
     answer->size = size;
     answer->digest = digest;
     answer->last = true;
+    b->unsynced[request->blob % HP_BLOB_FOLDERS] = 1; /* the earlier sync may not have been */
 }
 
 static void finish_upload(struct hp_blobs *b, struct upload **link, const struct request *request,
@@ -401,6 +402,9 @@ enum hp_err hp_blobs_new(const struct hp_blobs_options *options, struct hp_blobs
     if (err == HP_OK) {
         (void)snprintf(b->dir, size, "%s/blobs", options->dir); /* sized for it */
         err = hp_mkdir_p(b->dir, 0700, reterr);
+    }
+    if (err == HP_OK) {
+        err = hp_dir_fsync(b->dir, reterr); /* names of folders that a killed broker made */
     }
     if (err == HP_OK) {
         err = start(b, reterr);

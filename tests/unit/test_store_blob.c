@@ -4,11 +4,22 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <xxhash.h>
 
 #include "server/store/blob.h"
 #include "server/store/blob_file.h"
+
+/* Counts the syncs, and does them. */
+static atomic_uint sync_count;
+
+int fsync(int fd)
+{
+    atomic_fetch_add(&sync_count, 1);
+    return (int)syscall(SYS_fsync, fd);
+}
 
 struct scene {
     char dir[200];
@@ -281,6 +292,23 @@ static void test_restart(void **state)
     free(data);
 }
 
+/* A broker that was killed between the rename and the sync of the folder: the name may not last, so
+ * a repeated chunk is not answered before another sync. */
+static void test_repeat_syncs_again(void **state)
+{
+    struct scene *scene = *state;
+    uint8_t *data = make_bytes(100);
+    upload(scene, 3, data, 100);
+    hp_blobs_free(scene->blobs);
+    open_blobs(scene);
+    uint32_t before = atomic_load(&sync_count);
+    uint64_t digest = XXH3_64bits(data, 100);
+    send_put(scene, 3, 0, data, 100, &digest);
+    expect(scene, 3, HP_OK, 100, true);
+    assert_int_equal(atomic_load(&sync_count), before + 1);
+    free(data);
+}
+
 static bool has_file(const char *dir, uint64_t blob)
 {
     char blob_dir[256];
@@ -345,6 +373,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flips, setup, teardown),
         cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_repeat_syncs_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_references, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
