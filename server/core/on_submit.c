@@ -366,7 +366,8 @@ void hp_submit_replace_loaded(struct hp_core *core, struct hp_pending *pending,
     }
     conn->paused = false;
     enum hp_submit_outcome outcome = HP_SUBMIT_OUTCOME_CREATED;
-    for (uint32_t i = 0; i < loaded->task_count; i++) {
+    bool refused = core->draining || core->disk_low; /* then the old one stays, too */
+    for (uint32_t i = 0; i < loaded->task_count && !refused; i++) {
         enum hp_task_state now = hp_task_now(core, &loaded->tasks[i]);
         if (now == HP_TASK_STATE_READY || now == HP_TASK_STATE_DELAYED) {
             hp_cancel_waiting(core, loaded, &loaded->tasks[i], 1, HP_TASK_STATE_CANCELLED);

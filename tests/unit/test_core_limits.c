@@ -282,6 +282,29 @@ static void the_grace_of_a_stop_outlives_what_is_reserved_in_it(void **state)
     rig_free(rig);
 }
 
+static void a_replacement_that_is_refused_leaves_the_old_task(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_new(NULL);
+    struct hp_st_task_options options = rig_command();
+    options.has |= HP_HAS_ST_TASK_OPTIONS_UKEY | HP_HAS_ST_TASK_OPTIONS_ON_CONFLICT;
+    options.ukey = HP_STR("key");
+    options.on_conflict = HP_ON_CONFLICT_REPLACE;
+    rig_hello(rig, 1, NULL, NULL);
+    uint64_t id = rig_submitted(rig, 1, 0, &options, 1, NULL);
+    rig_begin(rig);
+    (void)rig_submit(rig, 1, 0, &options, 1);
+    rig_end(rig); /* the store is asked what the old one is */
+    struct hp_event event = {.kind = HP_EVENT_PRESSURE};
+    event.pressure.disk_low = true;
+    rig_begin(rig);
+    hp_core_step(rig->core, &event);
+    rig_end(rig);
+    rig_settle(rig);
+    assert_int_equal(rig_state(rig, 1, id), HP_TASK_STATE_READY);
+    rig_free(rig);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_backup_under_way_costs_nothing),
     cmocka_unit_test(assignments_fit_in_frames),
@@ -293,6 +316,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_read_that_fails_ends_no_task),
     cmocka_unit_test(a_damaged_lane_is_not_read_again_and_again),
     cmocka_unit_test(heartbeats_are_answered_however_much_is_cancelled),
+    cmocka_unit_test(a_replacement_that_is_refused_leaves_the_old_task),
     cmocka_unit_test(the_grace_of_a_stop_outlives_what_is_reserved_in_it),
 };
 
