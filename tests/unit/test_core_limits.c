@@ -237,12 +237,12 @@ static void heartbeats_are_answered_however_much_is_cancelled(void **state)
     uint64_t id = rig_submitted(rig, 1, 0, &options, TASKS, NULL);
     struct hp_list *link = hp_list_first(&rig->core->class_list);
     HP_CONTAINER_OF(link, struct hp_class, link)->run_us = 1; /* so that it is given many */
-    struct hp_msg_worker_register msg = {
-        .has = HP_HAS_WORKER_REGISTER_FUNCTIONS | HP_HAS_WORKER_REGISTER_PREFETCH_MAX,
-        .host = HP_STR("host"),
-        .slots = 4096,
-        .prefetch_max = 4096,
-        .functions = {.items = functions, .count = 1}};
+    struct hp_msg_worker_register msg = {.has = HP_HAS_WORKER_REGISTER_FUNCTIONS |
+                                                HP_HAS_WORKER_REGISTER_PREFETCH_MAX,
+                                         .host = HP_STR("host"),
+                                         .slots = 4096,
+                                         .prefetch_max = 4096,
+                                         .functions = {.items = functions, .count = 1}};
     rig_begin(rig);
     (void)RIG_CALL(rig, 2, WORKER_REGISTER, worker_register, &msg);
     rig_end(rig);
