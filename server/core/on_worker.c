@@ -223,7 +223,8 @@ void hp_on_worker_heartbeat(struct hp_request *request)
         .draining = node->draining};
     list_cancels(core, node, &reply.cancel);
     /* Not held: a slow disk must not cost leases. Cancels named here may precede their commit by a
-     * moment; the task could not end otherwise than cancelled or done in any case. */
+     * moment. If the broker dies just then, the attempt was ended by a cancel that nobody was told
+     * of: the task runs again, or is failed(lost) where it may run only once. */
     struct hp_buf *out = hp_out_reply(core, request->conn, false);
     hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
     hp_must(hp_msg_worker_heartbeat_reply_encode(out, &reply));

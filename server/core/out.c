@@ -143,6 +143,13 @@ void hp_out_flush_all(struct hp_core *core)
     }
 }
 
+/* A copy for the turn; a turn that says more than its arena holds loses words, not the broker. */
+static const char *keep_text(struct hp_core *core, const char *text)
+{
+    const char *copy = hp_arena_copy(&core->effects->arena, text, strlen(text));
+    return copy != NULL ? copy : "text=\"too much was said in one turn\"";
+}
+
 void hp_out_close(struct hp_core *core, struct hp_conn *conn, const char *format, ...)
 {
     if (conn->closing) {
@@ -154,7 +161,7 @@ void hp_out_close(struct hp_core *core, struct hp_conn *conn, const char *format
     (void)vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     conn->closing = true;
-    if (conn->in_dirty) { /* what was answered so far goes out before the close */
+    if (conn->in_dirty) { /* answers go out before the close; those held for a commit are dropped */
         flush_list(&conn->events_out, &conn->held, HP_METHOD_TASK_EVENT, "events");
         hp_out_flush_assigns(core, conn);
         emit(core, conn, &conn->now, 0);
@@ -162,7 +169,7 @@ void hp_out_close(struct hp_core *core, struct hp_conn *conn, const char *format
     }
     struct hp_effect *effect = hp_effects_add(core->effects, HP_EFFECT_CLOSE);
     effect->conn = conn->id;
-    effect->close.reason = hp_arena_copy(&core->effects->arena, text, strlen(text));
+    effect->close.reason = keep_text(core, text);
 }
 
 void hp_trace(struct hp_core *core, enum hp_trace_level level, const char *event,
@@ -179,7 +186,7 @@ void hp_trace(struct hp_core *core, enum hp_trace_level level, const char *event
     struct hp_effect *effect = hp_effects_add(core->effects, HP_EFFECT_TRACE);
     effect->trace.level = level;
     effect->trace.event = event;
-    effect->trace.text = hp_arena_copy(&core->effects->arena, text, strlen(text));
+    effect->trace.text = keep_text(core, text);
 }
 
 /* ------------------------------------------------ loads and what waits for them */

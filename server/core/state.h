@@ -226,8 +226,6 @@ struct hp_session {
     struct hp_list link, dirty_link; /* core->session_list: least recently seen first */
 };
 
-enum hp_wait_kind { HP_WAIT_TASKS = 1, HP_WAIT_REPLY };
-
 /* A task.wait. First its ids are looked up, then it waits, then their records are loaded. */
 struct hp_wait {
     uint64_t cookie;
@@ -335,11 +333,6 @@ struct hp_recent {
     bool ended;
 };
 
-struct hp_blob_up {
-    uint64_t blob;
-    uint64_t conn;
-};
-
 struct hp_core {
     struct hp_core_config config;
     char *server, *token, *warning;
@@ -357,7 +350,7 @@ struct hp_core {
     uint64_t reserve_batch; /* batch that raised reserved_id */
     uint64_t recover_grace_ms; /* of the stop before this start */
     uint64_t drain_grace_ms;   /* of this one: in every META op */
-    bool draining, disk_low, closing;
+    bool draining, disk_low;
     uint64_t backlog_ops;
     struct hp_arena arena;     /* of one step */
     struct hp_wire *wire;      /* of the frame of this step */
