@@ -76,6 +76,18 @@ enum hp_status hp_call_begin(struct hp_engine *engine, enum hp_method method, st
     return HP_STATUS_OK;
 }
 
+enum hp_status hp_call_notify(struct hp_engine *engine, enum hp_method method,
+                              struct hp_buf *params)
+{
+    enum hp_status status =
+        hp_call_begin(engine, method, params, NULL, NULL, true, NULL);
+
+    if (status == HP_STATUS_OK) {
+        HP_LIST_ENTRY(hp_list_last(&engine->calls), struct hp_call, link)->notify = true;
+    }
+    return status;
+}
+
 void hp_call_abandon(struct hp_engine *engine, uint64_t request)
 {
     struct hp_list *link = engine->calls.next;
@@ -102,6 +114,17 @@ void hp_call_reply(struct hp_engine *engine, struct hp_call *call, const struct 
     }
 }
 
+static bool compose_notify(struct hp_engine *engine, struct hp_call *call)
+{
+    if (hp_rpc_put_notify(&engine->out, call->method) != HP_OK ||
+        hp_wire_put_raw(&engine->out, hp_buf_bin(&call->params)) != HP_OK) {
+        hp_engine_fail(engine, HP_STATUS_NO_MEMORY, "out of memory");
+        return false;
+    }
+    call_free(engine, call);
+    return true;
+}
+
 bool hp_call_compose(struct hp_engine *engine)
 {
     struct hp_call *call;
@@ -111,6 +134,9 @@ bool hp_call_compose(struct hp_engine *engine)
         return false;
     }
     call = call_of(engine->calls_unsent);
+    if (call->notify) {
+        return compose_notify(engine, call);
+    }
     msgid = hp_engine_msgid(engine, &call->pending);
     if (msgid == 0 || hp_rpc_put_request(&engine->out, msgid, call->method) != HP_OK ||
         hp_wire_put_raw(&engine->out, hp_buf_bin(&call->params)) != HP_OK) {

@@ -33,6 +33,9 @@ enum hp_status hp_call_begin(struct hp_engine *engine, enum hp_method method, st
 /* The same, answered by HP_EVENT_REPLY; task.get, task.cancel, task.follow and task.signal. */
 enum hp_status hp_call_begin_async(struct hp_engine *engine, enum hp_method method,
                                    struct hp_buf *params, void *user, uint64_t *ret_request);
+/* Queues a notification; forgotten if the connection is lost before it was sent. params as above. */
+enum hp_status hp_call_notify(struct hp_engine *engine, enum hp_method method,
+                              struct hp_buf *params);
 /* Its answer is not wanted any more. */
 void hp_call_abandon(struct hp_engine *engine, uint64_t request);
 

@@ -95,6 +95,7 @@ struct hp_call {
     void *context;
     void *user;
     bool internal; /* dropped when the connection is lost, not repeated */
+    bool notify;   /* gone once it is composed */
 };
 
 /* Followed commands that are followed again after a reconnect, at most. */

@@ -45,8 +45,8 @@ static enum hp_status decode_chunk(void *context, const struct hp_reply *reply)
     return HP_STATUS_OK;
 }
 
-static enum hp_status fetch_blob(struct hp_client *client, uint64_t blob, uint64_t deadline_ms,
-                                 struct hp_buffer *ret_buffer)
+enum hp_status hp_blob_fetch(struct hp_client *client, uint64_t blob, uint64_t deadline_ms,
+                             struct hp_buffer *ret_buffer)
 {
     HP_CLEANUP(hp_free_ptr) uint8_t *owned = NULL;
     struct fetch fetch = {0};
@@ -79,7 +79,7 @@ static enum hp_status fetch_blob(struct hp_client *client, uint64_t blob, uint64
 enum hp_status hp_fetch_blob(struct hp_client *client, uint64_t blob, int64_t timeout_ms,
                              struct hp_buffer *ret_buffer)
 {
-    return fetch_blob(client, blob, hp_client_deadline_ms(client, timeout_ms), ret_buffer);
+    return hp_blob_fetch(client, blob, hp_client_deadline_ms(client, timeout_ms), ret_buffer);
 }
 
 void hp_buffer_clear(struct hp_buffer *buffer)
@@ -139,7 +139,7 @@ static enum hp_status fetch_into(struct hp_client *client, struct hp_owned_resul
                                  uint64_t blob, uint64_t deadline_ms, struct hp_bytes *ret)
 {
     struct hp_buffer buffer;
-    enum hp_status status = fetch_blob(client, blob, deadline_ms, &buffer);
+    enum hp_status status = hp_blob_fetch(client, blob, deadline_ms, &buffer);
 
     if (status != HP_STATUS_OK) {
         return status;

@@ -78,6 +78,9 @@ struct hp_result *hp_result_copy(const struct hp_task *task);
 /* Fetches what is in blobs, checks digests, sets value and err. */
 enum hp_status hp_result_complete(struct hp_client *client, struct hp_result *result,
                                   uint64_t deadline_ms);
+/* A whole blob, its digest checked; hp_buffer_clear. */
+enum hp_status hp_blob_fetch(struct hp_client *client, uint64_t blob, uint64_t deadline_ms,
+                             struct hp_buffer *ret_buffer);
 
 /* Ids in chunks of what one request may ask about. */
 struct hp_id_cursor {

@@ -223,6 +223,9 @@ static enum hp_status check_arguments(struct hp_engine *engine,
     if (options->kind == HP_KIND_COMMAND && options->argv_count == 0) {
         return hp_engine_error_set(engine, HP_STATUS_BAD_ARGUMENT, "options: argv is empty");
     }
+    if (options->kind == HP_KIND_CALL && options->pool == 0) {
+        return hp_engine_error_set(engine, HP_STATUS_BAD_ARGUMENT, "options: pool is not set");
+    }
     if (options->ukey != NULL && submit->count != 1) {
         return hp_engine_error_set(engine, HP_STATUS_BAD_ARGUMENT,
                                    "options: a unique key is for one task only");

@@ -35,7 +35,12 @@
     X(output_cap_bytes, output_cap_bytes, OUTPUT_CAP_BYTES)                                        \
     X(follow, follow, FOLLOW)                                                                      \
     X(array_base, array_base, ARRAY_BASE)                                                          \
-    X(array_step, array_step, ARRAY_STEP)
+    X(array_step, array_step, ARRAY_STEP)                                                          \
+    X(durable, durable, DURABLE)                                                                   \
+    X(pool, pool, POOL)                                                                            \
+    X(processes, processes, PROCESSES)                                                             \
+    X(calls_per_child, calls_per_child, CALLS_PER_CHILD)                                           \
+    X(orphan_ms, orphan_ms, ORPHAN_MS)
 
 /* X(field of both, FIELD): strings. */
 #define OPTION_STRINGS(X)                                                                          \
@@ -47,7 +52,9 @@
     X(user, USER)                                                                                  \
     X(tenant, TENANT)                                                                              \
     X(ukey, UKEY)                                                                                  \
-    X(ckey, CKEY)
+    X(ckey, CKEY)                                                                                  \
+    X(language, LANGUAGE)                                                                          \
+    X(interpreter, INTERPRETER)
 
 /* X(field of both, count field, FIELD): lists of strings. */
 #define OPTION_LISTS(X)                                                                            \

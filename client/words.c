@@ -9,11 +9,13 @@
 #include "common/base/assert.h"
 
 HP_STATIC_ASSERT((int)HP_KIND_FUNCTION == (int)HP_TASK_KIND_FUNCTION, "kind");
+HP_STATIC_ASSERT((int)HP_KIND_POOL == (int)HP_TASK_KIND_POOL, "kind");
 HP_STATIC_ASSERT((int)HP_STATE_BLOCKED == (int)HP_TASK_STATE_BLOCKED, "state");
 HP_STATIC_ASSERT((int)HP_STATE_DONE == (int)HP_TASK_STATE_DONE, "state");
 HP_STATIC_ASSERT((int)HP_STATE_UNKNOWN == (int)HP_TASK_STATE_UNKNOWN, "state");
 HP_STATIC_ASSERT((int)HP_END_ERROR == (int)HP_REASON_ERROR, "reason");
 HP_STATIC_ASSERT((int)HP_END_DAMAGED == (int)HP_REASON_DAMAGED, "reason");
+HP_STATIC_ASSERT((int)HP_END_POOL_ENDED == (int)HP_REASON_POOL_ENDED, "reason");
 HP_STATIC_ASSERT((int)HP_PAYLOAD_ARGV == (int)HP_PAYLOAD_USE_ARGV, "payload use");
 HP_STATIC_ASSERT((int)HP_CONFLICT_REPLACE == (int)HP_ON_CONFLICT_REPLACE, "on conflict");
 HP_STATIC_ASSERT((int)HP_PARTITION_CONTINUE == (int)HP_ON_PARTITION_CONTINUE, "on partition");
@@ -23,6 +25,8 @@ HP_STATIC_ASSERT((int)HP_CANCELLED_UNKNOWN == (int)HP_CANCEL_OUTCOME_UNKNOWN, "c
 HP_STATIC_ASSERT((int)HP_WAIT_ANY == (int)HP_WAIT_MODE_ANY, "wait mode");
 HP_STATIC_ASSERT((int)HP_OUTPUT_STDERR == (int)HP_STREAM_STDERR, "stream");
 HP_STATIC_ASSERT((int)HP_WORKER_OFFLINE == (int)HP_NODE_STATE_OFFLINE, "node state");
+HP_STATIC_ASSERT((int)HP_POOL_ENDED == (int)HP_POOL_STATE_ENDED, "pool state");
+HP_STATIC_ASSERT((int)HP_POOL_TERMINATE == (int)HP_POOL_END_TERMINATE, "pool end");
 
 static const struct {
     enum hp_status status;
@@ -55,6 +59,8 @@ static const struct {
      "the broker has forgotten the session; it is not known whether the submit took effect"},
     {HP_STATUS_STOPPED, "stopped", "stopped by the caller"},
     {HP_STATUS_SYSTEM, "system", "a system call failed"},
+    {HP_STATUS_BROKER_LOST, "broker_lost",
+     "the broker has restarted and the task was not durable: what became of it is not known"},
 };
 
 const char *hp_version(void)
@@ -146,6 +152,11 @@ const char *hp_worker_state_word(enum hp_worker_state state)
     return word_of(&hp_node_state_enum, state);
 }
 
+const char *hp_pool_phase_word(enum hp_pool_phase phase)
+{
+    return word_of(&hp_pool_state_enum, phase);
+}
+
 const char *hp_end_reason_text(enum hp_end_reason reason)
 {
     static const char *const texts[] = {
@@ -168,6 +179,8 @@ const char *hp_end_reason_text(enum hp_end_reason reason)
         [HP_END_CANCELLED] = "cancelled",
         [HP_END_DRAINED] = "handed back by a draining worker",
         [HP_END_DAMAGED] = "the payload failed its digest at the worker",
+        [HP_END_INIT_FAILED] = "no child of the pool could be set up",
+        [HP_END_POOL_ENDED] = "its pool was terminated before it ended",
     };
 
     return (unsigned)reason < HP_COUNT_OF(texts) ? texts[reason] : "unknown reason";

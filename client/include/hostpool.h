@@ -90,6 +90,16 @@ struct hp_options {
     bool follow;              /* send HP_EVENT_OUTPUT from the first byte (commands) */
     uint64_t array_base;      /* array: index of the first task (HOSTPOOL_ARRAY_INDEX) */
     uint64_t array_step;      /* array: step between indices, default 1 */
+
+    bool durable;             /* default true. false: the broker keeps the task in memory only, for
+                                 speed: lost when the broker restarts */
+    uint64_t pool;            /* the pool it belongs to (kind call) */
+    uint32_t processes;       /* this and the next ones: of a pool (hostpool_pool.h). Children, over
+                                 all workers; 0: one for each slot of each worker */
+    uint64_t calls_per_child; /* a child is replaced after this many calls; 0: never */
+    const char *language;     /* "c", or an interpreter with its version: "python3.11" */
+    const char *interpreter;  /* its path on the workers; NULL: the worker's own */
+    uint64_t orphan_ms;       /* so long without its client and the pool is ended; default 60,000 */
     uint64_t reserved[8];     /* must be 0 */
 };
 
@@ -614,4 +624,6 @@ HP_API enum hp_status hp_client_wait_event(struct hp_client *client, int64_t tim
 #ifdef __cplusplus
 }
 #endif
+#include <hostpool_pool.h>
+
 #endif

@@ -70,6 +70,8 @@ enum hp_status {
                                     effect is not known */
     HP_STATUS_STOPPED = 71,      /* a callback of the caller asked to stop */
     HP_STATUS_SYSTEM = 72,       /* a system call failed; text has the reason */
+    HP_STATUS_BROKER_LOST = 73,  /* the task was not durable, and the broker has restarted: what
+                                    became of it is not known */
 };
 
 /* The stable word of a status, for example "not_found"; "?" for other numbers. Static. */
@@ -88,6 +90,8 @@ struct hp_bytes {
 enum hp_kind {
     HP_KIND_COMMAND = 1,  /* an argv in a process of its own */
     HP_KIND_FUNCTION = 2, /* a function of a module the worker has loaded */
+    HP_KIND_CALL = 3,     /* a call in a child of a pool (hostpool_pool.h) */
+    HP_KIND_POOL = 4,     /* a pool: children kept for its calls, until it is closed */
 };
 
 enum hp_state {
@@ -130,6 +134,8 @@ enum hp_end_reason {
     HP_END_CANCELLED = 16,
     HP_END_DRAINED = 17,
     HP_END_DAMAGED = 18,
+    HP_END_INIT_FAILED = 19, /* no child of the pool could be set up */
+    HP_END_POOL_ENDED = 20,  /* its pool was terminated before it ended */
 };
 
 enum hp_payload_kind {
@@ -183,6 +189,20 @@ enum hp_worker_state {
     HP_WORKER_OFFLINE = 3, /* lease ran out */
 };
 
+/* State of a pool. */
+enum hp_pool_phase {
+    HP_POOL_OPEN = 1,    /* takes calls */
+    HP_POOL_CLOSING = 2, /* takes no new calls; those it has are run */
+    HP_POOL_ENDING = 3,  /* terminated: its calls are being ended */
+    HP_POOL_ENDED = 4,   /* has no calls and no children any more */
+};
+
+/* How a pool is ended. */
+enum hp_pool_how {
+    HP_POOL_CLOSE = 0,     /* what was submitted is run first */
+    HP_POOL_TERMINATE = 1, /* waiting calls are dropped, running ones get TERM, then KILL */
+};
+
 /* Stable words of the values above ("running", "node_lost"...); "?" for other numbers. Static. */
 HP_API const char *hp_kind_word(enum hp_kind kind);
 HP_API const char *hp_state_word(enum hp_state state);
@@ -190,6 +210,7 @@ HP_API const char *hp_end_reason_word(enum hp_end_reason reason);
 HP_API const char *hp_outcome_word(enum hp_outcome outcome);
 HP_API const char *hp_cancelled_word(enum hp_cancelled cancelled);
 HP_API const char *hp_worker_state_word(enum hp_worker_state state);
+HP_API const char *hp_pool_phase_word(enum hp_pool_phase phase);
 /* A sentence for people about a reason ("the lease ran out more often than ..."). Static. */
 HP_API const char *hp_end_reason_text(enum hp_end_reason reason);
 /* The state of this word into *ret_state; false if there is none. */
