@@ -76,6 +76,20 @@ enum hp_status hp_call_begin(struct hp_engine *engine, enum hp_method method, st
     return HP_STATUS_OK;
 }
 
+enum hp_status hp_call_begin_late(struct hp_engine *engine, enum hp_method method, hp_call_put put,
+                                  hp_call_done done, void *context, uint64_t *ret_request)
+{
+    struct hp_buf none;
+    enum hp_status status;
+
+    hp_buf_init(&none, 64);
+    status = hp_call_begin(engine, method, &none, done, context, true, ret_request);
+    if (status == HP_STATUS_OK) {
+        call_of(hp_list_last(&engine->calls))->put = put;
+    }
+    return status;
+}
+
 enum hp_status hp_call_notify(struct hp_engine *engine, enum hp_method method,
                               struct hp_buf *params)
 {
@@ -83,7 +97,7 @@ enum hp_status hp_call_notify(struct hp_engine *engine, enum hp_method method,
         hp_call_begin(engine, method, params, NULL, NULL, true, NULL);
 
     if (status == HP_STATUS_OK) {
-        HP_LIST_ENTRY(hp_list_last(&engine->calls), struct hp_call, link)->notify = true;
+        call_of(hp_list_last(&engine->calls))->notify = true;
     }
     return status;
 }
@@ -139,7 +153,8 @@ bool hp_call_compose(struct hp_engine *engine)
     }
     msgid = hp_engine_msgid(engine, &call->pending);
     if (msgid == 0 || hp_rpc_put_request(&engine->out, msgid, call->method) != HP_OK ||
-        hp_wire_put_raw(&engine->out, hp_buf_bin(&call->params)) != HP_OK) {
+        (call->put != NULL ? call->put(call->context, &engine->out)
+                           : hp_wire_put_raw(&engine->out, hp_buf_bin(&call->params))) != HP_OK) {
         hp_engine_fail(engine, HP_STATUS_NO_MEMORY, "out of memory");
         return false;
     }

@@ -64,6 +64,7 @@ static void init_parts(struct hp_engine *engine)
     hp_idmap_init(&engine->replies, 0);
     hp_list_init(&engine->submits);
     hp_list_init(&engine->stages);
+    hp_list_init(&engine->fetches);
     hp_list_init(&engine->calls);
     hp_list_init(&engine->items);
     hp_track_init(&engine->track);
@@ -77,6 +78,8 @@ static void reset_counters(struct hp_engine *engine, const uint8_t *session, uin
     memcpy(engine->session, session, HP_SESSION_BYTES);
     engine->next_number = 1;
     engine->applied_number = 0;
+    engine->durable_number = 0;
+    engine->has_volatile = false;
     engine->early_number = 0;
     engine->id_max = 0;
     engine->hold_until_ms = 0;
@@ -115,6 +118,7 @@ struct hp_engine *hp_engine_new(const struct hp_engine_config *config, uint64_t 
 static void drop_everything(struct hp_engine *engine)
 {
     hp_stage_clear(engine);
+    hp_fetch_clear(engine);
     hp_call_clear(engine);
     hp_submit_clear(engine);
     hp_item_clear(engine);
@@ -290,6 +294,7 @@ static void take_hello(struct hp_engine *engine, const struct hp_rpc *rpc)
     engine->expecting = false;
     hp_follow_resume(engine);
     hp_track_want_check(&engine->track);
+    engine->check_full = engine->check_full || engine->has_volatile;
     if (hp_item_simple(engine, HP_EVENT_CONNECTED, HP_STATUS_OK, engine->server) != HP_OK) {
         hp_engine_fail(engine, HP_STATUS_NO_MEMORY, "out of memory");
     }
@@ -487,6 +492,7 @@ static void step_open(struct hp_engine *engine)
     }
     hp_submit_flush(engine);
     hp_stage_step(engine);
+    hp_fetch_step(engine);
     hp_check_step(engine);
     compose(engine);
 }
@@ -517,6 +523,7 @@ static uint64_t open_deadline(const struct hp_engine *engine)
 {
     uint64_t deadline = HP_MIN(engine->poll_at_ms, hp_stage_deadline_ms(engine));
 
+    deadline = HP_MIN(deadline, hp_fetch_deadline_ms(engine));
     if (expects(engine)) {
         deadline = HP_MIN(deadline, engine->received_at_ms + SILENCE_MS);
     }

@@ -94,10 +94,19 @@ struct hp_sink {
     void (*take)(struct hp_sink *sink, const struct hp_event *event);
 };
 
+/* Told when a borrowed payload is not needed any more; from inside any function of the engine but
+ * hp_engine_free and hp_engine_fork, after which nothing is told. */
+struct hp_release {
+    void (*release)(struct hp_release *release, void *user);
+};
+
 struct hp_engine_submit {
     const struct hp_options *options;
     const struct hp_bytes *payloads; /* NULL: `count` tasks without payload */
     uint32_t count;
+    uint32_t part_count; /* not 0: one task (count 1), whose payload is so many `payloads` in a row;
+                            over the inline limit in all */
+    struct hp_release *release; /* or NULL; for borrowed payloads over the inline limit */
     bool untracked;       /* no HP_EVENT_ENDED */
     bool array;           /* the tasks know their index; payloads must be NULL */
     bool borrow_payloads; /* payloads over the inline limit live until acknowledged or forgotten */

@@ -60,6 +60,7 @@ struct hp_message {
     uint32_t pair_count; /* in body */
     uint32_t count;      /* tasks */
     bool follow;         /* the broker was asked for its tasks' output */
+    bool lasting;        /* its tasks are kept on disk */
     bool payloads;       /* body holds an open or closed list of payloads */
     bool closed;         /* takes no more tasks */
     bool replayed;       /* sent on an earlier connection: ends of its tasks may be missed */
@@ -70,20 +71,8 @@ struct hp_message {
     uint32_t piece_capacity;
 };
 
-/* A payload on its way to become a blob, and then a task. */
-struct hp_stage {
-    struct hp_list link;
-    struct hp_engine *engine;
-    struct hp_piece piece;
-    struct hp_buf options; /* encoded */
-    const uint8_t *data;
-    uint8_t *owned; /* NULL: data is borrowed */
-    size_t size;
-    uint64_t blob;          /* 0: not open yet */
-    size_t sent;            /* bytes given to blob.put */
-    uint64_t request;       /* the call that waits for its answer; 0: none */
-    uint64_t hold_until_ms; /* the broker was busy */
-};
+/* A payload on its way to become a blob, and then a task. See stage.c. */
+struct hp_stage;
 
 struct hp_call {
     struct hp_pending_reply pending;
@@ -96,6 +85,7 @@ struct hp_call {
     void *user;
     bool internal; /* dropped when the connection is lost, not repeated */
     bool notify;   /* gone once it is composed */
+    hp_call_put put; /* not NULL: instead of params */
 };
 
 /* Followed commands that are followed again after a reconnect, at most. */
@@ -165,8 +155,11 @@ struct hp_engine {
     uint32_t stage_count;
     uint64_t submit_tasks; /* tracked tasks in submits and stages */
     struct hp_list stages;
+    uint32_t stage_chunks; /* blob.put calls not answered */
     uint64_t next_number;
     uint64_t applied_number; /* highest number known to be applied */
+    uint64_t durable_number; /* the same, of submits that the broker keeps on disk */
+    bool has_volatile;       /* there were submits that it does not */
     uint64_t hold_until_ms;  /* the broker was busy: no submits before */
     uint64_t early_number;   /* submits up to this one may have missed events */
     uint64_t id_max;         /* highest id acknowledged */
@@ -180,6 +173,10 @@ struct hp_engine {
     struct hp_list calls; /* all */
     struct hp_list *calls_unsent;
     uint32_t call_count;
+
+    struct hp_list fetches;
+    uint32_t fetch_chunks; /* blob.get calls not answered */
+    size_t fetch_bytes;    /* of the buffers of fetches */
 
     struct hp_track track;
     bool check_active;
@@ -208,6 +205,8 @@ enum hp_status hp_engine_error_set(struct hp_engine *engine, enum hp_status stat
 uint32_t hp_engine_msgid(struct hp_engine *engine, struct hp_pending_reply *pending);
 
 /* submit.c */
+/* Is what is asked for possible at all? Not OK: *ret_text (static) says why. */
+enum hp_status hp_submit_check(const struct hp_engine_submit *submit, const char **ret_text);
 void hp_submit_lost(struct hp_engine *engine); /* the connection is gone */
 /* hello was answered; false: the broker has forgotten the session. */
 bool hp_submit_resume(struct hp_engine *engine, uint64_t last_number);
@@ -217,7 +216,8 @@ void hp_submit_reply(struct hp_engine *engine, struct hp_message *message,
 void hp_submit_flush(struct hp_engine *engine);   /* the open message takes no more */
 bool hp_submit_compose(struct hp_engine *engine); /* one message to out; false: nothing to do */
 void hp_submit_clear(struct hp_engine *engine);
-struct hp_message *hp_submit_message_new(struct hp_engine *engine, struct hp_bin options);
+struct hp_message *hp_submit_message_new(struct hp_engine *engine, struct hp_bin options,
+                                         bool lasting);
 enum hp_err hp_submit_add_piece(struct hp_message *message, const struct hp_piece *piece);
 /* Room for more pieces. */
 enum hp_err hp_submit_piece_room(struct hp_message *message, uint32_t more);
@@ -230,8 +230,10 @@ enum hp_err hp_submit_put_payload(struct hp_message *message, struct hp_bin payl
 extern struct hp_sink hp_sink_none;
 
 /* stage.c */
+/* The payload is `parts` in a row, `size` bytes. */
 enum hp_status hp_stage_add(struct hp_engine *engine, const struct hp_engine_submit *submit,
-                            const struct hp_bytes *payload, const struct hp_piece *piece);
+                            const struct hp_bytes *parts, uint32_t part_count,
+                            const struct hp_piece *piece);
 void hp_stage_step(struct hp_engine *engine);
 /* When hp_stage_step has something to do, or HP_ENGINE_NEVER. */
 uint64_t hp_stage_deadline_ms(const struct hp_engine *engine);
@@ -239,6 +241,12 @@ void hp_stage_lost(struct hp_engine *engine);
 void hp_stage_clear(struct hp_engine *engine);
 /* Drops stages of a request, or of a sink; true: none of them was on its way to be a task. */
 bool hp_stage_forget(struct hp_engine *engine, uint64_t request, const struct hp_sink *sink);
+
+/* fetch.c, besides fetch.h */
+void hp_fetch_step(struct hp_engine *engine);
+/* When hp_fetch_step has something to do, or HP_ENGINE_NEVER. */
+uint64_t hp_fetch_deadline_ms(const struct hp_engine *engine);
+void hp_fetch_clear(struct hp_engine *engine);
 
 /* call.c, besides call.h */
 void hp_call_reply(struct hp_engine *engine, struct hp_call *call, const struct hp_reply *reply);

@@ -64,7 +64,8 @@ void hp_submit_clear(struct hp_engine *engine)
 
 /* ---------------------------------------------------------------- making messages */
 
-struct hp_message *hp_submit_message_new(struct hp_engine *engine, struct hp_bin options)
+struct hp_message *hp_submit_message_new(struct hp_engine *engine, struct hp_bin options,
+                                         bool lasting)
 {
     struct hp_message *message = hp_calloc(1, sizeof(*message));
 
@@ -80,6 +81,8 @@ struct hp_message *hp_submit_message_new(struct hp_engine *engine, struct hp_bin
         return NULL;
     }
     message->pair_count = 1;
+    message->lasting = lasting;
+    engine->has_volatile = engine->has_volatile || !lasting;
     hp_list_push_back(&engine->submits, &message->link);
     if (engine->unsent == &engine->submits) {
         engine->unsent = &message->link;
@@ -209,37 +212,35 @@ static enum hp_status encode_options(struct hp_engine *engine,
     return HP_STATUS_OK;
 }
 
-static enum hp_status check_arguments(struct hp_engine *engine,
-                                      const struct hp_engine_submit *submit)
+enum hp_status hp_submit_check(const struct hp_engine_submit *submit, const char **ret_text)
 {
     const struct hp_options *options = submit->options;
+    uint32_t size_count = submit->part_count > 0 ? submit->part_count : submit->count;
+    uint64_t size = 0;
 
+    *ret_text = NULL;
     if (options == NULL || submit->count == 0) {
-        return hp_engine_error_set(engine, HP_STATUS_BAD_ARGUMENT, "no options, or no tasks");
+        *ret_text = "no options, or no tasks";
+    } else if (options->kind == HP_KIND_FUNCTION && options->fn == NULL) {
+        *ret_text = "options: fn is not set";
+    } else if (options->kind == HP_KIND_COMMAND && options->argv_count == 0) {
+        *ret_text = "options: argv is empty";
+    } else if (options->kind == HP_KIND_CALL && options->pool == 0) {
+        *ret_text = "options: pool is not set";
+    } else if (options->ukey != NULL && submit->count != 1) {
+        *ret_text = "options: a unique key is for one task only";
+    } else if (submit->count >
+               (submit->payloads == NULL ? HP_LIMIT_ARRAY_TASKS : HP_LIMIT_SUBMIT_TASKS)) {
+        *ret_text = "too many tasks in one submit";
     }
-    if (options->kind == HP_KIND_FUNCTION && options->fn == NULL) {
-        return hp_engine_error_set(engine, HP_STATUS_BAD_ARGUMENT, "options: fn is not set");
-    }
-    if (options->kind == HP_KIND_COMMAND && options->argv_count == 0) {
-        return hp_engine_error_set(engine, HP_STATUS_BAD_ARGUMENT, "options: argv is empty");
-    }
-    if (options->kind == HP_KIND_CALL && options->pool == 0) {
-        return hp_engine_error_set(engine, HP_STATUS_BAD_ARGUMENT, "options: pool is not set");
-    }
-    if (options->ukey != NULL && submit->count != 1) {
-        return hp_engine_error_set(engine, HP_STATUS_BAD_ARGUMENT,
-                                   "options: a unique key is for one task only");
-    }
-    if (submit->count > (submit->payloads == NULL ? HP_LIMIT_ARRAY_TASKS : HP_LIMIT_SUBMIT_TASKS)) {
-        return hp_engine_error_set(engine, HP_STATUS_BAD_ARGUMENT, "too many tasks in one submit");
-    }
-    for (uint32_t i = 0; submit->payloads != NULL && i < submit->count; i++) {
-        if (submit->payloads[i].size > HP_LIMIT_BLOB_BYTES) {
-            return hp_engine_error_set(engine, HP_STATUS_TOO_BIG,
-                                       "payload %u is over the limit of 1 GiB", i);
+    for (uint32_t i = 0; *ret_text == NULL && submit->payloads != NULL && i < size_count; i++) {
+        size = submit->payloads[i].size + (submit->part_count > 0 ? size : 0);
+        if (size > HP_LIMIT_BLOB_BYTES) {
+            *ret_text = "a payload is over the limit of 1 GiB";
+            return HP_STATUS_TOO_BIG;
         }
     }
-    return HP_STATUS_OK;
+    return *ret_text == NULL ? HP_STATUS_OK : HP_STATUS_BAD_ARGUMENT;
 }
 
 bool hp_engine_has_room(const struct hp_engine *engine)
@@ -270,7 +271,8 @@ static struct hp_message *message_for(struct hp_engine *engine,
         hp_submit_flush(engine);
     }
     if (engine->open == NULL) {
-        engine->open = hp_submit_message_new(engine, hp_buf_bin(&engine->shared_encoded));
+        engine->open = hp_submit_message_new(engine, hp_buf_bin(&engine->shared_encoded),
+                                             submit->options->durable);
     }
     return engine->open;
 }
@@ -318,13 +320,16 @@ static enum hp_status add_payloads(struct hp_engine *engine, const struct hp_eng
 {
     enum hp_status status = HP_STATUS_OK;
 
+    if (submit->part_count > 0) {
+        return hp_stage_add(engine, submit, submit->payloads, submit->part_count, &piece);
+    }
     for (uint32_t i = 0; status == HP_STATUS_OK && i < submit->count; i++) {
         const struct hp_bytes *payload = &submit->payloads[i];
 
         piece.index = i;
         piece.count = 1;
         status = payload->size > HP_LIMIT_INLINE_BYTES
-                     ? hp_stage_add(engine, submit, payload, &piece)
+                     ? hp_stage_add(engine, submit, payload, 1, &piece)
                      : add_tasks(engine, submit, &piece, payload);
     }
     return status;
@@ -385,12 +390,16 @@ enum hp_status hp_engine_submit(struct hp_engine *engine, const struct hp_engine
                              .count = submit->count,
                              .single = submit->count == 1,
                              .untracked = submit->untracked};
-    enum hp_status status = check_arguments(engine, submit);
+    const char *text;
+    enum hp_status status = hp_submit_check(submit, &text);
 
-    if (status == HP_STATUS_OK && !hp_engine_has_room(engine)) {
+    if (status != HP_STATUS_OK) {
+        return hp_engine_error_set(engine, status, "%s", text);
+    }
+    if (!hp_engine_has_room(engine)) {
         return HP_STATUS_AGAIN;
     }
-    if (status == HP_STATUS_OK && (submit->array || !engine->shared_valid ||
+    if ((submit->array || !engine->shared_valid ||
                                    !hp_view_options_equal(submit->options, &engine->shared))) {
         status = encode_options(engine, submit);
     }
@@ -470,9 +479,11 @@ bool hp_submit_resume(struct hp_engine *engine, uint64_t last_number)
 {
     struct hp_list *link;
 
-    if (last_number < engine->applied_number) {
+    /* Numbers of submits that are not kept on disk are forgotten when the broker restarts. */
+    if (last_number < engine->durable_number) {
         return false;
     }
+    engine->applied_number = HP_MIN(engine->applied_number, last_number);
     /* It may also be higher than all given out here: the session is that of an earlier process. */
     engine->next_number = last_number + 1;
     for (link = engine->submits.next; link != &engine->submits; link = link->next) {
@@ -581,6 +592,7 @@ void hp_submit_session_lost(struct hp_engine *engine)
     }
     engine->next_number = 1;
     engine->applied_number = 0;
+    engine->durable_number = 0;
     engine->early_number = 0;
     engine->id_max = 0;
     hp_rand_fill(&engine->rand, engine->session, HP_SESSION_BYTES);
@@ -628,6 +640,9 @@ static void message_done(struct hp_engine *engine, struct hp_message *message,
         hp_engine_fail(engine, HP_STATUS_NO_MEMORY, "out of memory");
     }
     engine->applied_number = HP_MAX(engine->applied_number, message->number);
+    if (message->lasting) {
+        engine->durable_number = HP_MAX(engine->durable_number, message->number);
+    }
     engine->id_max = HP_MAX(engine->id_max, reply->first + reply->count - 1);
     for (uint32_t i = 0; message->follow && i < reply->count && i < HP_FOLLOWED_MAX; i++) {
         hp_engine_follow(engine, reply->first + i, true);
@@ -644,6 +659,11 @@ void hp_submit_reply(struct hp_engine *engine, struct hp_message *message,
 
     if (reply->status == HP_STATUS_BUSY || reply->status == HP_STATUS_DRAINING) {
         back_off(engine, message, reply->retry_after_ms > 0 ? reply->retry_after_ms : BUSY_MS);
+        return;
+    }
+    if (reply->status != HP_STATUS_OK && message->replayed && !message->lasting) {
+        /* Sent to a broker that has restarted since: it cannot know what became of it. */
+        message_fail(engine, message, HP_STATUS_BROKER_LOST, hp_strerror(HP_STATUS_BROKER_LOST));
         return;
     }
     if (reply->status == HP_STATUS_OUT_OF_ORDER && message->misorder_count < MISORDER_COUNT_MAX) {

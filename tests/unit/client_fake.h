@@ -14,7 +14,7 @@
 
 #define FAKE_TASKS 200000u
 #define FAKE_MEMOS 4096u
-#define FAKE_BLOB_BYTES (4u << 20)
+#define FAKE_BLOB_BYTES (6u << 20)
 
 struct fake_memo {
     uint64_t number;

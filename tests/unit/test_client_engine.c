@@ -425,7 +425,7 @@ static void test_blob(void **state)
 {
     struct fake *fake = fake_new();
     struct hp_options options;
-    size_t size = 1000000;
+    size_t size = 5000000; /* more than what is in flight at once */
     uint8_t *data = hp_alloc(size);
     struct hp_bytes payload = {.data = data, .size = size};
     struct hp_engine_submit submit = {.options = &options, .payloads = &payload, .count = 1};

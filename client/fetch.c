@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The chunks of blobs in flight. The first chunk tells the size; then the others are asked for
+ * without waiting. Memory is bounded by BYTES_MAX over all fetches, except that one is always
+ * allowed.
+ *
+ * I1: a fetch with data == NULL has at most its first chunk in flight. I2: chunks with request != 0
+ * are in flight: chunk_count of them, engine->fetch_chunks over all.
+ */
+#include "client/fetch.h"
+
+#include <string.h>
+#include <xxhash.h>
+
+#include "client/engine_state.h"
+#include "common/base/mem.h"
+
+#define FETCH_CHUNKS 8u
+#define ENGINE_CHUNKS 24u
+#define FETCHES_MAX 16u
+#define BYTES_MAX ((size_t)256 << 20)
+#define BUSY_MS 200u
+
+struct chunk {
+    struct hp_fetch *fetch;
+    uint64_t request; /* 0: free */
+    size_t offset;
+    size_t size; /* wanted */
+};
+
+struct hp_fetch {
+    struct hp_list link;
+    struct hp_engine *engine;
+    uint64_t blob;
+    hp_fetch_done done;
+    void *context;
+    uint8_t *data;
+    size_t size;  /* of the blob */
+    size_t asked; /* bytes asked for */
+    size_t got;
+    uint64_t digest;
+    struct chunk chunks[FETCH_CHUNKS];
+    uint32_t chunk_count;
+    uint64_t hold_until_ms;
+};
+
+static struct hp_fetch *fetch_of(struct hp_list *link)
+{
+    return HP_LIST_ENTRY(link, struct hp_fetch, link);
+}
+
+struct hp_fetch *hp_fetch_begin(struct hp_engine *engine, uint64_t blob, hp_fetch_done done,
+                                void *context)
+{
+    struct hp_fetch *fetch = hp_calloc(1, sizeof(*fetch));
+
+    if (fetch != NULL) {
+        fetch->engine = engine;
+        fetch->blob = blob;
+        fetch->done = done;
+        fetch->context = context;
+        for (uint32_t i = 0; i < FETCH_CHUNKS; i++) {
+            fetch->chunks[i].fetch = fetch;
+        }
+        hp_list_push_back(&engine->fetches, &fetch->link);
+    }
+    return fetch;
+}
+
+/* Drops what is in flight and what was read. */
+static void fetch_reset(struct hp_fetch *fetch)
+{
+    struct hp_engine *engine = fetch->engine;
+
+    for (uint32_t i = 0; i < FETCH_CHUNKS; i++) {
+        if (fetch->chunks[i].request != 0) {
+            hp_call_abandon(engine, fetch->chunks[i].request);
+            fetch->chunks[i].request = 0;
+        }
+    }
+    engine->fetch_chunks -= fetch->chunk_count;
+    fetch->chunk_count = 0;
+    if (fetch->data != NULL) {
+        engine->fetch_bytes -= fetch->size;
+        hp_free(fetch->data);
+        fetch->data = NULL;
+    }
+    fetch->asked = 0;
+    fetch->got = 0;
+}
+
+void hp_fetch_abandon(struct hp_fetch *fetch)
+{
+    fetch_reset(fetch);
+    hp_list_remove(&fetch->link);
+    hp_free(fetch);
+}
+
+void hp_fetch_clear(struct hp_engine *engine)
+{
+    while (!hp_list_is_empty(&engine->fetches)) {
+        hp_fetch_abandon(fetch_of(hp_list_first(&engine->fetches)));
+    }
+}
+
+static void fetch_end(struct hp_fetch *fetch, enum hp_status status, const char *text)
+{
+    hp_fetch_done done = fetch->done;
+    void *context = fetch->context;
+    struct hp_buffer buffer = {0};
+
+    if (status == HP_STATUS_OK) {
+        buffer = (struct hp_buffer){.data = fetch->data, .size = fetch->size};
+        fetch->engine->fetch_bytes -= fetch->size;
+        fetch->data = NULL;
+    }
+    hp_fetch_abandon(fetch);
+    done(context, status, text, &buffer);
+}
+
+static bool take_data(struct hp_fetch *fetch, const struct chunk *chunk,
+                      const struct hp_msg_blob_get_reply *got)
+{
+    if (fetch->data == NULL) {
+        if (got->size > HP_LIMIT_BLOB_BYTES || chunk->offset != 0) {
+            return false;
+        }
+        fetch->data = hp_alloc((size_t)got->size + 1);
+        if (fetch->data == NULL) {
+            fetch_end(fetch, HP_STATUS_NO_MEMORY, "out of memory");
+            return true;
+        }
+        fetch->size = (size_t)got->size;
+        fetch->digest = got->digest;
+        fetch->engine->fetch_bytes += fetch->size;
+        fetch->data[fetch->size] = 0;
+    }
+    /* A chunk that is neither as long as asked for nor the end would leave a hole. */
+    if (got->size != fetch->size || chunk->offset > fetch->size ||
+        got->data.size != HP_MIN(chunk->size, fetch->size - chunk->offset)) {
+        return false;
+    }
+    if (got->data.size > 0) {
+        memcpy(fetch->data + chunk->offset, got->data.data, got->data.size);
+    }
+    fetch->got += got->data.size;
+    fetch->asked = HP_MAX(fetch->asked, chunk->offset + got->data.size);
+    if (fetch->got == fetch->size) {
+        bool good = XXH3_64bits(fetch->data, fetch->size) == fetch->digest;
+
+        fetch_end(fetch, good ? HP_STATUS_OK : HP_STATUS_DAMAGED,
+                  good ? "" : "a blob arrived damaged");
+    }
+    return true;
+}
+
+static void get_done(void *context, const struct hp_reply *reply)
+{
+    struct chunk *chunk = context;
+    struct hp_fetch *fetch = chunk->fetch;
+    struct hp_engine *engine = fetch->engine;
+    struct hp_msg_blob_get_reply got;
+
+    chunk->request = 0; /* I2 */
+    fetch->chunk_count--;
+    engine->fetch_chunks--;
+    if (reply->status == HP_STATUS_BUSY || reply->status == HP_STATUS_DRAINING) {
+        fetch_reset(fetch);
+        fetch->hold_until_ms =
+            engine->now_ms + (reply->retry_after_ms > 0 ? reply->retry_after_ms : BUSY_MS);
+        return;
+    }
+    if (reply->status != HP_STATUS_OK) {
+        fetch_end(fetch, reply->status, reply->text);
+        return;
+    }
+    if (hp_msg_blob_get_reply_decode(reply->result, &engine->arena, &got, NULL) != HP_OK ||
+        !take_data(fetch, chunk, &got)) {
+        hp_engine_fail(engine, HP_STATUS_PROTOCOL, "the broker's answer to blob.get is wrong");
+        fetch_end(fetch, HP_STATUS_PROTOCOL, "the broker's answer to blob.get is wrong");
+    }
+}
+
+/* Is there a chunk to ask for now? */
+static bool has_next(const struct hp_fetch *fetch)
+{
+    const struct hp_engine *engine = fetch->engine;
+
+    if (engine->now_ms < fetch->hold_until_ms || engine->fetch_chunks >= ENGINE_CHUNKS) {
+        return false;
+    }
+    if (fetch->data == NULL) { /* I1 */
+        return fetch->chunk_count == 0 &&
+               (engine->fetch_bytes < BYTES_MAX || engine->fetch_bytes == 0);
+    }
+    return fetch->asked < fetch->size && fetch->chunk_count < FETCH_CHUNKS;
+}
+
+static bool fetch_next(struct hp_fetch *fetch)
+{
+    struct chunk *chunk = fetch->chunks;
+    struct hp_msg_blob_get get;
+    struct hp_buf params;
+
+    if (!has_next(fetch)) {
+        return false;
+    }
+    while (chunk->request != 0) {
+        chunk++;
+    }
+    chunk->offset = fetch->asked;
+    chunk->size = HP_LIMIT_BLOB_CHUNK_BYTES;
+    hp_msg_blob_get_init(&get);
+    get.blob = fetch->blob;
+    get.offset = chunk->offset;
+    get.size = HP_LIMIT_BLOB_CHUNK_BYTES;
+    get.has = HP_HAS_BLOB_GET_BLOB | HP_HAS_BLOB_GET_OFFSET | HP_HAS_BLOB_GET_SIZE;
+    hp_buf_init(&params, 1024);
+    if (hp_msg_blob_get_encode(&params, &get) != HP_OK) {
+        hp_buf_deinit(&params);
+        return false; /* no memory: tried again at the next step */
+    }
+    if (hp_call_begin(fetch->engine, HP_METHOD_BLOB_GET, &params, get_done, chunk, false,
+                      &chunk->request) != HP_STATUS_OK) {
+        chunk->request = 0;
+        return false;
+    }
+    fetch->asked += fetch->data == NULL ? 0 : chunk->size;
+    fetch->chunk_count++;
+    fetch->engine->fetch_chunks++;
+    return true;
+}
+
+void hp_fetch_step(struct hp_engine *engine)
+{
+    struct hp_list *link = engine->fetches.next;
+
+    for (uint32_t i = 0; i < FETCHES_MAX && link != &engine->fetches; i++) {
+        struct hp_fetch *fetch = fetch_of(link);
+
+        link = link->next;
+        while (fetch_next(fetch)) {
+        }
+    }
+}
+
+uint64_t hp_fetch_deadline_ms(const struct hp_engine *engine)
+{
+    uint64_t deadline_ms = HP_ENGINE_NEVER;
+    struct hp_list *link = engine->fetches.next;
+
+    for (uint32_t i = 0; i < FETCHES_MAX && link != &engine->fetches; i++, link = link->next) {
+        const struct hp_fetch *fetch = fetch_of(link);
+
+        if (has_next(fetch)) {
+            return engine->now_ms;
+        }
+        if (engine->now_ms < fetch->hold_until_ms) {
+            deadline_ms = HP_MIN(deadline_ms, fetch->hold_until_ms);
+        }
+    }
+    return deadline_ms;
+}
