@@ -264,6 +264,12 @@ void hp_follow_resume(struct hp_engine *engine);
 void hp_follow_output(struct hp_engine *engine, const struct hp_wire_obj *params);
 
 /* event.c */
+/* An entry of a TASKS item; bytes are lent by its frame, the rest is in the arena. On an error the
+ * engine's text is set. */
+enum hp_err hp_event_read_task(struct hp_engine *engine, const struct hp_wire_obj *obj,
+                               struct hp_arena *arena, struct hp_task *ret, struct hp_end *ret_end);
+/* A task has ended that nobody waits for: perhaps nobody knows yet that it is ours. */
+void hp_event_note_early(struct hp_engine *engine, uint64_t id);
 /* NULL: out of memory. */
 struct hp_item *hp_item_new(struct hp_engine *engine, enum hp_event_kind kind);
 void hp_item_free(struct hp_engine *engine, struct hp_item *item);

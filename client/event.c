@@ -124,8 +124,8 @@ static bool find_true(const struct hp_wire_obj *map, const char *name)
     return false;
 }
 
-static enum hp_err read_task(struct hp_engine *engine, const struct hp_wire_obj *obj,
-                             struct hp_arena *arena, struct hp_task *ret, struct hp_end *ret_end)
+enum hp_err hp_event_read_task(struct hp_engine *engine, const struct hp_wire_obj *obj,
+                               struct hp_arena *arena, struct hp_task *ret, struct hp_end *ret_end)
 {
     struct hp_st_task_status status;
     struct hp_error error = {0};
@@ -149,7 +149,7 @@ static bool has_ended(const struct hp_task *task)
 
 /* An id above all acknowledged ones may belong to a submit whose answer is still under way: then
  * its run is checked once it is known. */
-static void note_early(struct hp_engine *engine, uint64_t id)
+void hp_event_note_early(struct hp_engine *engine, uint64_t id)
 {
     if (id > engine->id_max && engine->submits.next != engine->unsent) {
         engine->early_number = engine->next_number - 1;
@@ -175,11 +175,12 @@ static enum hp_err give_to_sinks(struct hp_engine *engine, const struct hp_item 
         struct hp_owner owner;
 
         hp_arena_reset(&engine->arena);
-        if (read_task(engine, hp_wire_item(item->tasks, i), &engine->arena, &task, &end) != HP_OK) {
+        if (hp_event_read_task(engine, hp_wire_item(item->tasks, i), &engine->arena, &task, &end) !=
+            HP_OK) {
             return HP_ERR_PROTOCOL;
         }
         if (has_ended(&task) && !hp_track_find(&engine->track, task.id, &owner)) {
-            note_early(engine, task.id);
+            hp_event_note_early(engine, task.id);
         }
         while (has_ended(&task) && hp_track_find(&engine->track, task.id, &owner) &&
                owner.sink != NULL) {
@@ -265,7 +266,7 @@ static bool next_ended(struct hp_engine *engine, struct hp_item *item, struct hp
         struct hp_owner owner;
 
         hp_arena_reset(&engine->scratch);
-        if (read_task(engine, hp_wire_item(item->tasks, item->index), &engine->scratch,
+        if (hp_event_read_task(engine, hp_wire_item(item->tasks, item->index), &engine->scratch,
                       &engine->task, &engine->end) != HP_OK) {
             if (engine->phase == HP_PHASE_OPEN) {
                 hp_engine_fail(engine, HP_STATUS_PROTOCOL, "%s", engine->error_text);
@@ -280,7 +281,7 @@ static bool next_ended(struct hp_engine *engine, struct hp_item *item, struct hp
             return true;
         }
         if (has_ended(&engine->task)) {
-            note_early(engine, engine->task.id);
+            hp_event_note_early(engine, engine->task.id);
         }
         item->index++;
     }

@@ -14,6 +14,7 @@
 #include "common/base/err.h"
 
 struct addrinfo;
+struct hp_hub;
 
 #define HP_CLIENT_TEXT_BYTES 1024
 #define HP_CLIENT_READ_BYTES (256u << 10)
@@ -32,6 +33,9 @@ struct hp_client {
     uint8_t *read_buffer; /* HP_CLIENT_READ_BYTES, made at the first read */
     char error_text[HP_CLIENT_TEXT_BYTES];
     char server_text[HP_CLIENT_TEXT_BYTES];
+    /* Set by a hub: what hp_client_pump does instead. */
+    enum hp_status (*pump)(struct hp_client *client, uint64_t deadline_ms);
+    struct hp_hub *hub;
 };
 
 /* Where the broker is: from the options or the environment. */

@@ -316,6 +316,9 @@ enum hp_status hp_client_pump(struct hp_client *client, uint64_t deadline_ms)
     int timeout_ms;
     enum hp_status status;
 
+    if (client->pump != NULL) {
+        return client->pump(client, deadline_ms);
+    }
     /* What is queued goes out first, and deadlines which have come are kept: only then wait. */
     status = hp_client_process(client, 0);
     if (status != HP_STATUS_OK) {

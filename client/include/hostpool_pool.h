@@ -40,6 +40,31 @@ HP_API void hp_pool_info_free(struct hp_pool_info *info); /* NULL is fine */
  * end. *ret_info: hp_pool_info_free. */
 HP_API enum hp_status hp_pool_query(struct hp_client *client, uint64_t id, uint64_t wait_ms,
                                     int64_t timeout_ms, struct hp_pool_info **ret_info);
+
+/* Pools that have not ended, by id; owned by the caller: hp_pool_list_free. */
+struct hp_pool_list {
+    struct hp_pool_entry {
+        uint64_t id;
+        enum hp_pool_phase phase;
+        const char *name;     /* or NULL, as the next ones */
+        const char *user;
+        const char *language; /* what its children run */
+        const char *error;    /* why its children cannot be set up */
+        uint32_t processes;   /* children it is to have now, over all workers */
+        uint32_t children;    /* that are set up */
+        uint64_t live;        /* calls that have not ended */
+        uint64_t running;     /* calls at workers */
+        bool detached;        /* it lives on without a client */
+        bool owned;           /* its client is connected */
+        int64_t created_at_ms;
+    } *pools;
+    size_t count;
+    uint64_t next; /* pass as after for the next page; 0: no more */
+};
+HP_API void hp_pool_list_free(struct hp_pool_list *list); /* NULL is fine */
+/* A page of pools with ids above `after` (0: from the first). */
+HP_API enum hp_status hp_pool_list(struct hp_client *client, uint64_t after, int64_t timeout_ms,
+                                   struct hp_pool_list **ret_list);
 /* Closes or terminates it; durable when it returns. ret_phase may be NULL. */
 HP_API enum hp_status hp_pool_end(struct hp_client *client, uint64_t id, enum hp_pool_how how,
                                   int64_t timeout_ms, enum hp_pool_phase *ret_phase);
