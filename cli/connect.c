@@ -40,6 +40,7 @@ int hp_cli_exit_of(enum hp_status status)
     case HP_STATUS_UNREACHABLE:
     case HP_STATUS_PROTOCOL:
     case HP_STATUS_SESSION_LOST:
+    case HP_STATUS_BROKER_LOST:
         return HP_CLI_UNREACHABLE;
     case HP_STATUS_AGAIN:
     case HP_STATUS_NO_MEMORY:
@@ -74,6 +75,8 @@ static const char *advice(enum hp_status status)
     case HP_STATUS_UNSUPPORTED:
     case HP_STATUS_UNKNOWN_METHOD:
         return "The broker may be older; see: hostpool broker status";
+    case HP_STATUS_BROKER_LOST:
+        return "The broker has restarted; what was kept in memory only is gone.";
     case HP_STATUS_SESSION_LOST:
         return "Whether it took effect is not known; see: hostpool ls";
     case HP_STATUS_OK:
