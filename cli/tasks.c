@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The columns of tasks, for ls and show. */
+#include <inttypes.h>
+
 #include "cli/listing.h"
 #include "cli/sel.h"
 #include "cli/value.h"
@@ -348,7 +350,8 @@ static void list_cell(const struct hp_cli *cli, const struct hp_task *task, size
 static void end_cell(const struct hp_task *task, size_t column, struct hp_cli_cell *cell)
 {
     const struct hp_end *end = task->end;
-    bool is_command = task->options == NULL || task->options->kind == HP_KIND_COMMAND;
+    enum hp_kind kind = task->options == NULL ? HP_KIND_COMMAND : task->options->kind;
+    bool has_value = kind == HP_KIND_FUNCTION; /* what calls give is for their client only */
     if (end == NULL) {
         return;
     }
@@ -365,17 +368,17 @@ static void end_cell(const struct hp_task *task, size_t column, struct hp_cli_ce
         set_text(cell, end->error);
         break;
     case RESULT:
-        if (!is_command && task->state == HP_STATE_DONE && end->result_blob == 0) {
+        if (has_value && task->state == HP_STATE_DONE && end->result_blob == 0) {
             set_text(cell, hp_cli_value_text(end->result.data, end->result.size));
         }
         break;
     case STDOUT_SIZE:
-        if (is_command) {
+        if (!has_value) {
             set_size(cell, end->out_size);
         }
         break;
     case STDERR_SIZE:
-        if (is_command) {
+        if (!has_value) {
             set_size(cell, end->err_size);
         }
         break;
@@ -395,7 +398,15 @@ static void end_cell(const struct hp_task *task, size_t column, struct hp_cli_ce
 
 static void command_cell(const struct hp_options *options, struct hp_cli_cell *cell)
 {
-    if (options->kind == HP_KIND_FUNCTION) {
+    if (options->kind == HP_KIND_POOL) {
+        set_text(cell, hp_cli_printf("pool of %s", options->language));
+        return;
+    }
+    if (options->kind == HP_KIND_CALL && options->fn == NULL) {
+        set_text(cell, hp_cli_printf("call in pool %" PRIu64, options->pool));
+        return;
+    }
+    if (options->kind != HP_KIND_COMMAND) {
         set_text(cell, options->fn);
         return;
     }
