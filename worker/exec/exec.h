@@ -31,6 +31,12 @@ struct hp_exec;
 /* Last bytes of a child's stderr that are kept for its death notice. */
 #define HP_EXEC_STDERR_TAIL_BYTES 4096
 
+/* Last bytes of each stream that are kept of what was printed during a call. */
+#define HP_EXEC_CALL_OUTPUT_BYTES 16384
+
+/* Language zygotes at once. */
+#define HP_EXEC_ZYGOTES_MAX 16
+
 /* Calls that one function child can hold at once (running and prefetched). */
 #define HP_EXEC_CHILD_CALLS_MAX 4096
 
@@ -90,14 +96,17 @@ enum hp_exec_call_status {
 /* The end of a function call. */
 struct hp_exec_call_end {
     enum hp_exec_call_status status;
-    struct hp_bin result;  /* OK: the result, if it is at most HP_EXEC_INLINE_BYTES_MAX */
-    int result_fd;         /* OK: memfd with the result otherwise, else -1. The callback takes it
+    struct hp_bin result;  /* OK: the result, if it is at most HP_EXEC_INLINE_BYTES_MAX. ERROR and
+                              PERMANENT: what a language has to say besides the text */
+    int result_fd;         /* the same: memfd with the result otherwise, else -1. The callback takes it
                               over by setting it to -1; if it does not, it is closed afterwards */
-    uint64_t result_bytes; /* OK: size of the result, either way */
+    uint64_t result_bytes; /* size of the result, either way */
     struct hp_str text; /* error text, at most 4096 bytes; for a death: the child's last stderr */
     uint64_t retry_ms;  /* RETRY */
     int signal;         /* SIGNALED */
     int exit_code;      /* EXITED */
+    struct hp_bin out;  /* what the child printed during the call: the last bytes, at most */
+    struct hp_bin err;  /* HP_EXEC_CALL_OUTPUT_BYTES of each stream; of a death: stdout only */
     bool oom;           /* SIGNALED: for memory, as far as can be known */
     bool killed;        /* SIGNALED: hp_exec_child_kill asked for it */
     bool fenced;        /* SIGNALED: by the dead-man's switch */
@@ -112,7 +121,9 @@ struct hp_exec_child_end {
     int signal;    /* 0: it exited */
     bool oom;
     bool killed;         /* hp_exec_child_kill asked for it */
-    bool recycled;       /* orderly end: item count, memory or hp_exec_child_recycle */
+    bool recycled;       /* orderly end: item count, memory, _child_recycle or _child_stop */
+    bool init_failed;    /* pool child: it could not be set up; `error` says why */
+    struct hp_str error; /* init_failed; else empty */
     uint64_t call_count; /* calls it ended */
     uint64_t restart_ms; /* a new one is forked after this time (0: at once) */
     struct hp_str stderr_tail;
@@ -151,6 +162,12 @@ struct hp_exec_callbacks {
     /* Output of a function child, for logs. */
     void (*child_output)(void *context, uint32_t child, enum hp_exec_stream stream,
                          struct hp_bin data);
+    /* A language zygote takes hp_exec_child_start: what it said of itself ("python3.11 ..."). */
+    void (*zygote_ready)(void *context, uint32_t zygote, const char *text);
+    /* It could not start, or has died; its children were reported as ended. The number is free. */
+    void (*zygote_failed)(void *context, uint32_t zygote, const char *text);
+    /* A pool child waits for something that other children may do (hp_port_waits), or no more. */
+    void (*child_waits)(void *context, uint32_t child, bool waits);
     /* A helper process is gone. `ended` (cause LOST) and `recalled`/`call_done` were called for all
      * that it ran. Nothing can be started any more: the daemon should report and restart itself. */
     void (*helper_died)(void *context, const char *text);
@@ -161,6 +178,7 @@ struct hp_exec_config {
     const char *const *modules; /* paths of function modules; module_count 0: no zygote */
     uint32_t module_count;
     uint32_t function_children; /* children that run functions; 0: as slots */
+    uint32_t pool_children_max; /* child slots behind those, for hp_exec_child_start; 0: none */
     uint64_t recycle_calls;     /* a child ends after this many calls; 0: never */
     uint64_t recycle_rss_kb;    /* ... or when its memory is above this; 0: never */
     uint64_t result_cap_bytes;  /* largest result of a function; 0: 1 GiB */
@@ -267,7 +285,54 @@ struct hp_exec_call {
     uint64_t array_index;
 };
 
+/* All child slots: those of functions, and behind them those of pools. */
 uint32_t hp_exec_child_count(const struct hp_exec *exec);
+/* Index of the first slot of pools. */
+uint32_t hp_exec_pool_child_first(const struct hp_exec *exec);
+
+/* ------------------------------------------------------------------ pools */
+
+/* A program that forks children which run a language; see language.h for what it must do. */
+struct hp_exec_zygote {
+    const char *const *argv; /* argv[0]: absolute path; ends with NULL */
+    const char *const *env;  /* complete; ends with NULL. HOSTPOOL_ZYGOTE is added */
+};
+
+/*
+ * Starts a language zygote; zygote_ready or zygote_failed follows. *ret_zygote is 1 or more (0 is
+ * the native one, which has the modules). HP_ERR_FULL: HP_EXEC_ZYGOTES_MAX run. HP_ERR_NOMEM,
+ * HP_ERR_IO with the text in reterr.
+ */
+enum hp_err hp_exec_zygote_start(struct hp_exec *exec, const struct hp_exec_zygote *zygote,
+                                 uint32_t *ret_zygote, struct hp_error *reterr) HP_MUST_CHECK;
+/* Ends a language zygote and all its children, which are reported; zygote_failed is not called. */
+void hp_exec_zygote_stop(struct hp_exec *exec, uint32_t zygote);
+
+/* A child of a pool. All of it is copied or passed on before hp_exec_child_start returns. */
+struct hp_exec_child_spec {
+    uint32_t zygote;              /* 0: functions of modules */
+    uint64_t pool;                /* handed to the child with each call */
+    struct hp_str init_function;  /* zygote 0: called once before anything; empty: none */
+    struct hp_bin init;           /* payload of the set-up, as hp_exec_call.payload */
+    int init_fd;                  /* instead; -1: none. Zeroing is NOT -1 */
+    uint64_t init_bytes;          /* size of the payload in init_fd */
+    uint64_t calls_max;           /* it ends in order after this many calls; 0: no limit */
+    bool kill_on_partition;       /* the dead-man's switch kills it also while it sets up */
+};
+
+/*
+ * Starts a child in a free slot at or behind hp_exec_pool_child_first. child_ready follows when it
+ * is set up (its initializer has ended well), or child_ended (init_failed) when it is not. Such a
+ * child is not started again by itself: its slot is free in child_ended. HP_ERR_EXISTS: the slot is
+ * in use. HP_ERR_INVALID: no such slot or zygote. HP_ERR_NOT_FOUND: no module has init_function.
+ * HP_ERR_CLOSED: the zygote is dead. HP_ERR_IO, HP_ERR_NOMEM.
+ */
+enum hp_err hp_exec_child_start(struct hp_exec *exec, uint32_t child,
+                                const struct hp_exec_child_spec *spec,
+                                struct hp_error *reterr) HP_MUST_CHECK;
+
+/* Orderly end of a pool child: it takes no more calls, runs what it has, and ends. */
+void hp_exec_child_stop(struct hp_exec *exec, uint32_t child);
 
 /*
  * Appends a call to a child's queue; it runs them in order. The child may be running while it is
