@@ -93,8 +93,7 @@ enum hp_status hp_call_begin_late(struct hp_engine *engine, enum hp_method metho
 enum hp_status hp_call_notify(struct hp_engine *engine, enum hp_method method,
                               struct hp_buf *params)
 {
-    enum hp_status status =
-        hp_call_begin(engine, method, params, NULL, NULL, true, NULL);
+    enum hp_status status = hp_call_begin(engine, method, params, NULL, NULL, true, NULL);
 
     if (status == HP_STATUS_OK) {
         call_of(hp_list_last(&engine->calls))->notify = true;

@@ -10,6 +10,10 @@
 #define CHECK_IDS 50000u
 #define CHECK_RANGES 1024u
 #define WATCH_MS 60000u
+/* Tasks waited for at once: the broker has a limit for each connection. */
+#define WATCHES_MAX 128u
+/* The others are asked about as often. */
+#define WATCH_POLL_MS 1000u
 
 static void pass_end(struct hp_engine *engine)
 {
@@ -137,7 +141,12 @@ static enum hp_status watch_begin(struct hp_engine *engine, uint64_t id)
         hp_buf_deinit(&params);
         return HP_STATUS_NO_MEMORY;
     }
-    return hp_call_begin(engine, HP_METHOD_TASK_WAIT, &params, watch_done, engine, false, NULL);
+    if (hp_call_begin(engine, HP_METHOD_TASK_WAIT, &params, watch_done, engine, false, NULL) !=
+        HP_STATUS_OK) {
+        return HP_STATUS_NO_MEMORY;
+    }
+    engine->watch_count++;
+    return HP_STATUS_OK;
 }
 
 static void watch_done(void *context, const struct hp_reply *reply)
@@ -147,6 +156,7 @@ static void watch_done(void *context, const struct hp_reply *reply)
     struct hp_owner owner;
     enum hp_status status = reply->status;
 
+    engine->watch_count--;
     if (status == HP_STATUS_OK &&
         hp_msg_task_wait_reply_decode(reply->result, &engine->arena, &got, NULL) != HP_OK) {
         status = HP_STATUS_PROTOCOL;
@@ -169,5 +179,9 @@ static void watch_done(void *context, const struct hp_reply *reply)
 
 enum hp_err hp_check_watch(struct hp_engine *engine, uint64_t id)
 {
+    if (engine->watch_count >= WATCHES_MAX) {
+        engine->poll_at_ms = HP_MIN(engine->poll_at_ms, engine->now_ms + WATCH_POLL_MS);
+        return HP_OK;
+    }
     return watch_begin(engine, id) == HP_STATUS_OK ? HP_OK : HP_ERR_NOMEM;
 }

@@ -128,6 +128,7 @@ static void drop_everything(struct hp_engine *engine)
     hp_buf_clear(&engine->in);
     hp_buf_clear(&engine->out);
     engine->check_active = false;
+    engine->watch_count = 0;
     engine->followed_count = 0;
 }
 

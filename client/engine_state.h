@@ -182,6 +182,7 @@ struct hp_engine {
     bool check_active;
     bool check_waits; /* for the answer to its task.get */
     bool check_full; /* ask for tasks that have not ended too: the broker may have forgotten them */
+    uint32_t watch_count; /* task.wait calls for single tasks */
     uint64_t check_from;
     uint64_t check_until;
     uint64_t poll_at_ms; /* HP_ENGINE_NEVER, or when to check again: no events come for old tasks */

@@ -267,7 +267,7 @@ static bool next_ended(struct hp_engine *engine, struct hp_item *item, struct hp
 
         hp_arena_reset(&engine->scratch);
         if (hp_event_read_task(engine, hp_wire_item(item->tasks, item->index), &engine->scratch,
-                      &engine->task, &engine->end) != HP_OK) {
+                               &engine->task, &engine->end) != HP_OK) {
             if (engine->phase == HP_PHASE_OPEN) {
                 hp_engine_fail(engine, HP_STATUS_PROTOCOL, "%s", engine->error_text);
             }

@@ -9,14 +9,14 @@
  * thread is answered on that thread, without any hand-over. The hub's own thread leads while nobody
  * waits, and again some milliseconds after the last wait. It blocks all signals.
  *
- * Submits. hp_hub_submit only puts tasks in a queue, from which whoever pumps takes them: under load
- * thousands of single tasks share one message. If nothing is unacknowledged the submitting thread
- * sends at once, itself.
+ * Submits. hp_hub_submit only puts tasks in a queue, from which whoever pumps takes them: under
+ * load thousands of single tasks share one message. If nothing is unacknowledged the submitting
+ * thread sends at once, itself.
  *
  * Callbacks run on whatever thread pumps at that time, without any lock of the hub held; they may
- * call all functions of the hub except hp_hub_free. No two calls of `ended` run at once, except that
- * one which waits (hp_hub_wait) may see another come inside itself. Ends of tasks come in the order
- * in which they are known here. A callback keeps other ends waiting: it should be short.
+ * call all functions of the hub except hp_hub_free. No two calls of `ended` run at once, except
+ * that one which waits (hp_hub_wait) may see another come inside itself. Ends of tasks come in the
+ * order in which they are known here. A callback keeps other ends waiting: it should be short.
  *
  * Ends. Each task that hp_hub_submit took (returned OK) ends with exactly one struct hp_hub_end,
  * unless the hub is freed before. A restart of the broker, or of the network, is not seen, only
@@ -35,9 +35,9 @@ struct hp_hub;
 
 /* The end of a task. All of it is lent for the call of `ended`. */
 struct hp_hub_end {
-    void *user;               /* as given to hp_hub_submit */
-    uint64_t id;              /* 0: it never became a task (status tells why) */
-    enum hp_state state;      /* final, or gone or unknown; 0 with id 0 */
+    void *user;          /* as given to hp_hub_submit */
+    uint64_t id;         /* 0: it never became a task (status tells why) */
+    enum hp_state state; /* final, or gone or unknown; 0 with id 0 */
     enum hp_end_reason reason;
     uint32_t attempt;
     const char *node;         /* worker of the last attempt, or NULL */
@@ -55,7 +55,7 @@ struct hp_hub_end {
      * no longer (NOT_FOUND with state gone).
      */
     enum hp_status status;
-    const char *text;         /* never NULL; "" with HP_STATUS_OK */
+    const char *text; /* never NULL; "" with HP_STATUS_OK */
 };
 
 struct hp_hub_callbacks {
@@ -87,8 +87,8 @@ enum hp_status hp_hub_new(const struct hp_client_options *options,
                           struct hp_hub **ret_hub);
 /*
  * Ends the thread, closes the connection, frees. Nothing is called back any more, also not for
- * borrowed payloads. No other thread may be in a function of the hub. NULL is fine. After a fork, in
- * the child: drops it without a word to the broker.
+ * borrowed payloads. No other thread may be in a function of the hub. NULL is fine. After a fork,
+ * in the child: drops it without a word to the broker.
  */
 void hp_hub_free(struct hp_hub *hub);
 

@@ -135,8 +135,8 @@ static bool begin_fetch(struct hp_hub *hub, const struct hp_task *task, void *us
     fetch->result = hp_result_copy(task);
     hp_list_push_back(&hub->fetches, &fetch->link);
     if (fetch->result != NULL) {
-        fetch->fetch = hp_fetch_begin(hub->client->engine, task->end->result_blob, fetch_done,
-                                      fetch);
+        fetch->fetch =
+            hp_fetch_begin(hub->client->engine, task->end->result_blob, fetch_done, fetch);
     }
     if (fetch->fetch == NULL) {
         fetch_free(fetch);

@@ -19,8 +19,6 @@
 /* So much in the queue is sent by the submitting thread, whatever is unacknowledged. */
 #define SEND_TASKS 4096u
 #define SEND_BYTES (512u << 10)
-/* Attached tasks that are waited for at the broker; more are asked about from time to time. */
-#define WATCH_TASKS 64u
 
 /* ---------------------------------------------------------------- blocks */
 
@@ -338,8 +336,8 @@ enum hp_status hp_hub_submit_pieces(struct hp_hub *hub, const struct hp_options 
     if (shared != NULL && is_large) {
         /* Copying takes its time: not under the lock. */
         unlock_queue(hub);
-        large = block_large(shared, pieces, piece_count, size, hub->callbacks.released != NULL,
-                            user);
+        large =
+            block_large(shared, pieces, piece_count, size, hub->callbacks.released != NULL, user);
         lock_queue(hub);
     }
     if (large != NULL) {
@@ -417,8 +415,7 @@ enum hp_status hp_hub_submit(struct hp_hub *hub, const struct hp_options *option
     shared = options_ref(hub, options);
     unlock_queue(hub);
     hp_list_init(&blocks);
-    err = shared == NULL ? HP_ERR_NOMEM
-                         : make_blocks(hub, shared, payloads, count, users, &blocks);
+    err = shared == NULL ? HP_ERR_NOMEM : make_blocks(hub, shared, payloads, count, users, &blocks);
     hp_hub_options_unref(shared);
     if (err != HP_OK) {
         status = hp_hub_fail(HP_STATUS_NO_MEMORY, "out of memory");
@@ -479,12 +476,10 @@ static enum hp_status attach_block(struct hp_engine *engine, struct hp_hub_block
     struct hp_ids ids = {.first = block->first, .count = block->count};
     enum hp_status status = hp_engine_track(engine, ids, block, NULL);
 
-    for (uint32_t i = 0; status == HP_STATUS_OK && i < block->count && i < WATCH_TASKS; i++) {
-        status = hp_check_watch(engine, block->first + i) == HP_OK ? HP_STATUS_OK
-                                                                   : HP_STATUS_NO_MEMORY;
-    }
-    if (block->count > WATCH_TASKS) {
-        engine->poll_at_ms = engine->now_ms; /* nobody sends ends of others' tasks */
+    /* Nobody sends ends of others' tasks. */
+    for (uint32_t i = 0; status == HP_STATUS_OK && i < block->count; i++) {
+        status =
+            hp_check_watch(engine, block->first + i) == HP_OK ? HP_STATUS_OK : HP_STATUS_NO_MEMORY;
     }
     return status;
 }

@@ -8,10 +8,10 @@
  *
  * I1: `busy` is true while somebody holds `lock` who will look at the queue before giving it up
  *     (hp_hub_leave), so that a submit that finds it true has nothing more to do.
- * I2: `leader` is the thread that polls or delivers; only that thread sets it to NULL, except that a
- *     waiting thread takes it from the hub's own thread while that polls.
- * I3: callbacks run on `deliverer`, which is the leader then.
- * I4: a block lives until all its tasks have ended and nobody pins it: `left`.
+ * I2: `leader` is the thread that polls or delivers; only that thread sets it to NULL, except that
+ * a waiting thread takes it from the hub's own thread while that polls. I3: callbacks run on
+ * `deliverer`, which is the leader then. I4: a block lives until all its tasks have ended and
+ * nobody pins it: `left`.
  */
 #ifndef HP_CLIENT_HUB_STATE_H
 #define HP_CLIENT_HUB_STATE_H
@@ -98,7 +98,7 @@ struct hp_hub {
     uint64_t poll_until_ms;
     uint32_t waiters; /* threads in hp_hub_wait or hp_hub_call */
     uint32_t followers;
-    bool deep; /* the hub's thread sleeps until it is told */
+    bool deep;  /* the hub's thread sleeps until it is told */
     bool dirty; /* something was queued in the client */
     uint64_t last_wait_ms;
     uint64_t turns;

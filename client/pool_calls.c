@@ -243,11 +243,10 @@ static enum hp_status write_blob(struct hp_client *client, struct hp_bytes data,
             put.has |= HP_HAS_BLOB_PUT_DIGEST;
         }
         hp_buf_init(&params, HP_LIMIT_FRAME_BYTES);
-        status = status == HP_STATUS_OK
-                     ? hp_client_call(client, HP_METHOD_BLOB_PUT,
-                                      hp_msg_blob_put_encode(&params, &put), &params, deadline_ms,
-                                      NULL, NULL)
-                     : status;
+        status = status == HP_STATUS_OK ? hp_client_call(client, HP_METHOD_BLOB_PUT,
+                                                         hp_msg_blob_put_encode(&params, &put),
+                                                         &params, deadline_ms, NULL, NULL)
+                                        : status;
     } while (status == HP_STATUS_OK && sent < data.size);
     *ret_blob = blob;
     return status;
@@ -263,8 +262,8 @@ enum hp_status hp_pool_put(struct hp_client *client, uint64_t id, struct hp_byte
     if (status == HP_STATUS_OK && data.size > HP_LIMIT_BLOB_BYTES) {
         status = hp_client_fail(client, HP_STATUS_TOO_BIG, "content is over the limit of 1 GiB");
     }
-    status = status == HP_STATUS_OK ? put_content(client, id, digest, 0, deadline_ms, &known)
-                                    : status;
+    status =
+        status == HP_STATUS_OK ? put_content(client, id, digest, 0, deadline_ms, &known) : status;
     while (status == HP_STATUS_OK && !known) {
         uint64_t blob = 0;
         bool ignored;

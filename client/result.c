@@ -225,6 +225,7 @@ void hp_result_free(struct hp_result *result)
         struct hp_owned_result *owned = HP_CONTAINER_OF(result, struct hp_owned_result, result);
 
         hp_arena_deinit(&owned->arena);
+        hp_free(owned->buffer);
         hp_free(owned);
     }
 }

@@ -400,7 +400,7 @@ enum hp_status hp_engine_submit(struct hp_engine *engine, const struct hp_engine
         return HP_STATUS_AGAIN;
     }
     if ((submit->array || !engine->shared_valid ||
-                                   !hp_view_options_equal(submit->options, &engine->shared))) {
+         !hp_view_options_equal(submit->options, &engine->shared))) {
         status = encode_options(engine, submit);
     }
     if (status != HP_STATUS_OK) {
