@@ -35,10 +35,12 @@ typedef enum hp_err (*hp_call_put)(void *context, struct hp_buf *out);
 /* The same with params made late; internal, and put's context is that of done. */
 enum hp_status hp_call_begin_late(struct hp_engine *engine, enum hp_method method, hp_call_put put,
                                   hp_call_done done, void *context, uint64_t *ret_request);
-/* As hp_call_begin, answered by HP_EVENT_REPLY; task.get, task.cancel, task.follow and task.signal. */
+/* As hp_call_begin, answered by HP_EVENT_REPLY; task.get, task.cancel, task.follow and task.signal.
+ */
 enum hp_status hp_call_begin_async(struct hp_engine *engine, enum hp_method method,
                                    struct hp_buf *params, void *user, uint64_t *ret_request);
-/* Queues a notification; forgotten if the connection is lost before it was sent. params as above. */
+/* Queues a notification; forgotten if the connection is lost before it was sent. params as above.
+ */
 enum hp_status hp_call_notify(struct hp_engine *engine, enum hp_method method,
                               struct hp_buf *params);
 /* Its answer is not wanted any more. */

@@ -107,8 +107,8 @@ struct hp_engine_submit {
     uint32_t part_count; /* not 0: one task (count 1), whose payload is so many `payloads` in a row;
                             over the inline limit in all */
     struct hp_release *release; /* or NULL; for borrowed payloads over the inline limit */
-    bool untracked;       /* no HP_EVENT_ENDED */
-    bool array;           /* the tasks know their index; payloads must be NULL */
+    bool untracked;             /* no HP_EVENT_ENDED */
+    bool array;                 /* the tasks know their index; payloads must be NULL */
     bool borrow_payloads; /* payloads over the inline limit live until acknowledged or forgotten */
     struct hp_sink *sink; /* or NULL: events are queued */
     void *user;

@@ -83,8 +83,8 @@ struct hp_call {
     hp_call_done done;
     void *context;
     void *user;
-    bool internal; /* dropped when the connection is lost, not repeated */
-    bool notify;   /* gone once it is composed */
+    bool internal;   /* dropped when the connection is lost, not repeated */
+    bool notify;     /* gone once it is composed */
     hp_call_put put; /* not NULL: instead of params */
 };
 
