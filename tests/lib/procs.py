@@ -145,13 +145,14 @@ class Broker(Process):
 class Worker(Process):
     """hostpool-worker for a broker (an object or "HOST:PORT")."""
 
-    def __init__(self, folder, broker, name="worker", slots=2, module=None, flags=(), env=None):
+    def __init__(self, folder, broker, name="worker", slots=2, module=None, flags=(), env=None,
+                 prefix=()):
         self.folder = pathlib.Path(folder)
         self.node = name
         self.state_dir = self.folder / f"{name}.state"
         address = broker if isinstance(broker, str) else broker.address
-        self.argv = [program("hostpool-worker"), "--broker", address, "--node", name, "--slots",
-                     str(slots), "--state-dir", str(self.state_dir), *map(str, flags)]
+        self.argv = [*prefix, program("hostpool-worker"), "--broker", address, "--node", name,
+                     "--slots", str(slots), "--state-dir", str(self.state_dir), *map(str, flags)]
         if module is True:
             module = BUILD / "worker" / "sdk" / "example.so"
         if module:

@@ -3,11 +3,17 @@
 import contextlib
 import os
 import pathlib
+import select
+import signal
+import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("HP_BUILD") or ROOT / "build").resolve()
-PACKAGES = BUILD / "python"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import procs  # noqa: E402
+import rpc  # noqa: E402
+
+PACKAGES = procs.BUILD / "python"
+WORKER_FLAGS = ()  # that let a worker run Python
 
 
 def use_package():
@@ -26,6 +32,13 @@ def environment(host=None, **more):
     return env
 
 
+def daemon_environment(**more):
+    """Of a worker: its children must find nothing by chance that a program brought along."""
+    env = environment(**more)
+    env["PYTHONDONTWRITEBYTECODE"] = "1"
+    return env
+
+
 @contextlib.contextmanager
 def local(slots):
     """A private farm; its address."""
@@ -33,3 +46,114 @@ def local(slots):
     import hostpool
     with hostpool.local(slots) as farm:
         yield farm.host
+
+
+class Farm:
+    """A broker and workers as processes of their own, which tests may kill."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.processes = []
+        self.broker = procs.Broker(self.folder, env=daemon_environment())
+        self.processes.append(self.broker)
+        self.workers = {}
+
+    @property
+    def host(self):
+        return self.broker.address
+
+    def add_worker(self, name="worker-1", slots=2, flags=(), wait=True, prefix=(), env=None):
+        worker = procs.Worker(self.folder, self.broker, name=name, slots=slots,
+                              flags=[*WORKER_FLAGS, *flags], prefix=prefix,
+                              env=daemon_environment(**(env or {})))
+        self.workers[name] = worker
+        self.processes.append(worker)
+        if wait:
+            self.wait_workers()
+        return worker
+
+    def wait_workers(self, count=None):
+        with rpc.Client(self.broker.port) as client:
+            client.hello()
+            procs.wait_workers(client, len(self.workers) if count is None else count)
+
+    def call(self, method, **fields):
+        with rpc.Client(self.broker.port) as client:
+            client.hello()
+            return client.call(method, **fields)
+
+    def children(self):
+        """Pids of all live processes below the workers."""
+        return [pid for worker in self.workers.values() for pid in descendants(worker.pid)]
+
+    def end(self):
+        for process in reversed(self.processes):
+            process.end()
+
+
+def descendants(pid):
+    """Live processes below a process, zombies left out."""
+    parents = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                words = pathlib.Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            if words[0] != "Z":
+                parents.setdefault(int(words[1]), []).append(int(entry))
+    found, look = [], [pid]
+    while look:
+        for child in parents.get(look.pop(), ()):
+            found.append(child)
+            look.append(child)
+    return found
+
+
+def is_alive(pid):
+    try:
+        words = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return False
+    return words[0] != "Z"
+
+
+class Program:
+    """A Python program of a test, with pipes; ended with the test."""
+
+    def __init__(self, text, folder, host=None, *args, name="program.py", cwd=None, env=None):
+        self.path = pathlib.Path(folder) / name
+        self.path.write_text(text)
+        self.popen = subprocess.Popen(
+            ["/usr/bin/python3", "-B", str(self.path), *map(str, args)], cwd=cwd or folder,
+            env=environment(host, **(env or {})), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+    @property
+    def pid(self):
+        return self.popen.pid
+
+    def line(self, limit_s=procs.LIMIT_S):
+        """The next line of its output."""
+        ready = select.select([self.popen.stdout], [], [], limit_s)[0]
+        assert ready, f"no line in {limit_s} s"
+        line = self.popen.stdout.readline()
+        if not line:
+            raise AssertionError(f"it ended: {self.popen.wait()}\n{self.popen.stderr.read()}")
+        return line.rstrip("\n")
+
+    def finish(self, limit_s=procs.LIMIT_S):
+        """(exit code, stdout, stderr)"""
+        try:
+            out, err = self.popen.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired as error:
+            os.kill(self.pid, signal.SIGABRT)  # faulthandler, if it is on, says where it hangs
+            out, err = self.popen.communicate()
+            raise AssertionError(f"it does not end in {limit_s} s:\n{out}\n{err}") from error
+        return self.popen.returncode, out, err
+
+    def end(self):
+        if self.popen.poll() is None:
+            self.popen.kill()
+        self.popen.communicate()
