@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import procs  # noqa: E402
@@ -125,35 +126,60 @@ class Program:
     def __init__(self, text, folder, host=None, *args, name="program.py", cwd=None, env=None):
         self.path = pathlib.Path(folder) / name
         self.path.write_text(text)
-        self.popen = subprocess.Popen(
-            ["/usr/bin/python3", "-B", str(self.path), *map(str, args)], cwd=cwd or folder,
-            env=environment(host, **(env or {})), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, start_new_session=True)
+        self.errors = pathlib.Path(folder) / f"{name}.stderr"
+        with open(self.errors, "wb") as errors:
+            self.popen = subprocess.Popen(
+                ["/usr/bin/python3", "-B", str(self.path), *map(str, args)], cwd=cwd or folder,
+                env=environment(host, **(env or {})), stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=errors, start_new_session=True)
+        self.buffer = b""
 
     @property
     def pid(self):
         return self.popen.pid
 
+    def stderr(self):
+        return self.errors.read_text(errors="replace")
+
+    def read(self, end_s):
+        """More output; False at its end."""
+        left_s = end_s - time.monotonic()
+        if left_s <= 0 or not select.select([self.popen.stdout], [], [], left_s)[0]:
+            self.hangs()
+        data = os.read(self.popen.stdout.fileno(), 1 << 16)
+        self.buffer += data
+        return bool(data)
+
+    def hangs(self):
+        os.kill(self.pid, signal.SIGUSR1)  # faulthandler, if the program has it on, says where
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.popen.wait(1)
+        raise AssertionError(f"it hangs; output {self.buffer.decode()!r}\n{self.stderr()}")
+
     def line(self, limit_s=procs.LIMIT_S):
         """The next line of its output."""
-        ready = select.select([self.popen.stdout], [], [], limit_s)[0]
-        assert ready, f"no line in {limit_s} s"
-        line = self.popen.stdout.readline()
-        if not line:
-            raise AssertionError(f"it ended: {self.popen.wait()}\n{self.popen.stderr.read()}")
-        return line.rstrip("\n")
+        end_s = time.monotonic() + limit_s
+        while b"\n" not in self.buffer:
+            if not self.read(end_s):
+                raise AssertionError(f"it ended: {self.popen.wait()}\n{self.stderr()}")
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return line.decode()
 
     def finish(self, limit_s=procs.LIMIT_S):
-        """(exit code, stdout, stderr)"""
+        """(exit code, rest of stdout, stderr)"""
+        end_s = time.monotonic() + limit_s
+        while self.read(end_s):
+            pass
         try:
-            out, err = self.popen.communicate(timeout=limit_s)
-        except subprocess.TimeoutExpired as error:
-            os.kill(self.pid, signal.SIGABRT)  # faulthandler, if it is on, says where it hangs
-            out, err = self.popen.communicate()
-            raise AssertionError(f"it does not end in {limit_s} s:\n{out}\n{err}") from error
-        return self.popen.returncode, out, err
+            code = self.popen.wait(max(end_s - time.monotonic(), 1))
+        except subprocess.TimeoutExpired:
+            self.hangs()
+        return code, self.buffer.decode(), self.stderr()
+
+    def kill(self):
+        self.popen.kill()
+        self.popen.wait()
 
     def end(self):
-        if self.popen.poll() is None:
-            self.popen.kill()
-        self.popen.communicate()
+        self.kill()
+        self.popen.stdout.close()
