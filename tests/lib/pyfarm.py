@@ -14,7 +14,7 @@ import procs  # noqa: E402
 import rpc  # noqa: E402
 
 PACKAGES = procs.BUILD / "python"
-WORKER_FLAGS = ()  # that let a worker run Python
+WORKER_FLAGS = ("--any-interpreter", "--python", "/usr/bin/python3")
 
 
 def use_package():
@@ -73,6 +73,12 @@ class Farm:
         if wait:
             self.wait_workers()
         return worker
+
+    def restart_broker(self, *flags):
+        """After kill -9, with more flags from now on."""
+        self.broker.kill()
+        self.broker.argv += flags
+        self.broker.start()
 
     def wait_workers(self, count=None):
         with rpc.Client(self.broker.port) as client:
