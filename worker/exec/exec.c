@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -24,6 +25,7 @@
 #include "worker/exec/exec_priv.h"
 
 #define SLOTS_MAX 4096u
+#define POOL_CHILDREN_MAX 65536u
 #define MODULES_MAX 64u
 #define DRAIN_MS_DEFAULT 500u
 #define RESULT_CAP_DEFAULT (1024ull * 1024 * 1024)
@@ -43,15 +45,14 @@ enum hp_err hp_exec_watch(struct hp_exec *exec, int fd, enum hp_exec_source sour
 }
 
 /* Makes epoll wait for room exactly while something is queued. */
-static void update_link(struct hp_exec *exec, struct hp_link *link)
+void hp_exec_link_update(struct hp_exec *exec, struct hp_link *link)
 {
     bool wants = !link->is_dead && !hp_list_is_empty(&link->control.queue);
     if (wants == link->is_writing || link->is_dead) {
         return;
     }
-    enum hp_exec_source source = link == &exec->spawner ? HP_SOURCE_SPAWNER : HP_SOURCE_ZYGOTE;
     struct epoll_event event = {.events = wants ? EPOLLIN | EPOLLOUT : EPOLLIN,
-                                .data.u64 = (uint64_t)source << 56};
+                                .data.u64 = link->source};
     if (epoll_ctl(exec->epoll_fd, EPOLL_CTL_MOD, link->control.fd, &event) == 0) {
         link->is_writing = wants;
     }
@@ -65,7 +66,7 @@ enum hp_err hp_exec_link_send(struct hp_exec *exec, struct hp_link *link,
         return HP_ERR_CLOSED;
     }
     enum hp_err err = hp_control_send(&link->control, msg, text, fds, fd_count);
-    update_link(exec, link);
+    hp_exec_link_update(exec, link);
     return err;
 }
 
@@ -159,17 +160,49 @@ static enum hp_err check_config(const struct hp_exec_config *config, struct hp_e
     if (config->slots == 0 || config->slots > SLOTS_MAX || config->function_children > SLOTS_MAX) {
         return hp_error_set(reterr, HP_ERR_INVALID, "slots must be 1 to %u", SLOTS_MAX);
     }
+    if (config->pool_children_max > POOL_CHILDREN_MAX) {
+        return hp_error_set(reterr, HP_ERR_INVALID, "at most %u children of pools",
+                            POOL_CHILDREN_MAX);
+    }
     if (config->module_count > MODULES_MAX) {
         return hp_error_set(reterr, HP_ERR_INVALID, "at most %u modules", MODULES_MAX);
     }
     return HP_OK;
 }
 
-static void *map_shared(size_t bytes)
+/* One mapping for all: a page of its own, then the parts of the children. It is a memfd, so that
+ * interpreters can map it, too; pages come into being as they are used. */
+static enum hp_err map_shared(struct hp_exec *exec)
 {
-    void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                     MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return map == MAP_FAILED ? NULL : map;
+    size_t bytes = sizeof *exec->shared + exec->kid_count * sizeof *exec->children;
+    exec->shared_fd = memfd_create("hp-exec", MFD_CLOEXEC);
+    if (exec->shared_fd < 0 || ftruncate(exec->shared_fd, (off_t)bytes) != 0) {
+        return HP_ERR_NOMEM;
+    }
+    void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+                     exec->shared_fd, 0);
+    if (map == MAP_FAILED) {
+        return HP_ERR_NOMEM;
+    }
+    exec->shared = map;
+    exec->children =
+        exec->kid_count == 0 ? NULL : (struct hp_child_shared *)(void *)(exec->shared + 1);
+    return HP_OK;
+}
+
+enum hp_err hp_exec_link_pair(int ret_pair[2])
+{
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret_pair) != 0) {
+        return HP_ERR_IO;
+    }
+    int bytes = CONTROL_BUFFER_BYTES;
+    for (int i = 0; i < 2; i++) {
+        if (setsockopt(ret_pair[i], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) != 0) {
+            (void)setsockopt(ret_pair[i], SOL_SOCKET, SO_SNDBUF, &bytes,
+                             sizeof bytes); /* less will do */
+        }
+    }
+    return HP_OK;
 }
 
 /* Forks one helper and connects it. */
@@ -177,20 +210,13 @@ static enum hp_err start_helper(struct hp_exec *exec, struct hp_link *link,
                                 enum hp_helper_role role, struct hp_error *reterr)
 {
     int pair[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+    if (hp_exec_link_pair(pair) != HP_OK) {
         return hp_error_set(reterr, HP_ERR_IO, "socketpair: %s", strerror(errno));
-    }
-    int bytes = CONTROL_BUFFER_BYTES;
-    for (int i = 0; i < 2; i++) {
-        if (setsockopt(pair[i], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof bytes) != 0) {
-            (void)setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &bytes,
-                             sizeof bytes); /* less will do */
-        }
     }
     struct hp_helper_config config = {
         .role = role,
         .control_fd = pair[1],
-        .slots = role == HP_HELPER_SPAWNER ? exec->config.slots : exec->config.function_children,
+        .slots = role == HP_HELPER_SPAWNER ? exec->config.slots : exec->kid_count,
         .shared = exec->shared,
         .children = exec->children,
         .modules = exec->config.modules,
@@ -210,6 +236,8 @@ static enum hp_err start_helper(struct hp_exec *exec, struct hp_link *link,
     }
     hp_control_init(&link->control, pair[0]);
     link->pid = pid;
+    link->source = (uint64_t)(role == HP_HELPER_SPAWNER ? HP_SOURCE_SPAWNER : HP_SOURCE_ZYGOTE)
+                   << 56;
     return HP_OK;
 }
 
@@ -233,7 +261,9 @@ static enum hp_err start(struct hp_exec *exec, const struct hp_exec_config *conf
                          struct hp_error *reterr)
 {
     bool has_modules = config->module_count > 0;
-    exec->epoll_fd = exec->timer_fd = exec->wake_fd = -1;
+    bool has_pools = config->pool_children_max > 0;
+    exec->epoll_fd = exec->timer_fd = exec->wake_fd = exec->shared_fd = -1;
+    hp_languages_init(exec);
     exec->spawner.control.fd = exec->zygote.control.fd = -1;
     exec->timer_at_us = HP_EXEC_NEVER;
     hp_list_init(&exec->dirty);
@@ -247,10 +277,10 @@ static enum hp_err start(struct hp_exec *exec, const struct hp_exec_config *conf
     }
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1); /* inherits what a helper that dies has left */
     hp_oom_init(&exec->oom);
-    exec->kid_count = has_modules ? exec->config.function_children : 0;
-    exec->shared = map_shared(sizeof *exec->shared);
-    exec->children = has_modules ? map_shared(exec->kid_count * sizeof *exec->children) : NULL;
-    if (exec->shared == NULL || (has_modules && exec->children == NULL)) {
+    exec->kid_count = has_modules || has_pools
+                          ? exec->config.function_children + exec->config.pool_children_max
+                          : 0;
+    if (map_shared(exec) != HP_OK) {
         return hp_error_set(reterr, HP_ERR_NOMEM, "no shared memory");
     }
     enum hp_err err = start_helper(exec, &exec->spawner, HP_HELPER_SPAWNER, reterr);
@@ -302,6 +332,7 @@ void hp_exec_free(struct hp_exec *exec)
     if (exec == NULL) {
         return;
     }
+    hp_languages_deinit(exec);
     end_link(&exec->zygote);
     end_link(&exec->spawner);
     hp_commands_deinit(exec);
@@ -310,11 +341,10 @@ void hp_exec_free(struct hp_exec *exec)
     hp_fd_close(&exec->timer_fd);
     hp_fd_close(&exec->wake_fd);
     if (exec->shared != NULL) {
-        (void)munmap(exec->shared, sizeof *exec->shared);
+        (void)munmap(exec->shared,
+                     sizeof *exec->shared + exec->kid_count * sizeof *exec->children);
     }
-    if (exec->children != NULL) {
-        (void)munmap(exec->children, exec->kid_count * sizeof *exec->children);
-    }
+    hp_fd_close(&exec->shared_fd);
     free_config(&exec->config);
     hp_free(exec);
 }
@@ -337,6 +367,30 @@ void hp_exec_set_deadline(struct hp_exec *exec, uint64_t boottime_ms)
     (void)hp_exec_link_send(exec, &exec->spawner, &msg, NULL, NULL,
                             0); /* a dead one needs no word */
     (void)hp_exec_link_send(exec, &exec->zygote, &msg, NULL, NULL, 0);
+    for (uint32_t i = 0; i < HP_EXEC_ZYGOTES_MAX; i++) {
+        (void)hp_exec_link_send(exec, &exec->languages[i].link, &msg, NULL, NULL, 0);
+    }
+}
+
+void hp_exec_status_text(int status, char *out, size_t size)
+{
+    if (WIFSIGNALED(status)) {
+        (void)snprintf(out, size, "was killed by signal %d (%s)", WTERMSIG(status),
+                       strsignal(WTERMSIG(status)));
+    } else {
+        (void)snprintf(out, size, "ended with exit code %d", WEXITSTATUS(status));
+    }
+}
+
+void hp_exec_end_orphans(struct hp_exec *exec)
+{
+    pid_t living[2 + HP_EXEC_ZYGOTES_MAX] = {exec->spawner.is_dead ? 0 : exec->spawner.pid,
+                                             exec->zygote.is_dead ? 0 : exec->zygote.pid};
+    for (uint32_t i = 0; i < HP_EXEC_ZYGOTES_MAX; i++) {
+        const struct hp_link *link = &exec->languages[i].link;
+        living[2 + i] = link->is_dead ? 0 : link->pid;
+    }
+    (void)hp_orphans_end(living, HP_COUNT_OF(living), ORPHANS_END_MS);
 }
 
 /* Says how a helper ended, after the end of its link was seen. */
@@ -349,18 +403,11 @@ static void on_helper_end(struct hp_exec *exec, struct hp_link *link)
     hp_control_deinit(&link->control);
     while (waitpid(link->pid, &status, 0) < 0 && errno == EINTR) {
     }
-    if (WIFSIGNALED(status)) {
-        (void)hp_error_set(&text, HP_ERR_CLOSED, "the %s was killed by signal %d (%s)",
-                           is_spawner ? "spawner" : "zygote", WTERMSIG(status),
-                           strsignal(WTERMSIG(status)));
-    } else {
-        (void)hp_error_set(&text, HP_ERR_CLOSED, "the %s ended with exit code %d",
-                           is_spawner ? "spawner" : "zygote", WEXITSTATUS(status));
-    }
+    char how[128];
+    hp_exec_status_text(status, how, sizeof how);
+    (void)hp_error_set(&text, HP_ERR_CLOSED, "the %s %s", is_spawner ? "spawner" : "zygote", how);
     /* Before anyone is told that its tasks have ended: they might be started anew elsewhere. */
-    const pid_t others[] = {exec->spawner.is_dead ? 0 : exec->spawner.pid,
-                            exec->zygote.is_dead ? 0 : exec->zygote.pid};
-    (void)hp_orphans_end(others, HP_COUNT_OF(others), ORPHANS_END_MS);
+    hp_exec_end_orphans(exec);
     if (is_spawner) {
         hp_commands_on_lost(exec);
     } else {
@@ -377,7 +424,7 @@ static void on_link(struct hp_exec *exec, struct hp_link *link)
         return;
     }
     (void)hp_control_flush(&link->control);
-    update_link(exec, link);
+    hp_exec_link_update(exec, link);
     for (int i = 0; i < MESSAGES_PER_TURN; i++) {
         struct hp_control_in in;
         enum hp_err err = hp_control_receive(&link->control, &in);
@@ -445,6 +492,12 @@ static void dispatch(struct hp_exec *exec, uint64_t data)
         break;
     case HP_SOURCE_KID_ERR:
         hp_kids_on_pipe(exec, 1, index, generation);
+        break;
+    case HP_SOURCE_LANGUAGE:
+        hp_languages_on_link(exec, index, generation);
+        break;
+    case HP_SOURCE_LANGUAGE_ERR:
+        hp_languages_on_errors(exec, index, generation);
         break;
     default:
         HP_UNREACHABLE();

@@ -29,15 +29,28 @@ enum hp_exec_source {
     HP_SOURCE_COMMAND_ERR,
     HP_SOURCE_KID_SOCKET,
     HP_SOURCE_KID_OUT,
-    HP_SOURCE_KID_ERR
+    HP_SOURCE_KID_ERR,
+    HP_SOURCE_LANGUAGE,    /* index: number of the zygote */
+    HP_SOURCE_LANGUAGE_ERR /* what it writes to stderr */
 };
 
 /* The daemon's end of a helper. */
 struct hp_link {
     struct hp_control control;
+    uint64_t source; /* of its epoll events */
     pid_t pid;       /* 0: there is none */
     bool is_writing; /* epoll waits for room */
     bool is_dead;    /* it has been seen to be gone */
+};
+
+/* A language zygote. */
+struct hp_exec_language {
+    struct hp_link link;
+    uint32_t generation;
+    bool is_ready;
+    int error_fd;          /* its stderr */
+    struct hp_tail errors; /* the last of it */
+    char name[256];        /* of its program */
 };
 
 /* One stream of a command. */
@@ -76,6 +89,7 @@ struct hp_kid_call {
     bool is_fenced; /* kill_on_partition */
     bool has_fd;
     bool is_void; /* taken back from the middle */
+    bool is_init; /* the set-up of a pool child, not a call */
 };
 
 enum hp_kid_state { HP_KID_NONE, HP_KID_STARTING, HP_KID_RUNNING, HP_KID_QUITTING, HP_KID_ENDED };
@@ -122,6 +136,16 @@ struct hp_kid {
     uint32_t quick_deaths;
     uint64_t restart_at_us; /* HP_EXEC_NEVER: not waiting */
     struct hp_list dirty;   /* in exec->dirty: calls to publish */
+    /* children of pools */
+    bool is_pool;
+    bool is_set_up;
+    bool is_waiting;  /* as it said last */
+    uint32_t zygote;  /* who forked it; 0: the native one */
+    uint32_t zygote_generation;
+    uint64_t pool;
+    uint64_t calls_max; /* 0: no limit */
+    char *init_error;   /* why it was not set up; NULL: nothing said so far */
+    struct hp_tail printed[2]; /* stdout and stderr since the last call ended */
 };
 
 struct hp_exec {
@@ -134,8 +158,10 @@ struct hp_exec {
     uint64_t instance;
     struct hp_link spawner;
     struct hp_link zygote;
-    struct hp_exec_shared *shared;
-    struct hp_child_shared *children; /* mapping of kid_count parts, or NULL */
+    struct hp_exec_language languages[HP_EXEC_ZYGOTES_MAX]; /* zygote numbers from 1 on */
+    int shared_fd;
+    struct hp_exec_shared *shared;    /* front of the mapping */
+    struct hp_child_shared *children; /* kid_count parts behind it, or NULL */
     struct hp_oom oom;
     /* commands */
     struct hp_exec_cmd
@@ -153,6 +179,7 @@ struct hp_exec {
     bool was_ready;
     struct hp_list dirty;
     uint8_t buffer[HP_EXEC_READ_BYTES];
+    uint8_t printed[2][HP_EXEC_CALL_OUTPUT_BYTES];
 };
 
 /* exec.c */
@@ -163,6 +190,14 @@ enum hp_err hp_exec_link_send(struct hp_exec *exec, struct hp_link *link,
                               uint32_t fd_count);
 void hp_exec_timer_by(struct hp_exec *exec, uint64_t at_us); /* fires then, or earlier */
 void hp_exec_wake(struct hp_exec *exec);                     /* process is called again at once */
+/* Kills and reaps what a helper that died has left behind, but no living helper. */
+void hp_exec_end_orphans(struct hp_exec *exec);
+/* Text of a wait status: "was killed by signal 9 (Killed)". */
+void hp_exec_status_text(int status, char *out, size_t size);
+/* Makes epoll wait for room exactly while something is queued. */
+void hp_exec_link_update(struct hp_exec *exec, struct hp_link *link);
+/* A socket pair for a new helper. */
+enum hp_err hp_exec_link_pair(int ret_pair[2]) HP_MUST_CHECK;
 /* A pipe whose read end is the caller's and does not block; both close-on-exec. */
 enum hp_err hp_exec_pipe_open(int ret_fds[2]) HP_MUST_CHECK;
 /* A memfd which holds these bytes, at offset 0; -1 if there is no memory or descriptor. */
@@ -177,7 +212,20 @@ void hp_commands_on_wake(struct hp_exec *exec);
 void hp_commands_on_timer(struct hp_exec *exec, uint64_t now_us);
 void hp_commands_on_lost(struct hp_exec *exec);
 
+/* zygote.c: language zygotes */
+void hp_languages_init(struct hp_exec *exec);
+void hp_languages_deinit(struct hp_exec *exec);
+void hp_languages_on_link(struct hp_exec *exec, uint32_t zygote, uint32_t generation);
+void hp_languages_on_errors(struct hp_exec *exec, uint32_t zygote, uint32_t generation);
+
 /* function.c */
+/* Lets the child claim what was written, and wakes it if it sleeps. */
+void hp_kid_publish(struct hp_kid *kid);
+/* Writes a record behind the others and enters it in the queue, unpublished. */
+enum hp_err hp_kid_push(struct hp_exec *exec, struct hp_kid *kid, const struct hp_exec_call *call,
+                        uint32_t function, uint32_t flags) HP_MUST_CHECK;
+/* Index of a function's name, or HP_CALL_UNKNOWN. */
+uint32_t hp_kid_function(struct hp_exec *exec, struct hp_str name);
 bool hp_kid_is_accepting(const struct hp_exec *exec, const struct hp_kid *kid);
 void hp_kid_signal(struct hp_exec *exec, const struct hp_kid *kid, int number);
 
@@ -190,6 +238,35 @@ void hp_kids_on_pipe(struct hp_exec *exec, int stream, uint32_t index, uint32_t 
 void hp_kids_on_wake(struct hp_exec *exec);
 void hp_kids_on_timer(struct hp_exec *exec, uint64_t now_us);
 void hp_kids_on_lost(struct hp_exec *exec, const char *text);
+/* The zygote of these pool children is gone. */
+void hp_kids_on_zygote_lost(struct hp_exec *exec, uint32_t zygote, const char *text);
+/* The link of the zygote that forked it. */
+struct hp_link *hp_kid_link(struct hp_exec *exec, const struct hp_kid *kid);
+/* A clean page and queue, descriptors, and the word to its zygote. */
+enum hp_err hp_kid_start(struct hp_exec *exec, struct hp_kid *kid) HP_MUST_CHECK;
+/* Ends a child in order once it has ended what it holds. */
+void hp_kid_quit(struct hp_exec *exec, struct hp_kid *kid);
+/* Reads all that the child has printed so far. */
+void hp_kid_drain(struct hp_exec *exec, struct hp_kid *kid);
+/* What a pool child has printed since the last call of this, in one piece each. */
+void hp_kid_take_printed(struct hp_exec *exec, struct hp_kid *kid, struct hp_bin ret[2]);
+/* All that a child's end brings about; `msg` is what the zygote said. */
+void hp_kid_ended(struct hp_exec *exec, struct hp_kid *kid, const struct hp_control_msg *msg);
+/* Tells that the child can take calls. */
+void hp_kid_tell_ready(struct hp_exec *exec, struct hp_kid *kid);
+void hp_kid_close(struct hp_kid *kid);
+/* The last bytes of a stream in one piece; `out` has room for its cap. */
+struct hp_str hp_kid_tail_text(const struct hp_tail *tail, char *out);
+
+/* pool_kid.c */
+/* Its end, told to the daemon; the slot is free afterwards. */
+void hp_kid_pool_ended(struct hp_exec *exec, struct hp_kid *kid, struct hp_exec_child_end *end);
+/* It could not be forked. */
+void hp_kid_not_started(struct hp_exec *exec, struct hp_kid *kid, const char *text);
+/* Looks whether it says that it waits. */
+void hp_kid_look_waits(struct hp_exec *exec, struct hp_kid *kid);
+/* A pool child's set-up has ended. */
+void hp_kid_set_up(struct hp_exec *exec, struct hp_kid *kid, bool is_ok, struct hp_str text);
 
 /* results.c: the daemon's end of a child's rings */
 struct hp_kid_call *hp_kid_call_at(struct hp_kid *kid, uint32_t offset);

@@ -16,13 +16,15 @@
 
 bool hp_kid_is_accepting(const struct hp_exec *exec, const struct hp_kid *kid)
 {
+    uint64_t calls_max = kid->is_pool ? kid->calls_max : exec->config.recycle_calls;
     return kid->state == HP_KID_RUNNING && !kid->wants_recycle && !kid->is_doomed &&
-           (exec->config.recycle_calls == 0 || kid->assigned_count < exec->config.recycle_calls);
+           (!kid->is_pool || kid->is_set_up) &&
+           (calls_max == 0 || kid->assigned_count < calls_max);
 }
 
 /* Index of a function's name, or HP_CALL_UNKNOWN. Calls of one function come in rows: the last is
  * tried first. */
-static uint32_t find_function(struct hp_exec *exec, struct hp_str name)
+uint32_t hp_kid_function(struct hp_exec *exec, struct hp_str name)
 {
     if (exec->last_function < exec->name_count &&
         hp_str_eq_c(name, exec->names[exec->last_function])) {
@@ -84,12 +86,15 @@ static enum hp_err check_call(const struct hp_exec_call *call)
 }
 
 /* Writes the record behind the others and enters it in the queue, unpublished. */
-static enum hp_err push_call(struct hp_exec *exec, struct hp_kid *kid,
-                             const struct hp_exec_call *call)
+enum hp_err hp_kid_push(struct hp_exec *exec, struct hp_kid *kid, const struct hp_exec_call *call,
+                        uint32_t function, uint32_t flags)
 {
+    (void)exec;
     struct hp_child_page *page = &kid->shared->page;
     struct hp_call_record record = {.kind = HP_RING_ITEM,
-                                    .function = find_function(exec, call->function),
+                                    .function = function,
+                                    .flags = flags,
+                                    .pool = kid->pool,
                                     .payload_bytes = call->payload.size,
                                     .task_id = call->task_id,
                                     .epoch = call->epoch,
@@ -121,6 +126,7 @@ static enum hp_err push_call(struct hp_exec *exec, struct hp_kid *kid,
         .place = at,
         .is_fenced = call->kill_on_partition,
         .has_fd = record.fd_id != 0,
+        .is_init = (flags & HP_CALL_FLAG_INIT) != 0,
     };
     kid->call_head = at + record.record_bytes;
     kid->fd_count += record.fd_id != 0;
@@ -141,13 +147,17 @@ enum hp_err hp_exec_call(struct hp_exec *exec, uint32_t child, const struct hp_e
     if (child >= exec->kid_count) {
         return HP_ERR_INVALID;
     }
-    if (exec->zygote.is_dead) {
+    struct hp_kid *kid = &exec->kids[child];
+    if (hp_kid_link(exec, kid)->is_dead) {
         return HP_ERR_CLOSED;
     }
-    struct hp_kid *kid = &exec->kids[child];
     enum hp_err err = check_call(call);
+    if (err == HP_OK && !hp_kid_is_accepting(exec, kid)) {
+        err = HP_ERR_AGAIN;
+    }
     if (err == HP_OK) {
-        err = hp_kid_is_accepting(exec, kid) ? push_call(exec, kid, call) : HP_ERR_AGAIN;
+        uint32_t function = kid->zygote == 0 ? hp_kid_function(exec, call->function) : 0;
+        err = hp_kid_push(exec, kid, call, function, 0);
     }
     if (err == HP_ERR_AGAIN) {
         kid->needs_ready = true;
@@ -162,8 +172,7 @@ enum hp_err hp_exec_call(struct hp_exec *exec, uint32_t child, const struct hp_e
     return HP_OK;
 }
 
-/* Lets the child claim what was written, and wakes it if it sleeps. */
-static void publish(struct hp_kid *kid)
+void hp_kid_publish(struct hp_kid *kid)
 {
     if (kid->unpublished == 0 || kid->is_doomed || kid->state != HP_KID_RUNNING) {
         return;
@@ -182,7 +191,7 @@ void hp_exec_flush(struct hp_exec *exec)
 {
     struct hp_list *node;
     while ((node = hp_list_pop_front(&exec->dirty)) != NULL) {
-        publish(HP_LIST_ENTRY(node, struct hp_kid, dirty));
+        hp_kid_publish(HP_LIST_ENTRY(node, struct hp_kid, dirty));
     }
 }
 
@@ -202,12 +211,13 @@ uint32_t hp_exec_recall(struct hp_exec *exec, uint32_t child, uint32_t count_max
     uint32_t count = 0;
     while (kid->unpublished > 0 && count < count_max) {
         struct hp_kid_call call = hp_kid_pop_back(kid);
+        HP_ASSERT(!call.is_init); /* nothing is pushed behind it before it has ended */
         if (!call.is_void) {
             keys[count++] = call.key;
             kid->assigned_count--;
         }
     }
-    publish(kid);
+    hp_kid_publish(kid);
     for (uint32_t i = 0; i < count && exec->config.callbacks.recalled != NULL; i++) {
         exec->config.callbacks.recalled(exec->config.context, child, keys[i]);
     }
@@ -251,15 +261,15 @@ enum hp_err hp_exec_recall_one(struct hp_exec *exec, uint32_t child, uint64_t ke
         kid->void_count++;
         err = HP_OK;
     }
-    publish(kid);
+    hp_kid_publish(kid);
     return err;
 }
 
 void hp_kid_signal(struct hp_exec *exec, const struct hp_kid *kid, int number)
 {
     struct hp_control_msg msg = {.type = HP_CONTROL_KILL, .id = kid->id, .value = number};
-    (void)hp_exec_link_send(exec, &exec->zygote, &msg, NULL, NULL,
-                            0); /* else its end is near anyway */
+    /* A dead zygote needs no word: its children's end is near anyway. */
+    (void)hp_exec_link_send(exec, hp_kid_link(exec, kid), &msg, NULL, NULL, 0);
 }
 
 enum hp_err hp_exec_child_kill(struct hp_exec *exec, uint32_t child, int signal)
@@ -293,10 +303,10 @@ enum hp_err hp_exec_call_kill(struct hp_exec *exec, uint32_t child, uint64_t key
     uint32_t claimed = hp_kid_claimed(kid);
     if (offset + 1 == claimed) {
         enum hp_err err = hp_exec_child_kill(exec, child, signal);
-        publish(kid);
+        hp_kid_publish(kid);
         return err;
     }
-    publish(kid);
+    hp_kid_publish(kid);
     return offset < claimed ? HP_ERR_NOT_FOUND : HP_ERR_BUSY;
 }
 
@@ -305,6 +315,11 @@ enum hp_err hp_exec_call_kill(struct hp_exec *exec, uint32_t child, uint64_t key
 uint32_t hp_exec_child_count(const struct hp_exec *exec)
 {
     return exec->kid_count;
+}
+
+uint32_t hp_exec_pool_child_first(const struct hp_exec *exec)
+{
+    return exec->config.function_children;
 }
 
 uint32_t hp_exec_child_load(const struct hp_exec *exec, uint32_t child)
@@ -325,5 +340,5 @@ bool hp_exec_child_running(const struct hp_exec *exec, uint32_t child, uint64_t 
     const struct hp_kid_call *call = hp_kid_call_at(kid, claimed - 1);
     *ret_key = call->key;
     *ret_start_us = atomic_load(&kid->shared->page.start_us);
-    return !call->is_void;
+    return !call->is_void && !call->is_init;
 }

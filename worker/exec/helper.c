@@ -23,7 +23,6 @@
 #include "common/sys/clock.h"
 #include "common/sys/file.h"
 #include "common/sys/proc.h"
-#include "worker/exec/child.h"
 #include "worker/exec/spawn.h"
 
 #define NAMES_BYTES_MAX (2u * 1024u * 1024u)
@@ -31,9 +30,7 @@
 #define SWEEP_MS 20
 #define SWEEPS_MAX 50u
 
-/* Tells the daemon; a message that can not even be queued means the end of the helper: the daemon
- * then sees EOF, which it knows how to handle. */
-static void tell(struct hp_helper *helper, const struct hp_control_msg *msg, const void *text,
+void hp_helper_tell(struct hp_helper *helper, const struct hp_control_msg *msg, const void *text,
                  const int *fds, uint32_t fd_count)
 {
     if (hp_control_send(&helper->control, msg, text, fds, fd_count) != HP_OK) {
@@ -41,16 +38,16 @@ static void tell(struct hp_helper *helper, const struct hp_control_msg *msg, con
     }
 }
 
-static void tell_failed(struct hp_helper *helper, uint64_t id, int error_number, const char *text)
+void hp_helper_tell_failed(struct hp_helper *helper, uint64_t id, int error_number, const char *text)
 {
     struct hp_control_msg msg = {.type = HP_CONTROL_FAILED,
                                  .id = id,
                                  .value = error_number,
                                  .text_bytes = (uint32_t)strlen(text)};
-    tell(helper, &msg, text, NULL, 0);
+    hp_helper_tell(helper, &msg, text, NULL, 0);
 }
 
-static void add_proc(struct hp_helper *helper, const struct hp_control_msg *msg, pid_t pid)
+void hp_helper_add_proc(struct hp_helper *helper, const struct hp_control_msg *msg, pid_t pid)
 {
     HP_ASSERT(helper->proc_count <= helper->config->slots);
     helper->procs[helper->proc_count++] = (struct hp_proc){
@@ -61,7 +58,7 @@ static void add_proc(struct hp_helper *helper, const struct hp_control_msg *msg,
         .start_us = hp_clock_mono_us(),
     };
     struct hp_control_msg started = {.type = HP_CONTROL_STARTED, .id = msg->id, .pid = pid};
-    tell(helper, &started, NULL, NULL, 0);
+    hp_helper_tell(helper, &started, NULL, NULL, 0);
 }
 
 /* Starts a command: the descriptors are stdin (or none), stdout, stderr and perhaps the spec. */
@@ -75,7 +72,7 @@ static void on_spawn(struct hp_helper *helper, struct hp_control_in *in)
     char text[512];
     if (count < 2 || count > 3 || in->fd_count != in->msg.slot ||
         helper->proc_count > helper->config->slots) {
-        tell_failed(helper, in->msg.id, EMFILE, "spawner: no descriptors or slots left");
+        hp_helper_tell_failed(helper, in->msg.id, EMFILE, "spawner: no descriptors or slots left");
         return;
     }
     memcpy(fds + (3 - count), in->fds, sizeof(int) * count);
@@ -83,7 +80,7 @@ static void on_spawn(struct hp_helper *helper, struct hp_control_in *in)
         bytes = (size_t)in->msg.spec_bytes;
         spec = mmap(NULL, bytes, PROT_READ, MAP_PRIVATE, in->fds[count], 0);
         if (spec == MAP_FAILED) {
-            tell_failed(helper, in->msg.id, errno, "spawner: can not map the command");
+            hp_helper_tell_failed(helper, in->msg.id, errno, "spawner: can not map the command");
             return;
         }
     }
@@ -91,67 +88,13 @@ static void on_spawn(struct hp_helper *helper, struct hp_control_in *in)
     if (result.pid < 0) {
         (void)snprintf(text, sizeof text, "%s %.400s: %s", result.step, result.what,
                        strerror(result.error_number));
-        tell_failed(helper, in->msg.id, result.error_number, text);
+        hp_helper_tell_failed(helper, in->msg.id, result.error_number, text);
     } else {
-        add_proc(helper, &in->msg, result.pid);
+        hp_helper_add_proc(helper, &in->msg, result.pid);
     }
     if (has_spec_fd) {
         (void)munmap((void *)(uintptr_t)spec, bytes);
     }
-}
-
-/* In a fresh child of the zygote: leaves it only what it needs. */
-__attribute__((noreturn)) static void become_child(struct hp_helper *helper, const int fds[3],
-                                                   uint64_t id, uint32_t slot)
-{
-    hp_spawn_clean_process();
-    char marker[HP_RUN_MARKER_BYTES];
-    hp_run_marker(marker, helper->config->instance, id);
-    (void)setenv("HOSTPOOL_RUN", marker + strlen(HP_RUN_MARKER), 1);
-    (void)prctl(PR_SET_NAME, "hp-function");
-    int high = fcntl(fds[0], F_DUPFD_CLOEXEC, 10);
-    if (dup2(helper->null_fd, 0) < 0 || dup2(fds[1], 1) < 0 || dup2(fds[2], 2) < 0 || high < 0 ||
-        dup3(high, 3, O_CLOEXEC) < 0) {
-        _exit(127);
-    }
-    /* What a module's load hook opened is kept, so the rest is closed by name. */
-    const int mine[] = {
-        high, fds[0], fds[1], fds[2], helper->null_fd, helper->signal_fd, helper->timer_fd};
-    for (size_t i = 0; i < HP_COUNT_OF(mine); i++) {
-        (void)close(mine[i]);
-    }
-    struct hp_child_shared *all = helper->config->children;
-    size_t slots = helper->config->slots;
-    if (slot > 0) {
-        (void)munmap(all, slot * sizeof *all);
-    }
-    if (slot + 1 < slots) {
-        (void)munmap(all + slot + 1, (slots - slot - 1) * sizeof *all);
-    }
-    (void)mprotect(helper->config->shared, sizeof *helper->config->shared, PROT_READ);
-    struct hp_child_config config = {.socket_fd = 3,
-                                     .shared = all + slot,
-                                     .modules = &helper->modules,
-                                     .result_cap_bytes = helper->config->result_cap_bytes};
-    hp_child_main(&config);
-}
-
-static void on_fork(struct hp_helper *helper, struct hp_control_in *in)
-{
-    if (in->fd_count != 3 || in->msg.slot >= helper->config->slots ||
-        helper->proc_count > helper->config->slots) {
-        tell_failed(helper, in->msg.id, EMFILE, "zygote: no descriptors or slots");
-        return;
-    }
-    pid_t pid = fork();
-    if (pid == 0) {
-        become_child(helper, in->fds, in->msg.id, in->msg.slot);
-    }
-    if (pid < 0) {
-        tell_failed(helper, in->msg.id, errno, "zygote: fork failed");
-        return;
-    }
-    add_proc(helper, &in->msg, pid);
 }
 
 /* I1: it is in the table, so it is unreaped. A function child just forked has no group of its own
@@ -183,7 +126,7 @@ static bool must_die(const struct hp_helper *helper, const struct hp_proc *proc)
     if (proc->is_fenced) {
         return false;
     }
-    return helper->config->role == HP_HELPER_ZYGOTE
+    return helper->config->role != HP_HELPER_SPAWNER
                ? atomic_load(&helper->config->children[proc->slot].page.kill_on_partition) != 0
                : proc->kill_on_partition;
 }
@@ -252,7 +195,7 @@ static void end_proc(struct hp_helper *helper, uint32_t index)
         .stime_us = timeval_us(usage.ru_stime),
         .maxrss_kb = (uint64_t)usage.ru_maxrss,
     };
-    tell(helper, &msg, NULL, NULL, 0);
+    hp_helper_tell(helper, &msg, NULL, NULL, 0);
 }
 
 /* Handles all that has ended: leaders are reported, adopted processes just reaped. */
@@ -309,7 +252,7 @@ static void on_message(struct hp_helper *helper, struct hp_control_in *in)
         check_deadline(helper);
         break;
     case HP_CONTROL_FORK:
-        on_fork(helper, in);
+        hp_helper_on_fork(helper, in);
         break;
     case HP_CONTROL_KILL:
         on_kill(helper, &in->msg);
@@ -344,7 +287,7 @@ static void load_modules(struct hp_helper *helper)
         msg.value = 1;
         msg.text_bytes = (uint32_t)strlen(error.text);
     }
-    tell(helper, &msg, error.text, &fd, err == HP_OK ? 1 : 0);
+    hp_helper_tell(helper, &msg, error.text, &fd, err == HP_OK ? 1 : 0);
     hp_buf_deinit(&names);
 }
 
@@ -352,10 +295,10 @@ static void load_modules(struct hp_helper *helper)
 static bool set_up(struct hp_helper *helper)
 {
     const struct hp_helper_config *config = helper->config;
-    bool is_spawner = config->role == HP_HELPER_SPAWNER;
+    const char *const names[] = {"hp-spawner", "hp-zygote", "hp-language"};
     hp_spawn_block_signals();
     (void)setsid(); /* a Ctrl-C at the terminal is for the daemon, which then decides */
-    (void)prctl(PR_SET_NAME, is_spawner ? "hp-spawner" : "hp-zygote");
+    (void)prctl(PR_SET_NAME, names[config->role]);
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     (void)umask(022);
     int control_fd = dup3(config->control_fd, 3, O_CLOEXEC);
@@ -419,7 +362,7 @@ static void turn(struct hp_helper *helper)
         reap(helper);
     }
     /* A few at a time, so that ends and the deadline are not kept waiting by a flood of starts. */
-    for (int i = 0; i < 16 && fds[0].revents != 0; i++) {
+    for (int i = 0; i < 16 && fds[0].revents != 0 && helper->port == NULL; i++) {
         struct hp_control_in in;
         enum hp_err err = hp_control_receive(&helper->control, &in);
         if (err != HP_OK) {
@@ -443,4 +386,23 @@ void hp_helper_main(const struct hp_helper_config *config)
         turn(&helper);
     }
     end_helper(&helper);
+}
+
+struct hp_port *hp_helper_language(const struct hp_helper_config *config)
+{
+    static struct hp_helper helper;
+    helper.config = config;
+    if (!set_up(&helper)) {
+        return NULL;
+    }
+    struct hp_control_msg ready = {.type = HP_CONTROL_READY,
+                                   .text_bytes = (uint32_t)strlen(config->ready_text)};
+    hp_helper_tell(&helper, &ready, config->ready_text, NULL, 0);
+    while (!helper.control.is_closed && helper.port == NULL) {
+        turn(&helper);
+    }
+    if (helper.port == NULL) {
+        end_helper(&helper);
+    }
+    return helper.port;
 }

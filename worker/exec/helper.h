@@ -20,17 +20,26 @@
 #include "worker/exec/modules.h"
 #include "worker/exec/ring.h"
 
-enum hp_helper_role { HP_HELPER_SPAWNER, HP_HELPER_ZYGOTE };
+enum hp_helper_role {
+    HP_HELPER_SPAWNER,
+    HP_HELPER_ZYGOTE,
+    HP_HELPER_LANGUAGE /* a zygote that runs an interpreter (language.h) */
+};
+
+struct hp_port;
+struct hp_language_hooks;
 
 struct hp_helper_config {
     enum hp_helper_role role;
     int control_fd;
     uint32_t slots; /* children at once */
     struct hp_exec_shared *shared;
-    struct hp_child_shared *children; /* zygote */
+    struct hp_child_shared *children; /* zygotes */
     const char *const *modules;       /* zygote: paths */
     uint32_t module_count;
-    uint64_t result_cap_bytes; /* zygote */
+    uint64_t result_cap_bytes; /* zygotes */
+    const struct hp_language_hooks *hooks; /* language */
+    const char *ready_text;                /* language */
     uint64_t instance;         /* in the environment of all that commands start, to find it again */
 };
 
@@ -49,6 +58,7 @@ struct hp_helper {
     const struct hp_helper_config *config;
     struct hp_control control;
     struct hp_modules modules; /* zygote */
+    struct hp_port *port;      /* language: not NULL: this is a child just forked */
     struct hp_proc *procs;     /* proc_count of config->slots + 1 */
     uint32_t proc_count;
     int null_fd;
@@ -60,6 +70,20 @@ struct hp_helper {
 
 /* Runs a helper in a process just forked for it. Never returns. */
 __attribute__((noreturn)) void hp_helper_main(const struct hp_helper_config *config);
+
+/* Runs a language zygote in this process. Returns only in a forked child: its port; NULL: this
+ * process could not be set up as a helper. */
+struct hp_port *hp_helper_language(const struct hp_helper_config *config);
+
+/* parts of helper_fork.c, which forks for zygotes */
+void hp_helper_on_fork(struct hp_helper *helper, struct hp_control_in *in);
+/* Tells the daemon; a message that can not even be queued means the end of the helper: the daemon
+ * then sees EOF, which it knows how to handle. */
+void hp_helper_tell(struct hp_helper *helper, const struct hp_control_msg *msg, const void *text,
+                    const int *fds, uint32_t fd_count);
+void hp_helper_tell_failed(struct hp_helper *helper, uint64_t id, int error_number,
+                           const char *text);
+void hp_helper_add_proc(struct hp_helper *helper, const struct hp_control_msg *msg, pid_t pid);
 
 /* Marker variable of everything that commands start: "HOSTPOOL_RUN=<instance>.<id>". */
 #define HP_RUN_MARKER "HOSTPOOL_RUN="

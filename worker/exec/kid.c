@@ -39,11 +39,14 @@ enum hp_err hp_kids_init(struct hp_exec *exec)
         kid->restart_at_us = HP_EXEC_NEVER;
         hp_list_init(&kid->dirty);
         hp_tail_init(&kid->errors, HP_EXEC_STDERR_TAIL_BYTES);
+        hp_tail_init(&kid->printed[0], HP_EXEC_CALL_OUTPUT_BYTES);
+        hp_tail_init(&kid->printed[1], HP_EXEC_CALL_OUTPUT_BYTES);
+        kid->is_pool = i >= exec->config.function_children;
     }
     return exec->kids == NULL ? HP_ERR_NOMEM : HP_OK;
 }
 
-static void close_kid(struct hp_kid *kid)
+void hp_kid_close(struct hp_kid *kid)
 {
     hp_fd_close(&kid->socket_fd);
     hp_fd_close(&kid->pipe_fds[0]);
@@ -58,8 +61,11 @@ static void close_kid(struct hp_kid *kid)
 void hp_kids_deinit(struct hp_exec *exec)
 {
     for (uint32_t i = 0; exec->kids != NULL && i < exec->kid_count; i++) {
-        close_kid(&exec->kids[i]);
+        hp_kid_close(&exec->kids[i]);
         hp_tail_deinit(&exec->kids[i].errors);
+        hp_tail_deinit(&exec->kids[i].printed[0]);
+        hp_tail_deinit(&exec->kids[i].printed[1]);
+        hp_free(exec->kids[i].init_error);
         hp_free(exec->kids[i].calls);
     }
     hp_free(exec->kids);
@@ -84,12 +90,20 @@ static void reset_kid(struct hp_kid *kid)
     atomic_store(&page->result_tail, 0);
     atomic_store(&page->daemon_armed, 1);
     atomic_store(&page->kill_on_partition, 0);
+    atomic_store(&page->waits, 0);
+    atomic_store(&page->captures, kid->is_pool ? 1 : 0);
     kid->call_head = kid->result_tail = 0;
     kid->done = kid->unpublished = kid->call_first = 0;
     kid->next_fd_id = kid->assigned_count = kid->ended_count = 0;
     kid->wants_recycle = kid->is_doomed = kid->is_polled = kid->is_pending = false;
-    kid->needs_ready = false;
+    kid->needs_ready = kid->is_set_up = kid->is_waiting = false;
     kid->restart_at_us = HP_EXEC_NEVER;
+    hp_free(kid->init_error);
+    kid->init_error = NULL;
+    for (int i = 0; i < 2; i++) {
+        hp_tail_deinit(&kid->printed[i]);
+        hp_tail_init(&kid->printed[i], HP_EXEC_CALL_OUTPUT_BYTES);
+    }
     hp_tail_deinit(&kid->errors);
     hp_tail_init(&kid->errors, HP_EXEC_STDERR_TAIL_BYTES);
 }
@@ -125,28 +139,35 @@ static enum hp_err fork_kid(struct hp_exec *exec, struct hp_kid *kid)
     }
     if (err == HP_OK) {
         struct hp_control_msg msg = {.type = HP_CONTROL_FORK, .id = kid->id, .slot = kid->index};
-        err = hp_exec_link_send(exec, &exec->zygote, &msg, NULL, fds, 3);
+        err = hp_exec_link_send(exec, hp_kid_link(exec, kid), &msg, NULL, fds, 3);
     }
     for (int i = 0; i < 3; i++) {
         hp_fd_close(&fds[i]);
     }
     if (err != HP_OK) {
-        close_kid(kid);
+        hp_kid_close(kid);
     }
     return err;
 }
 
+enum hp_err hp_kid_start(struct hp_exec *exec, struct hp_kid *kid)
+{
+    reset_kid(kid);
+    kid->id = ++exec->next_id;
+    kid->state = HP_KID_STARTING;
+    enum hp_err err = fork_kid(exec, kid);
+    if (err != HP_OK) {
+        kid->state = HP_KID_NONE;
+    }
+    return err;
+}
+
+/* A function child, for the first time or again. */
 static void start_kid(struct hp_exec *exec, struct hp_kid *kid)
 {
     if (exec->zygote.is_dead) {
         kid->state = HP_KID_NONE;
-        return;
-    }
-    reset_kid(kid);
-    kid->id = ++exec->next_id;
-    kid->state = HP_KID_STARTING;
-    if (fork_kid(exec, kid) != HP_OK) { /* no descriptors: perhaps later */
-        kid->state = HP_KID_NONE;
+    } else if (hp_kid_start(exec, kid) != HP_OK) { /* no descriptors: perhaps later */
         restart_later(exec, kid, RESTART_US);
     }
 }
@@ -160,6 +181,9 @@ static void settle_calls(struct hp_exec *exec, struct hp_kid *kid, struct hp_exe
     /* I2 of ring.h: one, or none; more only where shared memory is damaged. */
     for (uint32_t claimed = hp_kid_claimed(kid); claimed > 0; claimed--) {
         struct hp_kid_call call = hp_kid_pop_front(kid);
+        if (call.is_init) {
+            continue; /* told with the end of the child */
+        }
         kid->ended_count++;
         if (!call.is_void && callbacks->call_done != NULL) {
             callbacks->call_done(exec->config.context, kid->index, call.key, end);
@@ -167,7 +191,7 @@ static void settle_calls(struct hp_exec *exec, struct hp_kid *kid, struct hp_exe
     }
     while (kid->call_count > 0) {
         struct hp_kid_call call = hp_kid_pop_front(kid);
-        if (!call.is_void && callbacks->recalled != NULL) {
+        if (!call.is_void && !call.is_init && callbacks->recalled != NULL) {
             callbacks->recalled(exec->config.context, kid->index, call.key);
         }
     }
@@ -188,6 +212,9 @@ static bool read_pipe(struct hp_exec *exec, struct hp_kid *kid, int stream)
         hp_fd_close(&kid->pipe_fds[stream]);
         return false;
     }
+    if (kid->is_pool) {
+        hp_tail_append(&kid->printed[stream], exec->buffer, (size_t)size);
+    }
     if (stream == 1) {
         hp_tail_append(&kid->errors, exec->buffer, (size_t)size);
     }
@@ -199,11 +226,10 @@ static bool read_pipe(struct hp_exec *exec, struct hp_kid *kid, int stream)
     return true;
 }
 
-/* The kept stderr in one piece; `out` has HP_EXEC_STDERR_TAIL_BYTES. */
-static struct hp_str stderr_tail(const struct hp_kid *kid, char *out)
+struct hp_str hp_kid_tail_text(const struct hp_tail *tail, char *out)
 {
     struct hp_bin part[2];
-    (void)hp_tail_view(&kid->errors, 0, part);
+    (void)hp_tail_view(tail, 0, part);
     for (uint32_t i = 0; i < part[0].size; i++) {
         out[i] = (char)part[0].data[i];
     }
@@ -211,6 +237,14 @@ static struct hp_str stderr_tail(const struct hp_kid *kid, char *out)
         out[part[0].size + i] = (char)part[1].data[i];
     }
     return hp_str_make(out, part[0].size + part[1].size);
+}
+
+void hp_kid_drain(struct hp_exec *exec, struct hp_kid *kid)
+{
+    for (int stream = 0; stream < 2; stream++) {
+        for (int i = 0; i < 32 && read_pipe(exec, kid, stream); i++) {
+        }
+    }
 }
 
 /* How long to wait before the next one is forked. */
@@ -227,17 +261,13 @@ static uint64_t restart_delay_us(struct hp_kid *kid, const struct hp_exec_child_
     return HP_MIN((uint64_t)RESTART_US << shift, (uint64_t)RESTART_US_MAX);
 }
 
-/* All that a child's end brings about. `msg` is what the zygote said. */
-static void on_kid_end(struct hp_exec *exec, struct hp_kid *kid, const struct hp_control_msg *msg)
+void hp_kid_ended(struct hp_exec *exec, struct hp_kid *kid, const struct hp_control_msg *msg)
 {
     bool was_quitting = kid->state == HP_KID_QUITTING;
     bool is_signaled = (msg->flags & HP_CONTROL_FLAG_SIGNALED) != 0;
     char errors[HP_EXEC_STDERR_TAIL_BYTES];
     kid->state = HP_KID_ENDED; /* callbacks can not give it calls any more */
-    for (int stream = 0; stream < 2; stream++) {
-        for (int i = 0; i < 32 && read_pipe(exec, kid, stream); i++) {
-        }
-    }
+    hp_kid_drain(exec, kid);
     (void)hp_kid_take_results(exec, kid,
                               UINT32_MAX - 1); /* damaged ones: the calls are handed back */
     kid->is_pending = false;
@@ -247,7 +277,7 @@ static void on_kid_end(struct hp_exec *exec, struct hp_kid *kid, const struct hp
         .signal = is_signaled ? msg->value : 0,
         .killed = is_signaled && (msg->flags & HP_CONTROL_FLAG_KILLED) != 0,
         .recycled = was_quitting && !is_signaled && msg->value == 0,
-        .stderr_tail = stderr_tail(kid, errors),
+        .stderr_tail = hp_kid_tail_text(&kid->errors, errors),
         .usage = {.run_us = msg->run_us,
                   .utime_us = msg->utime_us,
                   .stime_us = msg->stime_us,
@@ -269,11 +299,22 @@ static void on_kid_end(struct hp_exec *exec, struct hp_kid *kid, const struct hp
         .start_us = start_us,
         .usage = end.usage,
     };
+    struct hp_bin printed[2];
+    if (kid->is_pool) {
+        hp_kid_take_printed(exec, kid, printed);
+        call_end.out = printed[0];
+        call_end.err = printed[1];
+        end.init_failed = !kid->is_set_up;
+    }
     call_end.usage.run_us = start_us > 0 && start_us <= now_us ? now_us - start_us : 0;
     settle_calls(exec, kid, &call_end);
     hp_list_remove(&kid->dirty);
-    close_kid(kid);
+    hp_kid_close(kid);
     end.call_count = kid->ended_count;
+    if (kid->is_pool) {
+        hp_kid_pool_ended(exec, kid, &end);
+        return;
+    }
     uint64_t delay_us = restart_delay_us(kid, &end);
     end.restart_ms = delay_us / 1000;
     kid->state = HP_KID_NONE;
@@ -289,11 +330,20 @@ static void on_kid_end(struct hp_exec *exec, struct hp_kid *kid, const struct hp
 
 /* ---------------------------------------------------------------- events of a running child */
 
-static void tell_ready(struct hp_exec *exec, struct hp_kid *kid)
+void hp_kid_tell_ready(struct hp_exec *exec, struct hp_kid *kid)
 {
     kid->needs_ready = false;
     if (exec->config.callbacks.child_ready != NULL) {
         exec->config.callbacks.child_ready(exec->config.context, kid->index, kid->pid);
+    }
+}
+
+void hp_kid_quit(struct hp_exec *exec, struct hp_kid *kid)
+{
+    struct hp_bell bell = {.type = HP_BELL_QUIT};
+    kid->state = HP_KID_QUITTING;
+    if (hp_bell_send(kid->socket_fd, &bell, -1, false) != 0) {
+        hp_kid_signal(exec, kid, SIGKILL);
     }
 }
 
@@ -305,15 +355,15 @@ static void consider_recycling(struct hp_exec *exec, struct hp_kid *kid)
     bool is_fat = config->recycle_rss_kb != 0 &&
                   atomic_load_explicit(&kid->shared->page.rss_kb, memory_order_relaxed) >
                       config->recycle_rss_kb;
-    kid->wants_recycle = kid->wants_recycle || is_old || is_fat;
-    if (!kid->wants_recycle || kid->call_count > 0 || kid->is_doomed) {
+    if (kid->is_pool) { /* what its memory holds is its user's */
+        is_fat = false;
+        is_old = kid->calls_max != 0 && kid->assigned_count >= kid->calls_max;
+    }
+    kid->wants_recycle = kid->wants_recycle || is_fat;
+    if ((!kid->wants_recycle && !is_old) || kid->call_count > 0 || kid->is_doomed) {
         return;
     }
-    struct hp_bell bell = {.type = HP_BELL_QUIT};
-    kid->state = HP_KID_QUITTING;
-    if (hp_bell_send(kid->socket_fd, &bell, -1, false) != 0) {
-        hp_kid_signal(exec, kid, SIGKILL);
-    }
+    hp_kid_quit(exec, kid);
 }
 
 /* Takes results and decides how to learn of the next ones: by bell, or by looking. */
@@ -336,7 +386,7 @@ static void take_results(struct hp_exec *exec, struct hp_kid *kid)
         }
     }
     if (kid->state == HP_KID_RUNNING && kid->needs_ready && hp_kid_is_accepting(exec, kid)) {
-        tell_ready(exec, kid);
+        hp_kid_tell_ready(exec, kid);
     }
     if (kid->state == HP_KID_RUNNING) {
         consider_recycling(exec, kid);
@@ -358,6 +408,9 @@ void hp_kids_on_socket(struct hp_exec *exec, uint32_t index, uint32_t generation
     if (!hp_kid_take_bells(kid)) {
         /* Its end is told by the zygote; until then the socket would be readable all the time. */
         (void)epoll_ctl(exec->epoll_fd, EPOLL_CTL_DEL, kid->socket_fd, NULL);
+    }
+    if (kid->is_pool) {
+        hp_kid_look_waits(exec, kid);
     }
     if (kid->state == HP_KID_RUNNING) {
         take_results(exec, kid);
@@ -460,7 +513,7 @@ static void on_ready(struct hp_exec *exec, struct hp_control_in *in)
                        "the names of the functions can not be read: no memory or descriptors");
         return;
     }
-    for (uint32_t i = 0; i < exec->kid_count; i++) {
+    for (uint32_t i = 0; i < exec->config.function_children; i++) {
         start_kid(exec, &exec->kids[i]);
     }
     tell_functions(exec, NULL);
@@ -480,13 +533,21 @@ void hp_kids_on_message(struct hp_exec *exec, struct hp_control_in *in)
         if (in->msg.type == HP_CONTROL_STARTED) {
             kid->pid = in->msg.pid;
             kid->state = HP_KID_RUNNING;
-            tell_ready(exec, kid);
+            if (kid->is_pool && kid->wants_recycle) {
+                hp_kid_quit(exec, kid); /* it was stopped meanwhile, or can not be set up */
+            } else if (kid->is_pool) {
+                hp_kid_publish(kid); /* its set-up */
+            } else {
+                hp_kid_tell_ready(exec, kid);
+            }
+        } else if (in->msg.type == HP_CONTROL_FAILED && kid->is_pool) {
+            hp_kid_not_started(exec, kid, in->text);
         } else if (in->msg.type == HP_CONTROL_FAILED) {
-            close_kid(kid);
+            hp_kid_close(kid);
             kid->state = HP_KID_NONE;
             restart_later(exec, kid, RESTART_US);
         } else if (in->msg.type == HP_CONTROL_ENDED) {
-            on_kid_end(exec, kid, &in->msg);
+            hp_kid_ended(exec, kid, &in->msg);
         }
         return;
     }
@@ -496,14 +557,17 @@ void hp_kids_on_lost(struct hp_exec *exec, const char *text)
 {
     for (uint32_t i = 0; i < exec->kid_count; i++) {
         struct hp_kid *kid = &exec->kids[i];
+        if (kid->zygote != 0) {
+            continue;
+        }
         if (kid->state != HP_KID_NONE) {
             struct hp_control_msg msg = {
                 .type = HP_CONTROL_ENDED, .flags = HP_CONTROL_FLAG_SIGNALED, .value = SIGKILL};
-            on_kid_end(exec, kid, &msg);
+            hp_kid_ended(exec, kid, &msg);
         }
         kid->restart_at_us = HP_EXEC_NEVER;
     }
-    if (!exec->was_ready) {
+    if (!exec->was_ready && exec->config.module_count > 0) {
         struct hp_error error;
         (void)hp_error_set(&error, HP_ERR_CLOSED, "while loading %s%s: %s", exec->config.modules[0],
                            exec->config.module_count > 1 ? " and others" : "", text);

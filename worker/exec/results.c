@@ -173,13 +173,28 @@ static bool next_record(struct hp_kid *kid, uint64_t head, struct hp_result_reco
             return false;
         }
         memcpy(ret, ring + index, sizeof *ret);
-        bool is_error = ret->status != HP_EXEC_CALL_OK;
-        uint32_t data_max = is_error ? HP_CHILD_TEXT_BYTES_MAX : HP_EXEC_INLINE_BYTES_MAX;
-        return ret->status < HP_EXEC_CALL_STATUS_COUNT && ret->data_bytes <= data_max &&
+        return ret->status < HP_EXEC_CALL_STATUS_COUNT &&
+               ret->text_bytes <= HP_CHILD_TEXT_BYTES_MAX && ret->data_bytes >= ret->text_bytes &&
+               ret->data_bytes - ret->text_bytes <= HP_EXEC_INLINE_BYTES_MAX &&
                ret->record_bytes == hp_ring_round(sizeof *ret + ret->data_bytes) &&
                ret->record_bytes <= room;
     }
     return false;
+}
+
+/* What the child printed during the call goes with its end. */
+static void add_printed(struct hp_exec *exec, struct hp_kid *kid,
+                        const struct hp_result_record *record, struct hp_exec_call_end *end)
+{
+    if ((record->flags & HP_RESULT_FLAG_PRINTED) != 0) {
+        hp_kid_drain(exec, kid);
+    }
+    if (kid->printed[0].size > 0 || kid->printed[1].size > 0) {
+        struct hp_bin printed[2];
+        hp_kid_take_printed(exec, kid, printed);
+        end->out = printed[0];
+        end->err = printed[1];
+    }
 }
 
 /* Reports one result. False: its descriptor is missing. */
@@ -191,9 +206,8 @@ static bool report(struct hp_exec *exec, struct hp_kid *kid, const struct hp_res
                                    .retry_ms = record->retry_ms,
                                    .start_us = record->start_us,
                                    .usage = {.run_us = record->run_us}};
-    if (record->status != HP_EXEC_CALL_OK) {
-        end.text = hp_str_make((const char *)data, record->data_bytes);
-    } else if (record->fd_id != 0) {
+    end.text = hp_str_make((const char *)data, record->text_bytes);
+    if (record->fd_id != 0) {
         end.result_fd = take_result_fd(kid, record->fd_id);
         if (end.result_fd < 0 && hp_kid_take_bells(kid)) {
             end.result_fd = take_result_fd(kid, record->fd_id);
@@ -203,13 +217,20 @@ static bool report(struct hp_exec *exec, struct hp_kid *kid, const struct hp_res
             return false;
         }
     } else {
-        end.result = hp_bin_make(data, record->data_bytes);
-        end.result_bytes = record->data_bytes;
+        end.result = hp_bin_make(data + record->text_bytes, record->data_bytes - record->text_bytes);
+        end.result_bytes = end.result.size;
     }
     struct hp_kid_call call = hp_kid_pop_front(kid);
-    kid->ended_count++;
-    if (!call.is_void && exec->config.callbacks.call_done != NULL) {
-        exec->config.callbacks.call_done(exec->config.context, kid->index, call.key, &end);
+    if (call.is_init) {
+        hp_kid_set_up(exec, kid, record->status == HP_EXEC_CALL_OK, end.text);
+    } else {
+        kid->ended_count++;
+        if (kid->is_pool) {
+            add_printed(exec, kid, record, &end);
+        }
+        if (!call.is_void && exec->config.callbacks.call_done != NULL) {
+            exec->config.callbacks.call_done(exec->config.context, kid->index, call.key, &end);
+        }
     }
     if (end.result_fd >= 0) {
         (void)close(end.result_fd);

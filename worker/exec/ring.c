@@ -79,8 +79,8 @@ int hp_bell_receive(int socket_fd, struct hp_bell *ret_bell, int *ret_fd, bool i
     *ret_fd = -1;
     do {
         size = recvmsg(socket_fd, &header, MSG_CMSG_CLOEXEC | (is_blocking ? 0 : MSG_DONTWAIT));
-    } while (size < 0 && errno == EINTR);
-    if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+    } while (size < 0 && errno == EINTR && !is_blocking);
+    if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
         return 0;
     }
     struct cmsghdr *cmsg = size > 0 ? CMSG_FIRSTHDR(&header) : NULL;

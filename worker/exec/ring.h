@@ -2,7 +2,7 @@
 /*
  * What the daemon and one function child share: a page with the claim word and the positions, and
  * two rings of records, calls to the child and results back. All of it is mapped before the helpers
- * are forked; a child unmaps everything but its own part.
+ * are forked, from a memfd that language zygotes get, too; a child keeps nothing but its own part.
  *
  * I1: a call belongs to the child once the child has claimed it, by raising `claimed` of the claim
  * word from below `limit`; until then the daemon may take it back, by lowering `limit`, and write
@@ -39,9 +39,11 @@ struct hp_child_page {
     _Atomic uint64_t result_head;           /* child: results are written up to here */
     _Atomic uint64_t rss_kb;                /* child: its memory, when last looked at */
     _Atomic uint32_t child_sleeps;          /* both: the child waits for a bell */
+    _Atomic uint32_t waits;                 /* child: its call waits for other tasks */
     _Alignas(64) _Atomic uint64_t result_tail; /* daemon: results are read up to here */
     _Atomic uint32_t daemon_armed;      /* both: the daemon wants a bell at the next result */
     _Atomic uint32_t kill_on_partition; /* daemon: the dead-man's switch kills the child */
+    _Atomic uint32_t captures; /* daemon: the child says when it has printed something */
 };
 
 /* Head of a call record; function and payload follow. */
@@ -55,22 +57,29 @@ struct hp_call_record {
     uint64_t task_id;
     uint64_t epoch;
     uint64_t array_index;
+    uint64_t pool;
     uint32_t attempt;
-    uint32_t reserved;
+    uint32_t flags; /* HP_CALL_FLAG_X */
 };
 
-/* Head of a result record; result or text follow. */
+#define HP_CALL_FLAG_INIT 1u /* not a call: what a pool child is set up with */
+
+/* Head of a result record; text and then the result follow. */
 struct hp_result_record {
     uint32_t kind;
     uint32_t record_bytes;
     uint32_t status; /* enum hp_exec_call_status */
-    uint32_t data_bytes;
+    uint32_t data_bytes; /* text and result */
+    uint32_t text_bytes; /* at the front of them */
+    uint32_t flags;      /* HP_RESULT_FLAG_X */
     uint64_t fd_id; /* not 0: the result is in the descriptor sent with this id */
     uint64_t result_bytes;
     uint64_t retry_ms;
     uint64_t start_us;
     uint64_t run_us;
 };
+
+#define HP_RESULT_FLAG_PRINTED 1u /* something lies unread in the child's stdout or stderr */
 
 /* One child's part of the shared mapping. */
 struct hp_child_shared {
@@ -79,9 +88,9 @@ struct hp_child_shared {
     _Alignas(4096) uint8_t results[HP_RING_BYTES];
 };
 
-/* What both helpers and the daemon share besides. */
+/* What helpers and the daemon share besides: a page at the front of the mapping. */
 struct hp_exec_shared {
-    _Atomic uint64_t deadline_ms; /* CLOCK_BOOTTIME; 0: off */
+    _Alignas(4096) _Atomic uint64_t deadline_ms; /* CLOCK_BOOTTIME; 0: off */
 };
 
 /* Datagrams on the socket between daemon and child. */
@@ -126,8 +135,8 @@ static inline uint32_t hp_ring_round(size_t bytes)
 /* Sends a bell with a descriptor (-1: none). Does not block if asked. 0 or an errno. */
 int hp_bell_send(int socket_fd, const struct hp_bell *bell, int fd, bool is_blocking);
 
-/* Receives one: 1 and *ret_fd (-1: none); 0: nothing there (only if not blocking); -1: peer gone.
- */
+/* Receives one: 1 and *ret_fd (-1: none); 0: nothing there, or, if it blocks, a signal came; -1:
+ * peer gone. */
 int hp_bell_receive(int socket_fd, struct hp_bell *ret_bell, int *ret_fd, bool is_blocking);
 
 #endif
