@@ -1,0 +1,608 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How functions, classes and constants get to the children of a pool.
+
+- What a worker can import travels by name.
+- Modules of the program that are neither of the standard library nor installed travel as source,
+  once per pool and host, named by their digest; a child uses them only where it has none of its own.
+- Lambdas, closures and what __main__ defines travel by value, by cloudpickle; without it, __main__
+  travels as source, if it is a file, and is imported as multiprocessing's "spawn" does.
+- Constants (hostpool.constant), large partial objects and code by value are contents: sent once per
+  pool and host, loaded once per child.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import sys
+import sysconfig
+import threading
+import types
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Optional
+
+from . import _payload
+
+# Functions whose bytes are fewer are part of each call; others become contents.
+INLINE_BYTES = 512
+# Contents up to this size are part of the pool's set-up, those beyond are fetched.
+EMBED_BYTES = 1 << 20
+MODULE_BYTES_MAX = 32 << 20
+MODULE_COUNT_MAX = 4000
+
+_ATOMS = (int, float, bool, str, bytes, complex, type(None))
+
+
+def digest_of(data: Any) -> bytes:
+    """The name of a content."""
+    return hashlib.blake2b(data, digest_size=_payload.DIGEST_BYTES).digest()
+
+
+def _cloudpickle() -> Any:
+    try:
+        import cloudpickle
+    except ImportError:
+        return None
+    return cloudpickle
+
+
+def has_cloudpickle() -> bool:
+    """Whether code can travel by value."""
+    return _cloudpickle() is not None
+
+
+# ---------------------------------------------------------------- constants
+
+class Constant:
+    """See constant()."""
+
+    __slots__ = ("value", "_data", "__weakref__")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self._data: Optional[tuple[bytes, Any]] = None
+
+    def __repr__(self) -> str:
+        return f"hostpool.constant({type(self.value).__name__})"
+
+    def __reduce__(self) -> Any:
+        raise pickle.PicklingError(
+            "hostpool.constant objects can be arguments of calls of a hostpool Pool only")
+
+
+def constant(value: Any) -> Constant:
+    """Makes value something that is sent once per pool and host, not once per task.
+
+    Give the Constant as an argument, or inside one, or in a functools.partial: the function gets the
+    value itself, unpickled once in each child and shared by its calls, so treat it as read-only.
+    value must not change any more.
+    """
+    return value if isinstance(value, Constant) else Constant(value)
+
+
+# ---------------------------------------------------------------- modules of the program
+
+def _installed_folders() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    folders = {os.path.realpath(paths[name]) + os.sep
+               for name in ("stdlib", "platstdlib", "purelib", "platlib") if name in paths}
+    return tuple(folders)
+
+
+_INSTALLED = _installed_folders()
+_OWN_PACKAGE = __name__.partition(".")[0]
+
+
+def _is_installed(path: str) -> bool:
+    return (path.startswith(_INSTALLED) or f"{os.sep}site-packages{os.sep}" in path
+            or f"{os.sep}dist-packages{os.sep}" in path)
+
+
+def _source_of(module: Any) -> Optional[tuple[bytes, bool, str]]:
+    """(source, whether it is a package, file) of a module that has to travel, else None."""
+    is_package = hasattr(module, "__path__")
+    path = getattr(module, "__file__", None)
+    if path is None:
+        if not is_package:
+            return None
+        places = [os.path.realpath(place) + os.sep for place in module.__path__]
+        if not places or any(map(_is_installed, places)):
+            return None
+        return b"", True, places[0]  # a namespace package
+    if not isinstance(path, str) or not path.endswith(".py"):
+        return None
+    if _is_installed(os.path.realpath(path)):
+        return None
+    try:
+        with open(path, "rb") as file:
+            return file.read(), is_package, os.path.abspath(path)
+    except OSError:
+        return None
+
+
+class _Modules:
+    """The program's own modules, as far as they are imported by now. One for the process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.seen: set[str] = set()
+        self.known_count = -1
+        self.table: dict[str, tuple[bytes, bool, str]] = {}
+        self.sources: dict[bytes, bytes] = {}
+        self.total_bytes = 0
+
+    def scan(self) -> int:
+        """Looks for new ones; how many there are in all."""
+        with self.lock:
+            if self.known_count != len(sys.modules):
+                modules = list(sys.modules.items())
+                self.known_count = len(modules)
+                for name, module in modules:
+                    if name not in self.seen:
+                        self.seen.add(name)
+                        self._add(name, module)
+            return len(self.table)
+
+    def _add(self, name: str, module: Any) -> None:
+        if (name in ("__main__", "__mp_main__") or module is None
+                or name.partition(".")[0] == _OWN_PACKAGE):
+            return
+        try:
+            found = _source_of(module)
+        except Exception:  # modules may be any object
+            return
+        if found is None:
+            return
+        source, is_package, path = found
+        if (self.total_bytes + len(source) > MODULE_BYTES_MAX
+                or len(self.table) >= MODULE_COUNT_MAX):
+            return
+        self.add_source(name, source, is_package, path)
+
+    def add_source(self, name: str, source: bytes, is_package: bool, path: str) -> None:
+        digest = digest_of(source)
+        self.total_bytes += len(source)
+        self.table[name] = (digest, is_package, path)
+        self.sources[digest] = source
+
+    def add_package(self, name: str) -> None:
+        """Adds an installed package of pure Python, all that is imported of it."""
+        with self.lock:
+            for full, module in list(sys.modules.items()):
+                path = getattr(module, "__file__", None)
+                if ((full == name or full.startswith(name + ".")) and full not in self.table
+                        and isinstance(path, str) and path.endswith(".py")):
+                    try:
+                        with open(path, "rb") as file:
+                            source = file.read()
+                    except OSError:
+                        continue
+                    self.add_source(full, source, hasattr(module, "__path__"), path)
+
+
+_modules = _Modules()
+
+
+def after_fork() -> None:
+    """In a forked child: another thread may have held the lock."""
+    _modules.lock = threading.Lock()
+
+
+
+def main_source() -> Optional[tuple[bytes, str]]:
+    """(source, file) of the program, or None: an interactive one, or `python -c`."""
+    main = sys.modules.get("__main__")
+    path = getattr(main, "__file__", None)
+    if not isinstance(path, str) or not path.endswith(".py"):
+        return None
+    try:
+        with open(path, "rb") as file:
+            return file.read(), os.path.abspath(path)
+    except OSError:
+        return None
+
+
+# ---------------------------------------------------------------- pickling
+
+def _by_name(obj: Any) -> bool:
+    """Whether pickle would find obj by its name, outside __main__."""
+    module = getattr(obj, "__module__", None)
+    if module is None or module in ("__main__", "__mp_main__"):
+        return False
+    found: Any = sys.modules.get(module)
+    try:
+        for part in obj.__qualname__.split("."):
+            found = getattr(found, part)
+    except AttributeError:
+        return False
+    return found is obj
+
+
+def _is_simple_partial(func: Any) -> bool:
+    return (type(func) is partial and not func.__dict__ and _by_name(func.func)
+            and all(type(item) in _ATOMS for item in func.args)
+            and all(type(item) in _ATOMS for item in func.keywords.values())
+            and sum(len(item) for item in func.args if type(item) in (str, bytes)) < INLINE_BYTES)
+
+
+def _is_main_global(obj: Any) -> bool:
+    name = getattr(obj, "__qualname__", "")
+    return (getattr(obj, "__module__", None) in ("__main__", "__mp_main__") and name.isidentifier()
+            and getattr(sys.modules.get("__main__"), name, None) is obj)
+
+
+def _reduce_proxy(obj: Any) -> Any:
+    """A manager's proxy, with the key by which a child of another parent may connect."""
+    reduced = obj.__reduce__()
+    function, args = reduced[0], reduced[1]
+    keywords = dict(args[-1])
+    keywords.setdefault("authkey", bytes(obj._authkey))
+    return function, (*args[:-1], keywords)
+
+
+def _proxy_class() -> Any:
+    managers = sys.modules.get("multiprocessing.managers")
+    return managers.BaseProxy if managers is not None else None
+
+
+def _no_cloudpickle(obj: Any) -> pickle.PicklingError:
+    name = getattr(obj, "__qualname__", repr(obj))
+    return pickle.PicklingError(
+        f"hostpool: {name} cannot be sent to the workers, because it cannot be imported by name. "
+        "Define it at the top of a module, or install cloudpickle (Debian: python3-cloudpickle)")
+
+
+def _needs_value(obj: Any) -> bool:
+    """Whether a function can only travel by value."""
+    name = getattr(obj, "__qualname__", "")
+    if "<" in name:  # <lambda>, <locals>
+        return True
+    return getattr(obj, "__module__", None) == "__main__" and main_source() is None
+
+
+class _Special:
+    """What the special pickler does with one object. `whole`: the object that is pickled by value as
+    a whole, or None: then code of __main__ becomes a content of its own."""
+
+    def __init__(self, encoder: "Encoder", whole: Any, may_put: bool) -> None:
+        self.encoder = encoder
+        self.whole = whole
+        self.may_put = may_put
+        self.proxy = _proxy_class()
+
+    def reduce(self, obj: Any) -> Any:
+        if type(obj) is Constant:
+            return _payload.load_object, (self.encoder.constant(obj, self.may_put),)
+        if isinstance(obj, (type, types.FunctionType)):
+            if self.whole is None and self.may_put and has_cloudpickle() and _is_main_global(obj):
+                return _payload.load_object, (self.encoder.code(obj),)
+            if not has_cloudpickle() and isinstance(obj, types.FunctionType) and _needs_value(obj):
+                raise _no_cloudpickle(obj)
+            return NotImplemented
+        if self.proxy is not None and isinstance(obj, self.proxy):
+            return _reduce_proxy(obj)
+        return NotImplemented
+
+
+def _make_pickler_class() -> Any:
+    cloudpickle = _cloudpickle()
+    base: Any = pickle.Pickler if cloudpickle is None else cloudpickle.CloudPickler
+
+    class SpecialPickler(base):  # type: ignore[misc]
+        """A pickler that asks a _Special first."""
+
+        def __init__(self, special: _Special, file: Any, callback: Any) -> None:
+            super().__init__(file, 5, buffer_callback=callback)
+            self._special = special
+
+        def reducer_override(self, obj: Any) -> Any:
+            reduced = self._special.reduce(obj)
+            if reduced is NotImplemented and cloudpickle is not None:
+                return super().reducer_override(obj)
+            return reduced
+
+    return SpecialPickler
+
+
+_pickler_class: Any = None
+
+
+def _pickler(special: _Special) -> Callable[..., Any]:
+    global _pickler_class
+    if _pickler_class is None:
+        _pickler_class = _make_pickler_class()
+
+    def make(file: io.BytesIO, protocol: int, callback: Any) -> Any:
+        return _pickler_class(special, file, callback)
+    return make
+
+
+# ---------------------------------------------------------------- functions of calls
+
+class Function:
+    """A function as calls name it. prefixes: the prefix for each kind of call, with and without
+    buffers. is_special: its arguments needed the special pickler, so do not try the plain one."""
+
+    __slots__ = ("flags", "token", "modules", "prefixes", "is_special", "target", "cells")
+
+    def __init__(self, target: Any, token: bytes, flags: int, modules: bytes) -> None:
+        self.target = target
+        self.token = token
+        self.flags = flags
+        self.modules = modules
+        self.prefixes: dict[int, bytes] = {}
+        self.is_special = False
+        self.cells: Any = None
+
+    def prefix(self, kind: int) -> bytes:
+        flags = kind | self.flags
+        body = self.token
+        if self.modules:
+            flags |= _payload.HAS_MODULES
+            body = self.modules + body
+        prefix = _payload._HEADER.pack(_payload.VERSION, flags, 4 + len(body)) + body
+        self.prefixes[kind] = prefix
+        return prefix
+
+
+def _cells_of(func: Any) -> Any:
+    """What makes two uses of a closure differ, cheaply."""
+    closure = getattr(func, "__closure__", None)
+    if not closure:
+        return None
+    try:
+        return tuple([id(cell.cell_contents) for cell in closure])
+    except ValueError:  # an empty cell
+        return None
+
+
+class Encoder:
+    """Turns calls into payloads, for one pool. Thread-safe.
+
+    put(digest, data): gives the pool a content; called once for each. may_put(): whether that may
+    be done now (it waits for the broker, which the thread that delivers results must not).
+    """
+
+    def __init__(self, put: Callable[[bytes, Any], object],
+                 may_put: Callable[[], bool]) -> None:
+        self._put = put
+        self._may_put = may_put
+        self._lock = threading.Lock()
+        self._functions: dict[Any, Function] = {}
+        self._have: set[bytes] = set()
+        self._codes: dict[int, tuple[Any, bytes]] = {}
+        self._is_open = False
+        self._early: list[tuple[bytes, Any]] = []
+        self._base_modules = 0
+        self._modules_digest = b""
+        self._modules_count = 0
+        self._seen_modules = -1
+
+    # ------------------------------------------------------------ set-up
+
+    def setup(self, initializer: Optional[Callable[..., Any]], initargs: tuple[Any, ...]) -> bytes:
+        """The payload of the pool. Raises what pickling the initializer raises."""
+        call = None
+        if initializer is not None:
+            function = self.function(initializer, True)
+            call = self.encode(function, _payload.APPLY, tuple(initargs))
+            if isinstance(call, tuple):
+                call = b"".join(bytes(piece) for piece in call)
+        self._base_modules = self._modules_count = _modules.scan()
+        self._seen_modules = len(sys.modules)
+        contents = dict(_modules.sources)
+        main = None
+        if not has_cloudpickle():
+            found = main_source()
+            if found is not None:
+                digest = digest_of(found[0])
+                contents[digest] = found[0]
+                main = (digest, found[1])
+        late = []
+        for digest, data in self._early:
+            if memoryview(data).nbytes <= EMBED_BYTES:
+                contents[digest] = bytes(data)
+            else:
+                late.append((digest, data))
+        self._early = late
+        return _payload.encode_setup({
+            "modules": dict(_modules.table), "main": main, "contents": contents, "init": call,
+            "path": [os.path.abspath(place or os.curdir) for place in sys.path
+                     if isinstance(place, str)],
+            "cwd": _cwd(), "argv": list(sys.argv) if hasattr(sys, "argv") else [""],
+        })
+
+    def opened(self) -> None:
+        """The pool exists now: gives it what the set-up needs beyond its payload."""
+        with self._lock:
+            self._is_open = True
+            early, self._early = self._early, []
+        for digest, data in early:
+            self._put(digest, data)
+
+    # ------------------------------------------------------------ contents
+
+    def _content(self, data: Any, digest: Optional[bytes] = None) -> bytes:
+        digest = digest or digest_of(data)
+        with self._lock:
+            if digest in self._have:
+                return digest
+            self._have.add(digest)
+            if not self._is_open:
+                self._early.append((digest, data))
+                return digest
+        # Without the lock: the thread that brings the reply may be about to take it. A call that
+        # names the content may overtake it: children look again for a while.
+        try:
+            self._put(digest, data)
+        except BaseException:
+            self._have.discard(digest)
+            raise
+        return digest
+
+    def _whole(self, obj: Any) -> bytes:
+        """obj by value, in one piece of bytes."""
+        special = _Special(self, obj, self._may_put())
+        value = _payload.encode_value(obj, _pickler(special))
+        self._note_cloudpickle()
+        return value if isinstance(value, bytes) else b"".join(value)
+
+    def code(self, obj: Any) -> bytes:
+        """Digest of a class or function of __main__, by value."""
+        found = self._codes.get(id(obj))
+        if found is not None and found[0] is obj:
+            return found[1]
+        digest = self._content(self._whole(obj))
+        self._codes[id(obj)] = (obj, digest)
+        return digest
+
+    def constant(self, constant_: Constant, may_put: bool) -> bytes:
+        """Digest of a constant's value."""
+        if constant_._data is None:
+            data = self._whole(constant_.value)
+            constant_._data = (digest_of(data), data)
+        digest, data = constant_._data
+        if digest not in self._have and not may_put:
+            raise pickle.PicklingError(
+                "hostpool: a callback cannot use a constant that the pool has not seen before")
+        return self._content(data, digest)
+
+    def _note_cloudpickle(self) -> None:
+        """A worker without cloudpickle gets ours: it is pure Python."""
+        if "cloudpickle" in sys.modules and "cloudpickle" not in _modules.table:
+            _modules.add_package("cloudpickle")
+            self._seen_modules = -1
+
+    # ------------------------------------------------------------ functions
+
+    def _new_modules(self) -> bytes:
+        """Digest of the table of modules that the set-up did not name; b"" if there are none."""
+        count = _modules.scan()
+        self._seen_modules = len(sys.modules)
+        if count == self._modules_count or not self._is_open or not self._may_put():
+            return self._modules_digest
+        table = dict(_modules.table)
+        for digest, _, _ in table.values():
+            self._content(_modules.sources[digest], digest)
+        self._modules_digest = self._content(pickle.dumps(table, 5))
+        self._modules_count = count
+        self._functions.clear()
+        return self._modules_digest
+
+    def function(self, func: Callable[..., Any], many: bool = False) -> Function:
+        """How calls name func. many: it is for many calls. Raises what pickle raises."""
+        if len(sys.modules) != self._seen_modules and self._is_open:
+            self._new_modules()
+        try:
+            found = self._functions.get(func)
+        except TypeError:  # not hashable
+            return self._make_function(func, many)
+        if found is not None and found.target is func:
+            if found.cells is None or found.cells == _cells_of(func):
+                if not found.flags & _payload.BY_DIGEST and len(found.token) > INLINE_BYTES:
+                    return self._used_again(found)
+                return found
+        return self._make_function(func, many)
+
+    def _used_again(self, found: Function) -> Function:
+        """A large function that came inline at its first use becomes a content at the second."""
+        if self._may_put():
+            function = Function(found.target, self._content(found.token),
+                                found.flags | _payload.BY_DIGEST, found.modules)
+            function.cells = found.cells
+            self._functions[found.target] = function
+            return function
+        return found
+
+    def _make_function(self, func: Callable[..., Any], many: bool) -> Function:
+        is_kept, flags = True, 0
+        if _by_name(func) or _is_simple_partial(func):
+            token = pickle.dumps(func, 5)
+        elif isinstance(func, (types.FunctionType, type)):
+            token = self._by_value(func)
+        else:
+            token, is_kept, flags = self._object(func), False, _payload.FRESH
+        is_content = len(token) > INLINE_BYTES and (many or not is_kept) and self._may_put()
+        if is_content or len(token) > _payload.PREFIX_MAX_BYTES - 64:
+            if not self._may_put():
+                raise pickle.PicklingError(
+                    "hostpool: a callback cannot use so large a function for the first time")
+            token, flags = self._content(token), flags | _payload.BY_DIGEST
+            if isinstance(func, partial):
+                flags &= ~_payload.FRESH  # its arguments are loaded once in each child
+        function = Function(func, token, flags, self._new_modules())
+        if is_kept:
+            function.cells = _cells_of(func)
+            if len(self._functions) >= 1024:
+                self._functions.clear()
+            self._functions[func] = function
+        return function
+
+    def _by_value(self, func: Any) -> bytes:
+        if has_cloudpickle():
+            return self._whole(func)
+        if isinstance(func, types.FunctionType) and _needs_value(func):
+            raise _no_cloudpickle(func)
+        return pickle.dumps(func, 5)
+
+    def _object(self, func: Any) -> bytes:
+        """The bytes of a callable object: a partial, a bound method, ..."""
+        data, buffers, _ = self._dumps(func, False)
+        if buffers:
+            return b"".join(_payload.join(bytes((_payload.RECORD_BUFFERS,)), data, buffers))
+        return data
+
+    # ------------------------------------------------------------ arguments
+
+    def _dumps(self, value: Any, is_special: bool) -> tuple[bytes, list[Any], bool]:
+        """(pickle, buffers, whether the special pickler made it)."""
+        error: Optional[BaseException] = None
+        if not is_special:
+            try:
+                data, buffers = _payload.dumps(value)
+                if b"__main__" not in data and (
+                        b"multiprocessing.managers" not in data or b"RebuildProxy" not in data):
+                    return data, buffers, False
+            except (pickle.PicklingError, AttributeError, TypeError) as caught:
+                error = caught
+        special = _Special(self, None, self._may_put())
+        try:
+            data, buffers = _payload.dumps(value, _pickler(special))
+        except _EXPECTED as caught:
+            if error is None or "hostpool" in str(caught):
+                raise
+            raise error from None
+        if b"cloudpickle" in data:
+            self._note_cloudpickle()
+        return data, buffers, True
+
+    def encode(self, function: Function, kind: int, body: Any) -> _payload.Payload:
+        """The payload of one call. Raises what pickle raises."""
+        data, buffers, is_special = self._dumps(body, function.is_special)
+        function.is_special = is_special
+        prefix = function.prefixes.get(kind) or function.prefix(kind)
+        if not buffers:
+            return prefix + data
+        kind |= _payload.HAS_BUFFERS
+        return _payload.join(function.prefixes.get(kind) or function.prefix(kind), data, buffers)
+
+
+_EXPECTED = (pickle.PicklingError, AttributeError, TypeError, RecursionError)
+
+
+def _cwd() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
+def size_of(payload: _payload.Payload) -> int:
+    """Bytes of a payload."""
+    if isinstance(payload, bytes):
+        return len(payload)
+    return sum(memoryview(piece).nbytes for piece in payload)
+

@@ -1,0 +1,693 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""multiprocessing's Pool, with processes on any number of hosts."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Optional, Union
+
+from . import _code, _config, _hostpool, _payload, exceptions
+from ._config import Connection
+from .results import (_DIRECT, SLICE_BYTES, SLICE_CHUNKS, ApplyResult, IMapIterator,
+                      IMapUnorderedIterator, MapResult, Stream)
+
+__all__ = ["Pool", "PoolHandle"]
+
+# States, by multiprocessing's names.
+INIT = "INIT"
+RUN = "RUN"
+CLOSE = "CLOSE"
+TERMINATE = "TERMINATE"
+
+_FORKED = "FORKED"
+
+# How long the pool is ended after its client is gone, if it did not detach.
+ORPHAN_SECONDS = 60.0
+# Maps of more chunks than this are submitted by a thread, not by map_async itself.
+ASYNC_CHUNKS = 4 * SLICE_CHUNKS
+INFO_SECONDS = 1.0
+CHILD_START_SECONDS = 60.0
+END_SECONDS = 10.0
+OPEN_SECONDS = 60.0
+
+_PHASE_ENDED = 4
+
+_STAR = {_payload.MAP_ONE: _payload.STAR_ONE, _payload.MAP_CHUNK: _payload.STAR_CHUNK}
+
+
+class PoolHandle(NamedTuple):
+    """Names a pool; can be pickled, and given to Pool.attach() in another process or on another
+    host."""
+
+    id: int
+    host: str
+    durable: bool = True
+
+
+class _Ledger:
+    """Whether the broker has to keep results that have arrived here."""
+
+    __slots__ = ("connection", "is_keeping")
+
+    def __init__(self, connection: Connection, is_keeping: bool) -> None:
+        self.connection = connection
+        self.is_keeping = is_keeping
+
+    def delivered(self, first: int, count: int = 1) -> None:
+        if not self.is_keeping:
+            self.connection.forget(first, count)
+
+
+class _Child:
+    """A process of a pool, as programs look at pool._pool[i]."""
+
+    def __init__(self, pool: "Pool", index: int) -> None:
+        self._owner = pool
+        self._index = index
+        self._found: Optional[tuple[str, int]] = None
+
+    def _find(self) -> Optional[tuple[str, int]]:
+        if self._found is None:
+            self._found = self._owner._child_at(self._index)
+        return self._found
+
+    @property
+    def pid(self) -> Optional[int]:
+        """Process id, on its host; waits until the process is set up."""
+        found = self._find()
+        return found[1] if found is not None else None
+
+    ident = pid
+
+    @property
+    def host(self) -> Optional[str]:
+        """Name of its worker."""
+        found = self._find()
+        return found[0] if found is not None else None
+
+    @property
+    def name(self) -> str:
+        """As multiprocessing names pool workers."""
+        return f"HostPoolWorker-{self._index + 1}"
+
+    daemon = True
+
+    def is_alive(self) -> bool:
+        """Whether the pool has it now."""
+        found = self._find()
+        return found is not None and found in self._owner._children_now()
+
+    @property
+    def exitcode(self) -> Optional[int]:
+        """None while it lives; else 0 (how it ended is told by the calls it ran)."""
+        return None if self.is_alive() else 0
+
+    def __repr__(self) -> str:
+        return f"<{self.name} of {self._owner!r}>"
+
+
+class Pool:
+    """A pool of processes that run calls, on the workers of a broker.
+
+    processes: how many; None: one for each slot of each worker, also of those that come later.
+    initializer(*initargs) is called in each child first. maxtasksperchild: a child is replaced after
+    this many calls (chunks, for maps). context is accepted and not used.
+
+    Beyond multiprocessing's arguments:
+    durable: calls and results are on the broker's disk and survive its restart; False: in its memory
+    only, faster. keep_results: the broker keeps results that were delivered, for hostpool.attach().
+    name, priority, tags, tenant: as for other tasks. timeout: seconds after which a call is killed.
+    max_losses: how often a call is run again after its worker was lost. child_losses: the same after
+    the death of its process alone. orphan_timeout: seconds without this client after which the pool
+    is ended, unless detach() was called. interpreter: path of the Python that children run; None: this
+    one's where a worker has and allows it, else the worker's own of the same version. connection: of
+    hostpool.connect(), None: the default.
+    """
+
+    def __init__(self, processes: Optional[int] = None,
+                 initializer: Optional[Callable[..., object]] = None,
+                 initargs: Iterable[Any] = (), maxtasksperchild: Optional[int] = None,
+                 context: Any = None, *, durable: bool = True, keep_results: bool = False,
+                 name: Optional[str] = None, priority: Optional[int] = None,
+                 tags: Iterable[str] = (), tenant: Optional[str] = None,
+                 timeout: Optional[float] = None, max_losses: Optional[int] = None,
+                 child_losses: Optional[int] = None, orphan_timeout: float = ORPHAN_SECONDS,
+                 interpreter: Optional[str] = None,
+                 connection: Optional[Connection] = None) -> None:
+        self._state = INIT
+        self._id = 0
+        if processes is not None and processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None:
+            if not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0:
+                raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._ctx = context
+        self._maxtasksperchild = maxtasksperchild
+        self._initializer = initializer
+        self._initargs = tuple(initargs)
+        self._prepare(connection or _config.default_connection(), durable, keep_results)
+        task: dict[str, Any] = {"durable": durable}
+        for key, value in (("priority", priority), ("tenant", tenant),
+                           ("tags", list(tags) or None)):
+            if value is not None:
+                task[key] = value
+        setup = self._encoder.setup(initializer, self._initargs)
+        options = _hostpool.Options(
+            kind="pool", processes=processes or 0, calls_per_child=maxtasksperchild or 0,
+            language=f"python{sys.version_info[0]}.{sys.version_info[1]}",
+            interpreter=interpreter or sys.executable or None,
+            orphan_ms=int(orphan_timeout * 1000), name=name or _default_name(), **task)
+        self._asked = processes
+        self._id = self._connection.call(self._hub.pool_open, options, setup,
+                                         timeout=OPEN_SECONDS)
+        for key, value in (("hard_timeout_ms", None if timeout is None else int(timeout * 1000)),
+                           ("max_losses", max_losses), ("child_losses", child_losses)):
+            if value is not None:
+                task[key] = value
+        self._opened(_hostpool.Options(kind="call", pool=self._id, **task), is_owner=True)
+        self._encoder.opened()
+
+    def _prepare(self, connection: Connection, durable: bool, keep_results: bool) -> None:
+        self._connection = connection
+        self._hub = connection.hub
+        self._durable = durable
+        self._ledger = _Ledger(connection, keep_results or not durable)
+        self._encoder = _code.Encoder(self._put, connection.may_wait)
+        self._jobs = itertools.count()
+        self._cache: dict[int, ApplyResult] = {}
+        self._feeds: set[Any] = set()
+        self._lock = threading.Lock()
+        self._changed = _hostpool.Flag()
+        self._asked: Optional[int] = None
+        self._info: Any = None
+        self._info_time = 0.0
+        self._is_ended = False
+        self._is_late = False  # closed, but the broker is told by join()
+
+    def _opened(self, options: Any, is_owner: bool) -> None:
+        self._options = options
+        self._is_owner = is_owner
+        self._pid = os.getpid()
+        self._connection.pools.add(self)
+        self._state = RUN
+
+    @classmethod
+    def attach(cls, handle: Union[PoolHandle, int], connection: Optional[Connection] = None) -> "Pool":
+        """The pool with this handle (Pool.handle), or id, made by another process. It can be used as
+        any other; it is not ended when this process ends, or leaves a `with`, only by close() and
+        terminate()."""
+        if isinstance(handle, int):
+            handle = PoolHandle(handle, "", True)
+        if connection is None:
+            connection = _config.default_connection()
+        pool = cls.__new__(cls)
+        pool._state = INIT
+        pool._id = handle.id
+        pool._ctx = pool._initializer = pool._maxtasksperchild = None
+        pool._initargs = ()
+        pool._prepare(connection, handle.durable, False)
+        pool._info = connection.call(connection.hub.pool_info, handle.id)
+        pool._info_time = time.monotonic()
+        pool._opened(_hostpool.Options(kind="call", pool=handle.id, durable=handle.durable),
+                     is_owner=False)
+        pool._encoder.opened()
+        return pool
+
+    # ------------------------------------------------------------ what results tell it
+
+    def _put(self, digest: bytes, data: Any) -> None:
+        self._connection.call(self._hub.pool_put, self._id, digest, data)
+
+    def _enter(self, result: ApplyResult) -> int:
+        job = next(self._jobs)
+        self._cache[job] = result
+        return job
+
+    def _leave(self, job: int) -> None:
+        self._cache.pop(job, None)
+        if self._state != RUN and not self._cache:
+            self._changed.set()
+
+    def _feed_ended(self, feed: Any) -> None:
+        """A map or imap has submitted all it has."""
+        with self._lock:
+            self._feeds.discard(feed)
+            is_last = not self._feeds and self._state == CLOSE
+        if is_last:
+            self._end_at_broker(terminate=False)
+        self._changed.set()
+
+    # ------------------------------------------------------------ calls
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            if self._state == _FORKED:
+                raise ValueError("Pool not running: it belongs to the process that this one was "
+                                 "forked from; make a Pool here, or use Pool.attach(pool.handle)")
+            raise ValueError("Pool not running")
+
+    def apply(self, func: Callable[..., Any], args: Iterable[Any] = (),
+              kwds: Mapping[str, Any] = {}) -> Any:
+        """func(*args, **kwds) in a child; waits for it."""
+        return self.apply_async(func, args, kwds).get()
+
+    def apply_async(self, func: Callable[..., Any], args: Iterable[Any] = (),
+                    kwds: Mapping[str, Any] = {},
+                    callback: Optional[Callable[[Any], object]] = None,
+                    error_callback: Optional[Callable[[BaseException], object]] = None
+                    ) -> ApplyResult:
+        """func(*args, **kwds) in a child. The result's get() waits for it. callback(value) or
+        error_callback(exception) is called on the thread that brings results in."""
+        if self._state != RUN:
+            self._check_running()
+        result = ApplyResult(self, callback, error_callback)
+        try:
+            encoder = self._encoder
+            function = encoder.function(func)
+            if kwds:
+                payload = encoder.encode(function, _payload.APPLY_KWDS, (tuple(args), dict(kwds)))
+            else:
+                payload = encoder.encode(function, _payload.APPLY,
+                                         args if type(args) is tuple else tuple(args))
+            self._hub.submit(self._options, payload, result)
+        except Exception as error:
+            result._fail(_shown(error))
+        return result
+
+    def map(self, func: Callable[[Any], Any], iterable: Iterable[Any],
+            chunksize: Optional[int] = None) -> list[Any]:
+        """[func(x) for x in iterable], in children; waits for it."""
+        return self._map(func, iterable, False, chunksize, None, None, True).get()  # type: ignore[no-any-return]
+
+    def map_async(self, func: Callable[[Any], Any], iterable: Iterable[Any],
+                  chunksize: Optional[int] = None,
+                  callback: Optional[Callable[[list[Any]], object]] = None,
+                  error_callback: Optional[Callable[[BaseException], object]] = None) -> MapResult:
+        """map() that does not wait."""
+        return self._map(func, iterable, False, chunksize, callback, error_callback, False)
+
+    def starmap(self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]],
+                chunksize: Optional[int] = None) -> list[Any]:
+        """[func(*x) for x in iterable], in children; waits for it."""
+        return self._map(func, iterable, True, chunksize, None, None, True).get()  # type: ignore[no-any-return]
+
+    def starmap_async(self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]],
+                      chunksize: Optional[int] = None,
+                      callback: Optional[Callable[[list[Any]], object]] = None,
+                      error_callback: Optional[Callable[[BaseException], object]] = None
+                      ) -> MapResult:
+        """starmap() that does not wait."""
+        return self._map(func, iterable, True, chunksize, callback, error_callback, False)
+
+    def _map(self, func: Callable[..., Any], iterable: Any, is_star: bool,
+             chunksize: Optional[int], callback: Any, error_callback: Any,
+             is_waiting: bool) -> MapResult:
+        self._check_running()
+        if not hasattr(iterable, "__len__"):
+            iterable = list(iterable)
+        length = len(iterable)
+        if chunksize is None:
+            chunksize, extra = divmod(length, self.processes * 4)
+            if extra:
+                chunksize += 1
+        elif chunksize < 1 and length:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
+        result = MapResult(self, chunksize if length else 0, length, callback, error_callback)
+        if not length:
+            return result
+        feed = _MapFeed(self, result, func, iterable, is_star)
+        del iterable
+        with self._lock:
+            self._feeds.add(feed)
+        if is_waiting or length <= chunksize * ASYNC_CHUNKS:
+            feed.run()
+        else:
+            threading.Thread(target=feed.run, name="hostpool-feeder", daemon=True).start()
+        return result
+
+    def imap(self, func: Callable[[Any], Any], iterable: Iterable[Any], chunksize: int = 1, *,
+             buffersize: Optional[int] = None) -> Any:
+        """An iterator of func(x) for x in iterable, in order.
+
+        iterable is taken lazily: at most buffersize items are taken and not yet consumed; None: as
+        many as keep the processes busy in bounded memory, at least 4 chunks for each process.
+        close() lifts the limit. With chunksize 1 the iterator has next(timeout).
+        """
+        return self._imap(IMapIterator, func, iterable, chunksize, buffersize)
+
+    def imap_unordered(self, func: Callable[[Any], Any], iterable: Iterable[Any],
+                       chunksize: int = 1, *, buffersize: Optional[int] = None) -> Any:
+        """imap() whose values come as they are ready."""
+        return self._imap(IMapUnorderedIterator, func, iterable, chunksize, buffersize)
+
+    def _imap(self, kind: type[IMapIterator], func: Callable[[Any], Any], iterable: Any,
+              chunksize: int, buffersize: Optional[int]) -> Any:
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError(f"buffersize must be None or 1+, not {buffersize!r}")
+        function = self._encoder.function(func, True)
+        is_direct = type(iterable) in _DIRECT
+        items = iterable if chunksize == 1 else _batches(iterable, chunksize)
+        limit = None if buffersize is None else max(1, -(-buffersize // chunksize))
+        stream = Stream(self, function,
+                        _payload.MAP_ONE if chunksize == 1 else _payload.MAP_CHUNK, items,
+                        is_direct, limit, 4 * self.processes)
+        with self._lock:
+            self._feeds.add(stream)
+        iterator = kind(stream)
+        stream.start()
+        if chunksize == 1:
+            return iterator
+        return (item for chunk in iterator for item in chunk)
+
+    # ------------------------------------------------------------ its processes
+
+    @property
+    def processes(self) -> int:
+        """Children it has to have now: as asked for, else the slots of the workers."""
+        if self._asked is not None:
+            return self._asked
+        return max(1, int(self._information()["processes"]) or _config.cpu_count())
+
+    _processes = processes
+
+    @property
+    def id(self) -> int:
+        """Id of the pool's task."""
+        return self._id
+
+    @property
+    def handle(self) -> PoolHandle:
+        """What Pool.attach() needs in another process. The pool itself cannot be pickled."""
+        return PoolHandle(self._id, self._connection.host, self._durable)
+
+    def _information(self, max_age: float = INFO_SECONDS) -> Any:
+        now = time.monotonic()
+        if self._info is None or now - self._info_time > max_age:
+            if not self._connection.may_wait():
+                return self._info or {"processes": 0, "children": []}
+            self._info = self._connection.call(self._hub.pool_info, self._id)
+            self._info_time = now
+        return self._info
+
+    def _children_now(self) -> list[tuple[str, int]]:
+        if self._is_ended or self._state == _FORKED:
+            return []
+        return [tuple(child) for child in self._information(0.0)["children"]]
+
+    def _child_at(self, index: int) -> Optional[tuple[str, int]]:
+        until = time.monotonic() + CHILD_START_SECONDS
+        while self._state in (RUN, CLOSE):
+            children = self._children_now()
+            if index < len(children) and len(children) >= self.processes:
+                return children[index]
+            if time.monotonic() > until or self._information(INFO_SECONDS).get("error"):
+                return children[index] if index < len(children) else None
+            self._connection.call(self._hub.pool_info, self._id, 0.05)
+        return None
+
+    @property
+    def _pool(self) -> list[_Child]:
+        """The processes, for programs that look: pid, is_alive(), exitcode."""
+        return [_Child(self, index) for index in range(self.processes)]
+
+    def _repopulate_pool(self) -> None:
+        """Nothing: workers replace children by themselves."""
+
+    def _maintain_pool(self) -> None:
+        """Nothing: workers replace children by themselves."""
+
+    # ------------------------------------------------------------ ending
+
+    def close(self) -> None:
+        """No more calls; those submitted are run, also what imap and map have not submitted yet."""
+        with self._lock:
+            if self._state != RUN:
+                return
+            self._state = CLOSE
+            feeds = list(self._feeds)
+            # As with multiprocessing, each process runs the initializer, calls or not: see join().
+            self._is_late = self._initializer is not None and next(self._jobs) == 0
+        for feed in feeds:
+            feed.release()
+        if not feeds and not self._is_late:
+            self._end_at_broker(terminate=False)
+
+    def terminate(self) -> None:
+        """Ends the calls that run, drops those that do not. What waits for their results gets
+        PoolTerminated."""
+        with self._lock:
+            if self._state in (TERMINATE, _FORKED, INIT) or self._is_ended:
+                self._state = self._state if self._state in (_FORKED, INIT) else TERMINATE
+                return
+            self._state = TERMINATE
+            feeds = list(self._feeds)
+        error = exceptions.PoolTerminated("the pool was terminated")
+        for feed in feeds:
+            feed.fail(error)
+        self._end_at_broker(terminate=True)
+        for result in list(self._cache.values()):
+            result._fail(error)
+        self._changed.set()
+
+    def _end_at_broker(self, terminate: bool) -> None:
+        if self._is_ended or os.getpid() != self._pid:
+            return
+        if not self._connection.may_wait():
+            _in_thread(self._end_now, terminate)
+            return
+        self._end_now(terminate)
+
+    def _end_now(self, terminate: bool) -> None:
+        try:
+            self._hub.pool_end(self._id, terminate, END_SECONDS)
+        except _hostpool.error as error:
+            # Gone already, or out of reach: then it is ended as an orphan.
+            if error.status not in ("not_found", "illegal_state", "timeout", "stopped",
+                                    "unreachable", "broker_lost", "session_lost"):
+                raise exceptions.from_status(error.status, str(error)) from None
+
+    def join(self) -> None:
+        """Waits until all calls and all processes have ended. close() or terminate() comes first."""
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        while True:
+            self._changed.clear()
+            if not self._feeds:
+                break
+            self._connection.wait(self._changed)
+        if self._is_late and self._state == CLOSE:
+            self._is_late = False
+            self._child_at(self.processes - 1)
+            self._end_at_broker(terminate=False)
+        if not self._is_ended:
+            try:
+                self._connection.call_waiting(self._hub.task_wait, [(self._id, 1)], None)
+            except exceptions.TaskGone:
+                pass
+            self._is_ended = True
+        while True:
+            self._changed.clear()
+            if not self._cache:
+                break
+            self._connection.wait(self._changed)
+        self._connection.forget_now()
+
+    def detach(self) -> None:
+        """Lets this client leave: the pool and its calls live on without it, and results are kept
+        for hostpool.attach(). Waits until the broker has all that was submitted. close() it, too, if
+        its processes are to end with the last call."""
+        self._check_usable()
+        while self._feeds:
+            self._changed.clear()
+            if self._feeds:
+                self._connection.wait(self._changed)
+        self._connection.call(self._hub.flush, None)
+        self._connection.call(self._hub.pool_detach, self._id)
+        self._ledger.is_keeping = True
+        self._is_owner = False
+
+    def _check_usable(self) -> None:
+        if self._state not in (RUN, CLOSE):
+            raise ValueError("Pool not running")
+
+    def _at_exit(self) -> None:
+        if self._state in (RUN, CLOSE) and self._is_owner:
+            self.terminate()
+
+    def _forked(self) -> None:
+        """This is a forked child of the process that has the pool."""
+        self._state = _FORKED
+        self._lock = threading.Lock()
+        self._cache = {}
+        self._feeds = set()
+
+    def __enter__(self) -> "Pool":
+        self._check_running()
+        return self
+
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        if self._is_owner:
+            self.terminate()
+
+    def __del__(self, _warn: Any = warnings.warn, _RUN: str = RUN) -> None:
+        if getattr(self, "_state", None) != _RUN or not self._is_owner:
+            return
+        _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+        if not sys.is_finalizing() and not self._is_ended:
+            hub, number = self._hub, self._id
+            _in_thread(_end_quietly, hub, number)
+
+    def __repr__(self) -> str:
+        cls = type(self)
+        size = self._asked
+        if size is None:
+            size = (getattr(self, "_info", None) or {}).get("processes", 0)
+        return (f"<{cls.__module__}.{cls.__qualname__} state={self._state} "
+                f"pool_size={size} id={self._id}>")
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled; "
+                                  "pool.handle can, for Pool.attach()")
+
+
+def _end_quietly(hub: Any, number: int) -> None:
+    try:
+        hub.pool_end(number, True, END_SECONDS)
+    except _hostpool.error:
+        pass  # it is ended as an orphan
+
+
+def _in_thread(function: Callable[..., object], *args: Any) -> None:
+    threading.Thread(target=function, args=args, name="hostpool-end", daemon=True).start()
+
+
+def _default_name() -> str:
+    path = sys.argv[0] if getattr(sys, "argv", None) else ""
+    return os.path.basename(path) or "python"
+
+
+def _shown(error: Exception) -> Exception:
+    if isinstance(error, _hostpool.error):
+        return exceptions.from_status(error.status, str(error))
+    return error
+
+
+def _batches(iterable: Iterable[Any], size: int) -> Iterator[Any]:
+    """Chunks of an imap."""
+    if type(iterable) is range or type(iterable) is list or type(iterable) is tuple:
+        for start in range(0, len(iterable), size):
+            yield iterable[start:start + size]
+        return
+    items = iter(iterable)
+    while True:
+        chunk = list(itertools.islice(items, size))
+        if not chunk:
+            return
+        yield chunk
+
+
+class _MapFeed:
+    """Submits the chunks of a map, slice by slice, so that few are in memory as bytes."""
+
+    def __init__(self, pool: Pool, result: MapResult, func: Callable[..., Any], iterable: Any,
+                 is_star: bool) -> None:
+        self.pool = pool
+        self.result = result
+        self.func: Any = func
+        self.iterable = iterable
+        self.size = result._chunksize
+        self.count = -(-result._length // self.size)
+        kind = _payload.MAP_ONE if self.size == 1 else _payload.MAP_CHUNK
+        self.kind = _STAR[kind] if is_star else kind
+        self.error: Optional[BaseException] = None
+
+    def release(self) -> None:
+        """It has no limit to lift."""
+
+    def fail(self, error: BaseException) -> None:
+        """The pool was terminated: stops."""
+        self.error = error
+
+    def run(self) -> None:
+        """Submits all."""
+        pool, result = self.pool, self.result
+        number = 0
+        try:
+            function = pool._encoder.function(self.func, self.count > 1)
+            chunks = self._chunks()
+            self.iterable = None
+            while number < self.count and self.error is None:
+                number = self._submit_slice(function, chunks, number)
+        except Exception as error:  # of the iterable, or the function cannot be pickled
+            self._failed_from(number, error)
+        finally:
+            result._fed()
+            pool._feed_ended(self)
+
+    def _failed_from(self, number: int, error: Exception) -> None:
+        if number < self.count:
+            self.result._not_submitted(self.result._add(number, 1), _shown(error))
+
+    def _chunks(self) -> Iterator[Any]:
+        iterable, size = self.iterable, self.size
+        if size == 1:
+            return iter(iterable)
+        return _batches(iterable, size)
+
+    def _submit_slice(self, function: Any, chunks: Iterator[Any], first: int) -> int:
+        """Submits chunks from number first on; returns the first that it did not."""
+        pool, result = self.pool, self.result
+        encode, kind = pool._encoder.encode, self.kind
+        payloads: list[Any] = []
+        failed: list[tuple[int, Exception]] = []
+        number, total = first, 0
+        broken: Optional[Exception] = None
+        while number < self.count and number - first < SLICE_CHUNKS and total < SLICE_BYTES:
+            try:
+                chunk = next(chunks)
+            except StopIteration:
+                self.count = number  # it was shorter than it said
+                break
+            except Exception as error:
+                broken = error
+                break
+            try:
+                payload = encode(function, kind, chunk)
+                payloads.append(payload)
+                total += len(payload) if type(payload) is bytes else _code.size_of(payload)
+            except Exception as error:
+                failed.append((number, error))
+            number += 1
+        self._send(payloads, failed, first, number)
+        if broken is not None:
+            self._failed_from(number, broken)
+            self.count = number
+        return number
+
+    def _send(self, payloads: list[Any], failed: list[tuple[int, Exception]], first: int,
+              end: int) -> None:
+        result = self.result
+        bad = dict(failed)
+        if payloads:
+            numbers: Any = first if not bad else [number for number in range(first, end)
+                                                  if number not in bad]
+            part = result._add(numbers, len(payloads))
+            try:
+                self.pool._hub.submit_many(self.pool._options, payloads, part)
+            except Exception as error:
+                result._not_submitted(part, _shown(error))
+        for number, error in failed:
+            result._not_submitted(result._add(number, 1), error)
