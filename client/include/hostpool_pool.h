@@ -122,9 +122,9 @@ struct hp_pool_options {
     const char *language;         /* NULL: "c" */
     bool durable;                 /* default true. false: calls are kept in memory, see options */
     const char *name;             /* for people */
-    uint64_t orphan_ms;           /* after this time without its client it is ended; default 60,000 */
-    struct hp_options call;       /* of each call: timeouts, retries, priority ... kind, pool, fn and
-                                     durable are set by the pool */
+    uint64_t orphan_ms;           /* so long without its client and it is ended; default 60,000 */
+    struct hp_options call;       /* of each call: timeouts, retries, priority ... kind, pool, fn
+                                     and durable are set by the pool */
     uint64_t reserved[8];         /* must be 0 */
 };
 HP_API void hp_pool_options_init(struct hp_pool_options *options);
@@ -264,8 +264,8 @@ HP_API enum hp_status hp_pool_imap_resume(struct hp_pool *pool, const struct hp_
                                           size_t id_count, const struct hp_imap_options *options,
                                           struct hp_imap **ret_imap);
 /*
- * The next result: OK and *ret_result, lent until the next call, with the index of its input (may be
- * NULL); OK and NULL at the end. TIMEOUT: call again. STOPPED: input said so; results of what was
+ * The next result: OK and *ret_result, lent until the next call, with the index of its input
+ * (ret_index may be NULL); OK and NULL at the end. TIMEOUT: call again. STOPPED: input said so; results of what was
  * submitted still come with the next calls. Other errors are of this one input: go on.
  */
 HP_API enum hp_status hp_imap_next(struct hp_imap *imap, int64_t timeout_ms, uint64_t *ret_index,

@@ -159,6 +159,71 @@ HP_FUNCTION(primes)
     return hp_result_i64(call, count);
 }
 
+/* The primes up to `limit`, made once in each child of a pool by its initializer. */
+static struct {
+    int64_t limit;
+    int64_t *primes;
+    size_t count;
+} table;
+
+/* (limit) -> nothing. An initializer: the children of a pool can then do primes_between. */
+HP_FUNCTION(primes_setup)
+{
+    int64_t limit = 0;
+    if (hp_arg_i64(call, 0, &limit) != 0 || limit < 2 || limit > 1000000) {
+        return hp_fail_permanent(call, "primes_setup wants a number from 2 to 1000000");
+    }
+    free(table.primes);
+    table.count = 0;
+    table.limit = limit;
+    table.primes = calloc((size_t)limit + 1, sizeof(*table.primes));
+    if (table.primes == NULL) {
+        return hp_fail(call, "primes_setup: no memory");
+    }
+    for (int64_t n = 2; n <= limit; n++) {
+        int is_prime = 1;
+        for (size_t i = 0; is_prime && i < table.count && table.primes[i] * table.primes[i] <= n;
+             i++) {
+            is_prime = n % table.primes[i] != 0;
+        }
+        if (is_prime) {
+            table.primes[table.count++] = n;
+        }
+    }
+    return 0;
+}
+
+/* (from, to) -> how many primes are in [from, to); in a child that primes_setup has set up. */
+HP_FUNCTION(primes_between)
+{
+    int64_t from = 0;
+    int64_t to = 0;
+    if (hp_arg_i64(call, 0, &from) != 0 || hp_arg_i64(call, 1, &to) != 0 || from < 0 || to < from ||
+        to - from > 100000000) {
+        return hp_fail_permanent(call, "primes_between wants (from, to)");
+    }
+    if (table.primes == NULL || table.limit * table.limit < to) {
+        return hp_fail_permanent(call, "primes_between: not set up for so large a number");
+    }
+    uint8_t *is_composite = calloc((size_t)(to - from) + 1, 1);
+    if (is_composite == NULL) {
+        return hp_fail(call, "primes_between: no memory");
+    }
+    for (size_t i = 0; i < table.count; i++) {
+        int64_t prime = table.primes[i];
+        int64_t first = (from + prime - 1) / prime * prime;
+        for (int64_t n = first < prime * prime ? prime * prime : first; n < to; n += prime) {
+            is_composite[n - from] = 1;
+        }
+    }
+    int64_t count = 0;
+    for (int64_t n = from < 2 ? 2 : from; n < to; n++) {
+        count += !is_composite[n - from];
+    }
+    free(is_composite);
+    return hp_result_i64(call, count);
+}
+
 /* The CRC-32 (IEEE 802.3) of the payload. */
 HP_FUNCTION(crc32)
 {
