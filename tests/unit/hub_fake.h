@@ -42,6 +42,7 @@ struct hub_fake {
     atomic_uint hello_count;
     atomic_uint message_count; /* of task.submit */
     atomic_uint put_count;     /* blob.put */
+    atomic_uint end_count;     /* pool.end and pool.detach */
     uint64_t next_id;
     uint64_t last_number;
     uint8_t session[16];
@@ -203,6 +204,38 @@ static inline void hub_fake_blob(struct hub_fake *fake, const struct hp_rpc *rpc
     }
 }
 
+/* All tasks have ended, all pools are open until they end. */
+static inline void hub_fake_pool(struct hub_fake *fake, const struct hp_rpc *rpc)
+{
+    struct hp_msg_task_wait wait;
+    struct hp_msg_task_wait_reply waited;
+    struct hp_st_task_status status;
+    struct hp_msg_pool_info_reply info;
+    struct hp_msg_pool_end_reply end;
+
+    FAKE_OK(hp_rpc_put_reply(&fake->out, rpc->msgid));
+    if (rpc->method == HP_METHOD_TASK_WAIT) {
+        FAKE_OK(hp_msg_task_wait_decode(rpc->params, &fake->arena, &wait, NULL));
+        hp_msg_task_wait_reply_init(&waited);
+        hp_st_task_status_init(&status);
+        status.id = wait.ids.items[0];
+        status.state = status.id < fake->next_id ? HP_TASK_STATE_DONE : HP_TASK_STATE_UNKNOWN;
+        waited.tasks.items = &status;
+        waited.tasks.count = 1;
+        FAKE_OK(hp_msg_task_wait_reply_encode(&fake->out, &waited));
+    } else if (rpc->method == HP_METHOD_POOL_INFO) {
+        hp_msg_pool_info_reply_init(&info);
+        info.state = HP_POOL_STATE_OPEN;
+        info.processes = 3;
+        FAKE_OK(hp_msg_pool_info_reply_encode(&fake->out, &info));
+    } else {
+        hp_msg_pool_end_reply_init(&end);
+        end.state = HP_POOL_STATE_CLOSING;
+        (void)atomic_fetch_add(&fake->end_count, 1);
+        FAKE_OK(hp_msg_pool_end_reply_encode(&fake->out, &end));
+    }
+}
+
 static inline void hub_fake_frame(struct hub_fake *fake, size_t size)
 {
     struct hp_msg_broker_ping_reply ping;
@@ -227,6 +260,12 @@ static inline void hub_fake_frame(struct hub_fake *fake, size_t size)
     case HP_METHOD_BLOB_PUT:
     case HP_METHOD_BLOB_GET:
         hub_fake_blob(fake, &rpc);
+        break;
+    case HP_METHOD_TASK_WAIT:
+    case HP_METHOD_POOL_INFO:
+    case HP_METHOD_POOL_END:
+    case HP_METHOD_POOL_DETACH:
+        hub_fake_pool(fake, &rpc);
         break;
     default:
         HP_ASSERT(rpc.method == HP_METHOD_BROKER_PING);
