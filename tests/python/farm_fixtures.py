@@ -94,7 +94,7 @@ def pools(farm):
 
 
 def in_time(work, limit_s=LIMIT_S):
-    """Calls something on a thread of its own; whether it came back in time. Raises what it raises."""
+    """Calls something on a thread of its own; whether it came back in time."""
     raised = []
 
     def run():

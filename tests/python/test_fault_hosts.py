@@ -215,7 +215,7 @@ def test_client_killed_without_detach(own_farm, pool_of, program, tmp_path):
     import hostpool
     own_farm.add_worker()
     pool_id, first, last, _, pid = leave(program, own_farm, tmp_path, "killed")
-    procs.wait_until(lambda: own_farm.call("pool.info", id=pool_id)["phase"] >= CLOSING,
+    procs.wait_until(lambda: own_farm.call("pool.info", pool=pool_id)["state"] >= CLOSING,
                      "it is closed after a time")
     (tmp_path / "go").touch()
     assert hostpool.attach(first).get(LIMIT_S) == 11
