@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "python/ext/ext.h"
 
@@ -16,6 +17,7 @@
 PyTypeObject *hp_ext_hub_type;
 
 static struct hp_ext_hub *all_hubs;
+static unsigned long exiting; /* the thread that ends the program; 0: none yet */
 
 static struct hp_ext_hub *hub_of(PyObject *object)
 {
@@ -24,8 +26,22 @@ static struct hp_ext_hub *hub_of(PyObject *object)
 
 /* ---------------------------------------------------------------- in and out */
 
+/* At the end of the program only daemon threads are left beside the one that ends it. They stop where
+ * they are, as Python's own do, instead of failing for all to see. */
+static void stop_if_exiting(void)
+{
+    if (exiting != 0 && exiting != PyThread_get_thread_ident()) {
+        Py_BEGIN_ALLOW_THREADS
+        for (;;) {
+            (void)pause();
+        }
+        Py_END_ALLOW_THREADS
+    }
+}
+
 bool hp_ext_enter(struct hp_ext_hub *self)
 {
+    stop_if_exiting();
     if (self->core == NULL || atomic_load(&self->core->is_closing)) {
         (void)hp_ext_raise(HP_STATUS_STOPPED, "the connection is closed");
         return false;
@@ -38,6 +54,7 @@ bool hp_ext_enter(struct hp_ext_hub *self)
 bool hp_ext_leave(struct hp_ext_hub *self)
 {
     atomic_fetch_sub(&self->inside, 1);
+    stop_if_exiting();
     if (self->interrupted == 0 || self->interrupted != PyThread_get_thread_ident()) {
         return true;
     }
@@ -245,6 +262,7 @@ static PyObject *close_all(PyObject *unused, PyObject *unused_too)
 {
     (void)unused;
     (void)unused_too;
+    exiting = PyThread_get_thread_ident();
     for (struct hp_ext_hub *self = all_hubs; self != NULL;) {
         Py_INCREF(self);
         close_hub(self);

@@ -90,11 +90,9 @@ PyObject *hp_ext_text(const char *text)
 }
 
 static PyMethodDef module_methods[] = {
-#ifndef HP_EXT_WITHOUT_PORT
     {"zygote", hp_ext_zygote, METH_VARARGS,
      "zygote(ready_text) -> Port\n\nForks children for the worker's daemon for as long as that "
      "lives; returns only in a child."},
-#endif
     {0},
 };
 static struct PyModuleDef module_def = {PyModuleDef_HEAD_INIT,
@@ -128,11 +126,7 @@ PyMODINIT_FUNC PyInit__hostpool(void)
         return NULL;
     }
     if (add_error(module) && hp_ext_add_buffer(module) && hp_ext_add_flag(module) &&
-        hp_ext_add_options(module) && hp_ext_add_hub(module) &&
-#ifndef HP_EXT_WITHOUT_PORT
-        hp_ext_add_port(module) &&
-#endif
-       
+        hp_ext_add_options(module) && hp_ext_add_hub(module) && hp_ext_add_port(module) &&
         PyModule_AddStringConstant(module, "version", hp_version()) == 0) {
         return module;
     }

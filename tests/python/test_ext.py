@@ -371,17 +371,16 @@ def test_dropped_in_its_own_handler(farm):
     """The last reference to a hub goes away on its own thread."""
     gone = threading.Event()
 
-    class Owner:
-        def __init__(self):
-            self.hub = _hostpool.Hub(host=farm.address, handler=self.handler)
+    held = []
 
-        def handler(self, ends):
+    class Handler:
+        def __call__(self, ends):
             held.clear()
 
         def __del__(self):
             gone.set()
-    held = [Owner()]
-    held[0].hub.submit(ECHO, b"x", None)
+    held.append(_hostpool.Hub(host=farm.address, handler=Handler()))
+    held[0].submit(ECHO, b"x", None)
     assert gone.wait(LIMIT_S)
 
 
