@@ -79,6 +79,8 @@ def main():
     if "CmdLineTest" in name or "atexit_handler" in name:
         sys.executable = str(pathlib.Path(__file__).resolve().parent / "site" / "python")
     substitute.install(pool_class="TestPoolNotLeakOnFailure" in name)
+    if os.environ.get("HP_CONFORMANCE_MODULE") == "1":
+        substitute.install_module()
     result = Result()
     unittest.TestLoader().loadTestsFromName(name).run(result)
     kind, text = result.outcome()

@@ -29,3 +29,11 @@ def install(pool_class=False):
         "Pool", pool, multiprocessing.managers.PoolProxy)
     if pool_class:
         multiprocessing.pool.Pool = pool
+
+
+def install_module():
+    """CPython's test module sees hostpool.multiprocessing under the name multiprocessing."""
+    import test._test_multiprocessing as tests
+    import hostpool.multiprocessing
+    tests.multiprocessing = hostpool.multiprocessing
+    tests.ProcessesMixin.Pool = staticmethod(hostpool.multiprocessing.Pool)
