@@ -235,22 +235,6 @@ static void drop_parents(struct hp_hub *hub)
     hub->client = NULL;
 }
 
-static void free_lists(struct hp_hub *hub)
-{
-    struct hp_list *lists[] = {&hub->queue, &hub->blocks, &hub->failed};
-
-    for (size_t i = 0; i < HP_COUNT_OF(lists); i++) {
-        while (lists[i]->next != NULL && !hp_list_is_empty(lists[i])) {
-            struct hp_hub_block *block =
-                HP_LIST_ENTRY(hp_list_first(lists[i]), struct hp_hub_block, link);
-
-            hp_list_remove(&block->link);
-            hp_hub_block_free(block);
-        }
-    }
-    hp_hub_options_unref(hub->last_options);
-}
-
 static void stop_thread(struct hp_hub *hub)
 {
     atomic_store(&hub->stop, true);
@@ -273,9 +257,9 @@ void hp_hub_free(struct hp_hub *hub)
         drop_parents(hub);
     } else if (hub->client != NULL && hub->client->engine != NULL) {
         stop_thread(hub);
-        hp_hub_ends_clear(hub);
         hp_client_free(hub->client);
-        free_lists(hub);
+        hp_hub_ends_clear(hub);
+        hp_hub_options_unref(hub->last_options);
     } else {
         hp_client_free(hub->client);
     }

@@ -75,6 +75,9 @@ struct hp_hub_callbacks {
      * (or inside the same turn as) its end. NULL: payloads are copied.
      */
     void (*released)(void *context, void *user);
+    /* Called by hp_hub_free, on its thread, for each task whose end was not delivered, so that what
+     * `user` holds can be freed. Not in a forked child. NULL: not wanted. */
+    void (*dropped)(void *context, void *user);
 };
 
 /*
@@ -86,9 +89,9 @@ enum hp_status hp_hub_new(const struct hp_client_options *options,
                           const struct hp_hub_callbacks *callbacks, void *context,
                           struct hp_hub **ret_hub);
 /*
- * Ends the thread, closes the connection, frees. Nothing is called back any more, also not for
- * borrowed payloads. No other thread may be in a function of the hub. NULL is fine. After a fork,
- * in the child: drops it without a word to the broker.
+ * Ends the thread, closes the connection, frees. Nothing is called back any more but `dropped`,
+ * also not for borrowed payloads. No other thread may be in a function of the hub. NULL is fine.
+ * After a fork, in the child: drops it without a word to the broker.
  */
 void hp_hub_free(struct hp_hub *hub);
 

@@ -75,6 +75,21 @@ static void unpin(struct hp_hub_block *block, uint32_t count)
     }
 }
 
+/* Remembers what has ended, for `dropped`. Without memory a block is not told of at all. */
+static void mark_ended(const struct hp_hub *hub, struct hp_hub_block *block, uint64_t index,
+                       uint32_t count)
+{
+    if (hub->callbacks.dropped == NULL) {
+        return;
+    }
+    if (block->ended == NULL) {
+        block->ended = hp_calloc((block->count + 63) / 64, sizeof(*block->ended));
+    }
+    for (uint64_t i = index; block->ended != NULL && i < index + count; i++) {
+        block->ended[i / 64] |= UINT64_C(1) << i % 64;
+    }
+}
+
 static struct hp_hub_end *add_end(struct round *round)
 {
     if (round->end_count == round->end_capacity) {
@@ -188,6 +203,7 @@ static bool take_task(struct hp_hub *hub, struct round *round, const struct hp_t
         bool is_volatile = block->is_volatile;
 
         hp_engine_follow(engine, task->id, false);
+        mark_ended(hub, block, owner.index, 1);
         unpin(block, 1);
         if (task->end != NULL && task->end->result_blob != 0 && begin_fetch(hub, task, user)) {
             continue;
@@ -250,6 +266,7 @@ static void take_failure(struct hp_hub *hub, struct round *round, const struct h
             end->status = item->event.status;
             end->text = item->event.text != NULL ? item->event.text : "";
         }
+        mark_ended(hub, block, piece->index, piece->count);
         unpin(block, piece->count);
     }
 }
@@ -459,13 +476,43 @@ void hp_hub_deliver(struct hp_hub *hub)
     }
 }
 
+static void drop(const struct hp_hub *hub, void *user)
+{
+    if (hub->callbacks.dropped != NULL) {
+        hub->callbacks.dropped(hub->context, user);
+    }
+}
+
+static void drop_block(const struct hp_hub *hub, struct hp_hub_block *block)
+{
+    bool unknown = block->ended == NULL && block->left < block->count;
+
+    for (uint32_t i = 0; !unknown && i < block->count; i++) {
+        if (block->ended == NULL || (block->ended[i / 64] >> i % 64 & 1) == 0) {
+            drop(hub, block->users[i]);
+        }
+    }
+    hp_list_remove(&block->link);
+    hp_hub_block_free(block);
+}
+
 void hp_hub_ends_clear(struct hp_hub *hub)
 {
-    struct hp_list *lists[] = {&hub->fetches, &hub->fetched};
+    struct hp_list *fetches[] = {&hub->fetches, &hub->fetched};
+    struct hp_list *blocks[] = {&hub->queue, &hub->blocks, &hub->failed};
 
-    for (size_t i = 0; i < HP_COUNT_OF(lists); i++) {
-        while (!hp_list_is_empty(lists[i])) {
-            fetch_free(HP_LIST_ENTRY(hp_list_first(lists[i]), struct hp_hub_fetch, link));
+    for (size_t i = 0; i < HP_COUNT_OF(fetches); i++) {
+        while (!hp_list_is_empty(fetches[i])) {
+            struct hp_hub_fetch *fetch =
+                HP_LIST_ENTRY(hp_list_first(fetches[i]), struct hp_hub_fetch, link);
+
+            drop(hub, fetch->user);
+            fetch_free(fetch);
+        }
+    }
+    for (size_t i = 0; i < HP_COUNT_OF(blocks); i++) {
+        while (!hp_list_is_empty(blocks[i])) {
+            drop_block(hub, HP_LIST_ENTRY(hp_list_first(blocks[i]), struct hp_hub_block, link));
         }
     }
 }

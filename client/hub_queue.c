@@ -38,6 +38,7 @@ void hp_hub_block_free(struct hp_hub_block *block)
         hp_free(block->parts);
         hp_free(block->sizes);
         hp_free(block->users);
+        hp_free(block->ended);
         hp_free(block);
     }
 }

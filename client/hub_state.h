@@ -61,6 +61,7 @@ struct hp_hub_block {
     size_t size;         /* what it counts for in the queue */
     uint32_t *sizes;
     void **users;
+    uint64_t *ended; /* bits, if the hub has a callback `dropped`; NULL: none has */
 };
 
 /* A large result on its way. */
@@ -152,6 +153,7 @@ int hp_hub_cond_init(pthread_cond_t *cond);
 bool hp_hub_has_ends(const struct hp_hub *hub);
 /* Runs callbacks; `lock` is held before and after, not meanwhile. */
 void hp_hub_deliver(struct hp_hub *hub);
+/* Tells `dropped` of all that was not delivered, and frees it; the thread has ended. */
 void hp_hub_ends_clear(struct hp_hub *hub);
 
 #endif

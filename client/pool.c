@@ -46,6 +46,17 @@ static void on_submitted(void *context, void *const *users, uint64_t first, uint
     }
 }
 
+/* The pool is released before the end of a call. */
+static void on_dropped(void *context, void *user)
+{
+    struct hp_pool_cell *cell = user;
+    struct hp_hub_end end = {
+        .user = user, .status = HP_STATUS_STOPPED, .text = "the pool was released"};
+
+    (void)context;
+    cell->ended(cell, &end);
+}
+
 /* ---------------------------------------------------------------- making */
 
 /* Copies options->call, for the life of the pool. */
@@ -66,7 +77,8 @@ static enum hp_status keep_options(struct hp_pool *pool, const struct hp_pool_op
 
 static enum hp_status pool_new(const struct hp_pool_options *options, struct hp_pool **ret_pool)
 {
-    static const struct hp_hub_callbacks callbacks = {.ended = on_ended, .submitted = on_submitted};
+    static const struct hp_hub_callbacks callbacks = {
+        .ended = on_ended, .submitted = on_submitted, .dropped = on_dropped};
     struct hp_pool *pool = hp_calloc(1, sizeof(*pool));
     enum hp_status status;
 

@@ -141,7 +141,9 @@ HP_API enum hp_status hp_pool_attach(const struct hp_pool_options *options, uint
                                      int64_t timeout_ms, struct hp_pool **ret_pool);
 /*
  * Frees it. One that is neither closed, terminated nor detached is terminated, as by Python's
- * `with`. Results and iterators of the pool must have been released before. NULL is fine.
+ * `with`. Calls whose handle was released and that have not ended are called back with an error
+ * (their callbacks must not use the pool any more). Results and iterators of the pool must have been
+ * released before. NULL is fine.
  */
 HP_API void hp_pool_release(struct hp_pool *pool);
 HP_API uint64_t hp_pool_id(const struct hp_pool *pool);
