@@ -283,14 +283,6 @@ def sums(table, x):
     return id(table), sum(table) + x
 
 
-def run_twice(folder, x):
-    """The number of this run of x."""
-    path = pathlib.Path(folder) / f"run-{x}"
-    with open(path, "a", encoding="ascii") as file:
-        file.write("x")
-    return path.stat().st_size
-
-
 def wait_in_order(folder, x):
     """Waits for the file of its number."""
     return wait_for(pathlib.Path(folder) / f"go{x}", x)
