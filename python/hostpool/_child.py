@@ -157,7 +157,7 @@ def _set_up(payload: Any, content: Content) -> None:
 def _become_process() -> None:
     """Makes multiprocessing believe what is true: a process of its own, with a parent."""
     process: Any = multiprocessing.process
-    own = process._MainProcess()
+    own = type(process._current_process)()  # _MainProcess, by no name of its own
     own._name = f"HostPoolWorker-{os.getpid()}"
     own._parent_pid = os.getppid()
     process._current_process = own

@@ -161,7 +161,7 @@ def test_flag():
 def test_echo(hub):
     end = call(hub, b"hello")
     assert (end[STATE], end[RESULT], end[STATUS], end[INDEX]) == (DONE, b"hello", "ok", 0)
-    assert end[NODE] == "worker" and end[ATTEMPT] == 1
+    assert end[NODE] in ("worker", None) and end[ATTEMPT] == 1
     assert call(hub, b"")[RESULT] == b""
 
 
