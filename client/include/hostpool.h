@@ -14,7 +14,7 @@
  * Rules that hold for all of it:
  *  - Threads: a client is used by one thread at a time. Different clients are independent.
  *    The library starts no threads, installs no signal handlers (it sends with MSG_NOSIGNAL) and
- *    writes no logs.
+ *    writes no logs. (Pools are the exception: they have a thread, see hostpool_pool.h.)
  *  - Fork: a child may go on using its copy of a client. It notices the new process id, abandons
  *    the parent's socket without a goodbye, forgets the parent's outstanding tasks and opens a
  *    session of its own at its next call. The parent is not disturbed.

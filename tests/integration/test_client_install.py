@@ -31,7 +31,8 @@ def installed(tmp_path_factory):
                PKG_CONFIG_SYSROOT_DIR=str(folder / "dest"))
     flags = run(["pkg-config", "--cflags", "--libs", "hostpool"], env=env).split()
     libdir = found[0].parent.parent
-    for source in [ROOT / "client/examples/squares.c", ROOT / "tests/integration/client_api.c"]:
+    for source in [ROOT / "client/examples/squares.c", ROOT / "client/examples/pool.c",
+                   ROOT / "tests/integration/client_api.c"]:
         run(["cc", "-std=gnu17", "-Wall", "-Wextra", "-Werror", str(source), "-o",
              str(folder / source.stem), *flags, f"-Wl,-rpath,{libdir}"])
     return folder
