@@ -43,7 +43,7 @@ def digest_of(data: Any) -> bytes:
 
 def _cloudpickle() -> Any:
     try:
-        import cloudpickle
+        import cloudpickle  # type: ignore[import]
     except ImportError:
         return None
     return cloudpickle

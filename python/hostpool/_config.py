@@ -40,7 +40,7 @@ class _Waits:
         with self.lock:
             before, self.count = self.count, self.count + by
             if (before == 0) != (self.count == 0):
-                child.waits(self.count > 0)  # type: ignore[attr-defined]
+                child.waits(self.count > 0)
 
 
 _waits = _Waits()
@@ -66,7 +66,7 @@ class Connection:
     @property
     def host(self) -> str:
         """HOST:PORT of the broker."""
-        return self.hub.host
+        return self.hub.host or ""
 
     def _deliver(self, ends: list[Any]) -> None:
         """Ends of tasks, on whatever thread serves the connection. After a KeyboardInterrupt it is

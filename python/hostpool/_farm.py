@@ -9,6 +9,8 @@ Arguments: JSON with owner (pid), folder, broker (argv), worker (argv; {broker} 
 replaced), workers (count), environment. Output: one line of JSON: {"host": ...} or {"error": ...}.
 """
 
+from __future__ import annotations
+
 import ctypes
 import json
 import os
@@ -18,65 +20,77 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 START_S = 30.0
 STOP_S = 5.0
 PR_SET_PDEATHSIG = 1
 
 
-def _die_with_parent():
+def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Farm:
-    def __init__(self, plan):
+    def __init__(self, plan: dict[str, Any]) -> None:
         self.plan = plan
         self.folder = plan["folder"]
-        self.processes = []
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.logs: list[str] = []
         self.is_asked_to_end = False
         self.owner_fd = -1
+        self.signal_fd = -1
         try:
             self.owner_fd = os.pidfd_open(plan["owner"])
         except (AttributeError, OSError):
             pass
 
-    def owner_is_gone(self):
+    def owner_is_gone(self) -> bool:
         if os.getppid() != self.plan["owner"]:
             return True
         return self.owner_fd >= 0 and bool(select.select([self.owner_fd], [], [], 0)[0])
 
-    def sleep(self, seconds):
-        """Until something happens, at most so long."""
-        try:
-            if self.owner_fd >= 0:
-                select.select([self.owner_fd], [], [], seconds)
-            else:
-                time.sleep(min(seconds, 0.5))
-        except InterruptedError:
-            pass
+    def end(self, number: int, frame: object) -> None:
+        """The handler of SIGTERM."""
+        self.is_asked_to_end = True
 
-    def start(self, argv, name):
+    def sleep(self, seconds: float) -> None:
+        """Until a signal, or the end of the owner, at most so long."""
+        fds = [fd for fd in (self.owner_fd, self.signal_fd) if fd >= 0]
+        limit = seconds if self.owner_fd >= 0 else min(seconds, 0.5)
+        if self.signal_fd in select.select(fds, [], [], limit)[0]:
+            os.read(self.signal_fd, 64)
+
+    def take_signals(self) -> None:
+        """A byte for each signal ends the select() in sleep at once."""
+        self.signal_fd, write_fd = os.pipe()
+        os.set_blocking(write_fd, False)
+        signal.set_wakeup_fd(write_fd)
+        signal.signal(signal.SIGTERM, self.end)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def start(self, argv: list[str], name: str) -> None:
         with open(os.path.join(self.folder, name + ".log"), "ab") as log:
             process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True,
                 start_new_session=True, env=self.plan["environment"],
                 preexec_fn=_die_with_parent)
-        process.log = os.path.join(self.folder, name + ".log")
         self.processes.append(process)
-        return process
+        self.logs.append(os.path.join(self.folder, name + ".log"))
 
-    def check(self, until):
+    def check(self, until: float) -> None:
         if self.is_asked_to_end or self.owner_is_gone():
             raise SystemExit(0)
-        for process in self.processes:
+        for process, log in zip(self.processes, self.logs):
             if process.poll() is not None:
-                raise RuntimeError("%s has ended (%s): %s" % (
-                    os.path.basename(process.args[0]), process.returncode, _tail(process.log)))
+                raise RuntimeError("%s: it has ended (%s): %s" % (
+                    os.path.basename(log), process.returncode, _tail(log)))
         if time.monotonic() > until:
             raise RuntimeError("broker and workers were not ready in time: %s"
-                               % _tail(self.processes[-1].log))
+                               % _tail(self.logs[-1]))
 
-    def wait_port(self, until):
+    def wait_port(self, until: float) -> int:
         path = os.path.join(self.folder, "broker", "hostpoold.port")
         while True:
             try:
@@ -89,7 +103,7 @@ class Farm:
             self.check(until)
             self.sleep(0.005)
 
-    def run(self):
+    def run(self) -> str:
         until = time.monotonic() + START_S
         self.start(self.plan["broker"], "broker")
         host = "127.0.0.1:%d" % self.wait_port(until)
@@ -99,11 +113,11 @@ class Farm:
             self.start(words, "worker%d" % number)
         return host
 
-    def watch(self):
+    def watch(self) -> None:
         while not self.is_asked_to_end and not self.owner_is_gone():
             self.sleep(3600.0)
 
-    def stop(self):
+    def stop(self) -> None:
         for process in reversed(self.processes):
             process.terminate()
         until = time.monotonic() + STOP_S
@@ -116,7 +130,7 @@ class Farm:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _tail(path):
+def _tail(path: str) -> str:
     try:
         with open(path, "rb") as file:
             return file.read()[-2000:].decode("utf-8", "replace")
@@ -124,25 +138,9 @@ def _tail(path):
         return ""
 
 
-def main():
+def main() -> None:
     farm = Farm(json.loads(sys.argv[1]))
-
-    def end(number, frame):
-        farm.is_asked_to_end = True
-    # A byte for each signal ends the select() in sleep at once.
-    read_fd, write_fd = os.pipe()
-    os.set_blocking(write_fd, False)
-    signal.set_wakeup_fd(write_fd)
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    sleep_fds = [fd for fd in (farm.owner_fd, read_fd) if fd >= 0]
-
-    def sleep(seconds):
-        limit = seconds if farm.owner_fd >= 0 else min(seconds, 0.5)
-        if read_fd in select.select(sleep_fds, [], [], limit)[0]:
-            os.read(read_fd, 64)
-    farm.sleep = sleep
+    farm.take_signals()
     try:
         print(json.dumps({"host": farm.run()}), flush=True)
         sys.stdout.close()

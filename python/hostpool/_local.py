@@ -95,12 +95,13 @@ class LocalFarm:
 
     def _start(self, workers: int) -> None:
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_farm.py")
-        self._process = subprocess.Popen(
+        process: Any = subprocess.Popen(
             [sys.executable, "-I", "-S", script, json.dumps(self._plan(workers))],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True)
-        line = self._process.stdout.readline()
+        self._process = process
+        with process.stdout as output:
+            line = output.readline()
         answer = json.loads(line) if line else {"error": "it did not start"}
-        self._process.stdout.close()
         if "error" in answer:
             raise exceptions.BrokerLost(
                 f"hostpool: no private broker: {answer['error']}", "unreachable")

@@ -150,6 +150,7 @@ class Pool:
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._ctx = context
+        self._asked = processes
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = tuple(initargs)
@@ -165,7 +166,6 @@ class Pool:
             language=f"python{sys.version_info[0]}.{sys.version_info[1]}",
             interpreter=interpreter or sys.executable or None,
             orphan_ms=int(orphan_timeout * 1000), name=name or _default_name(), **task)
-        self._asked = processes
         self._id = self._connection.call(self._hub.pool_open, options, setup,
                                          timeout=OPEN_SECONDS)
         for key, value in (("hard_timeout_ms", None if timeout is None else int(timeout * 1000)),
@@ -186,7 +186,6 @@ class Pool:
         self._feeds: set[Any] = set()
         self._lock = threading.Lock()
         self._changed = _hostpool.Flag()
-        self._asked: Optional[int] = None
         self._info: Any = None
         self._info_time = 0.0
         self._is_ended = False
@@ -211,7 +210,7 @@ class Pool:
         pool = cls.__new__(cls)
         pool._state = INIT
         pool._id = handle.id
-        pool._ctx = pool._initializer = pool._maxtasksperchild = None
+        pool._ctx = pool._initializer = pool._maxtasksperchild = pool._asked = None
         pool._initargs = ()
         pool._prepare(connection, handle.durable, False)
         pool._info = connection.call(connection.hub.pool_info, handle.id)
@@ -403,7 +402,7 @@ class Pool:
     def _children_now(self) -> list[tuple[str, int]]:
         if self._is_ended or self._state == _FORKED:
             return []
-        return [tuple(child) for child in self._information(0.0)["children"]]
+        return [(child[0], child[1]) for child in self._information(0.0)["children"]]
 
     def _child_at(self, index: int) -> Optional[tuple[str, int]]:
         until = time.monotonic() + CHILD_START_SECONDS
@@ -668,8 +667,8 @@ class _MapFeed:
                 payload = encode(function, kind, chunk)
                 payloads.append(payload)
                 total += len(payload) if type(payload) is bytes else _code.size_of(payload)
-            except Exception as error:
-                failed.append((number, error))
+            except Exception as caught:
+                failed.append((number, caught))
             number += 1
         self._send(payloads, failed, first, number)
         if broken is not None:
@@ -689,5 +688,5 @@ class _MapFeed:
                 self.pool._hub.submit_many(self.pool._options, payloads, part)
             except Exception as error:
                 result._not_submitted(part, _shown(error))
-        for number, error in failed:
-            result._not_submitted(result._add(number, 1), error)
+        for number, failure in failed:
+            result._not_submitted(result._add(number, 1), failure)

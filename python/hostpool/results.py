@@ -46,6 +46,9 @@ SLICE_BYTES = 4 << 20
 
 _decode_lock = threading.Lock()
 
+# The result of a task of another kind that has none.
+_NOTHING = b"\x80\x05N."
+
 Outcome = tuple[bool, Any]
 
 
@@ -142,12 +145,17 @@ def decode_outcome(end: Any) -> Outcome:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        return False, _undecodable(end, error)
+        return False, _undecodable(end[ID], error)
 
 
-def _undecodable(end: Any, error: BaseException) -> BaseException:
+def without_user(end: Any) -> Any:
+    """An end that may be kept by its own user, without a cycle."""
+    return (None,) + end[1:]
+
+
+def _undecodable(number: Any, error: BaseException) -> BaseException:
     broken = exceptions.RemoteError(
-        f"the result of task {end[ID]} cannot be unpickled here: {error!r}",
+        f"the result of task {number} cannot be unpickled here: {error!r}",
         f"{type(error).__module__}.{type(error).__qualname__}")
     broken.__cause__ = error
     return broken
@@ -168,8 +176,8 @@ def call_back(callback: Callable[[Any], object], value: Any) -> None:
 class ApplyResult(_hostpool.Flag):
     """The result of Pool.apply_async()."""
 
-    __slots__ = ("_pool", "_connection", "_job", "_callback", "_error_callback", "_end", "_outcome",
-                 "_has_called", "__dict__", "__weakref__")
+    __slots__ = ("_pool", "_connection", "_job", "_callback", "_error_callback", "_end", "_data",
+                 "_node", "_attempt", "_outcome", "_has_called", "__dict__", "__weakref__")
 
     def __init__(self, pool: Any, callback: Optional[Callable[[Any], object]] = None,
                  error_callback: Optional[Callable[[BaseException], object]] = None) -> None:
@@ -177,7 +185,10 @@ class ApplyResult(_hostpool.Flag):
         self._connection: Connection = pool._connection
         self._callback = callback
         self._error_callback = error_callback
-        self._end: Any = None
+        self._end: Any = None         # of a failure
+        self._data: Any = None        # of a success, not yet unpickled
+        self._node: Optional[str] = None
+        self._attempt = 0
         self._outcome: Optional[Outcome] = None
         self._has_called = False
         self._job: int = pool._enter(self)
@@ -187,7 +198,12 @@ class ApplyResult(_hostpool.Flag):
     def _ended(self, end: Any) -> None:
         if self:
             return
-        self._end = end
+        self._node = end[NODE]
+        self._attempt = end[ATTEMPT]
+        if end[STATE] == STATE_DONE and end[STATUS] == "ok":
+            self._data = _NOTHING if end[RESULT] is None else end[RESULT]
+        else:
+            self._end = without_user(end)
         if self._callback is not None or self._error_callback is not None:
             self._call_back(self._decoded())
         pool = self._pool
@@ -224,13 +240,22 @@ class ApplyResult(_hostpool.Flag):
     def _decoded(self) -> Outcome:
         outcome = self._outcome
         if outcome is None:
-            outcome = decode_outcome(self._end)
+            end, data = self._end, self._data
+            if end is not None:
+                outcome = decode_outcome(end)
+            elif data is not None:
+                try:
+                    outcome = (True, _payload.decode_value(data))
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:
+                    outcome = (False, _undecodable(super().id, error))
             with _decode_lock:
-                if self._outcome is None:
+                if self._outcome is None:  # no other thread was faster
                     self._outcome = outcome
-                    end = self._end
-                    self._end = end[:RESULT] + (None,) + end[RESULT + 1:]
+                    self._end = self._data = None
                 outcome = self._outcome
+            assert outcome is not None
         return outcome
 
     # ------------------------------------------------------------ multiprocessing's
@@ -271,7 +296,7 @@ class ApplyResult(_hostpool.Flag):
         return bool(self._connection.call(self._connection.hub.wait_accepted, self, timeout))
 
     @property
-    def id(self) -> Any:  # type: ignore[override]
+    def id(self) -> Any:
         """The task's id, good for hostpool.attach() in any process; waits until the broker has the
         task. None: it could not be submitted."""
         number = super().id
@@ -283,18 +308,16 @@ class ApplyResult(_hostpool.Flag):
     @property
     def host(self) -> Optional[str]:
         """Name of the worker that ran, or runs, it; None: none did yet."""
-        end = self._end
-        if end is not None:
-            return cast(Optional[str], end[NODE])
-        return None if self else cast(Optional[str], self._state_now()[3])
+        if self:
+            return self._node
+        return cast(Optional[str], self._state_now()[3])
 
     @property
     def attempts(self) -> int:
         """How often it was started."""
-        end = self._end
-        if end is not None:
-            return int(end[ATTEMPT])
-        return 0 if self else int(self._state_now()[2])
+        if self:
+            return self._attempt
+        return int(self._state_now()[2])
 
     def _state_now(self) -> Any:
         return self._connection.call(self._connection.hub.task_state, self.id)
@@ -308,8 +331,7 @@ class ApplyResult(_hostpool.Flag):
         if not ranges:
             return {}
         hub = self._connection.hub
-        return cast("dict[str, int]",
-                    self._connection.call(hub.cancel, ranges, how=how, grace_s=grace))
+        return self._connection.call(hub.cancel, ranges, how=how, grace_s=grace)
 
     def cancel(self, grace: float = 10.0) -> bool:
         """Cancels it: if it runs, with SIGTERM and, grace seconds later, SIGKILL. get() then raises
@@ -356,7 +378,7 @@ class _Slice(_hostpool.Flag):
         if end[STATE] == STATE_DONE and end[STATUS] == "ok":
             ends[index] = end[RESULT]
         else:
-            self.result._chunk_failed(self.number(index), end)
+            self.result._chunk_failed(self.number(index), without_user(end))
             ends[index] = _FAILED
         if self.hits >= len(ends) and None not in ends:
             self.result._slice_ended(self)
@@ -602,7 +624,7 @@ class _Item(_hostpool.Flag):
     def _ended(self, end: Any) -> None:
         stream = self.stream
         if stream is not None:
-            self.end = end
+            self.end = without_user(end)
             stream._arrived(self)
 
 

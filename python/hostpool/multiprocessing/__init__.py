@@ -44,12 +44,10 @@ class HostpoolContext(_context.BaseContext):
 
     _name = "hostpool"
 
-    TimeoutError = TimeoutError  # type: ignore[assignment]
-
     @property
-    def Process(self) -> Any:  # type: ignore[override]
+    def Process(self) -> Any:
         """The default context's: a process on this host."""
-        return _standard.get_context().Process  # type: ignore[attr-defined]
+        return _standard.get_context().Process
 
     def Pool(self, processes: Optional[int] = None, initializer: Any = None, initargs: Any = (),
              maxtasksperchild: Optional[int] = None, **options: Any) -> Any:

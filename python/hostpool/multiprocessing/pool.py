@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from multiprocessing.pool import MaybeEncodingError, RemoteTraceback, ThreadPool
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
+from ..exceptions import MaybeEncodingError, RemoteTraceback
 from ..pool import CLOSE, INIT, RUN, TERMINATE, Pool
 from ..results import (ApplyResult, AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult)
 
