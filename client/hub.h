@@ -63,7 +63,8 @@ struct hp_hub_callbacks {
     void (*ended)(void *context, const struct hp_hub_end *ends, size_t count);
     /*
      * Tasks are known to the broker (on its disk, if they are durable): users[i] has the id
-     * first + i. Always before the ends of these tasks. NULL: not wanted.
+     * first + i. Before their ends, unless an end was here before the answer to the submit: an end
+     * has the id as well. NULL: not wanted.
      */
     void (*submitted)(void *context, void *const *users, uint64_t first, uint32_t count);
     /* The connection was made or lost; text is the broker's name and version, or the reason. The

@@ -142,8 +142,8 @@ HP_API enum hp_status hp_pool_attach(const struct hp_pool_options *options, uint
 /*
  * Frees it. One that is neither closed, terminated nor detached is terminated, as by Python's
  * `with`. Calls whose handle was released and that have not ended are called back with an error
- * (their callbacks must not use the pool any more). Results and iterators of the pool must have been
- * released before. NULL is fine.
+ * (their callbacks must not use the pool any more). Results and iterators of the pool must have
+ * been released before. NULL is fine.
  */
 HP_API void hp_pool_release(struct hp_pool *pool);
 HP_API uint64_t hp_pool_id(const struct hp_pool *pool);
@@ -267,8 +267,9 @@ HP_API enum hp_status hp_pool_imap_resume(struct hp_pool *pool, const struct hp_
                                           struct hp_imap **ret_imap);
 /*
  * The next result: OK and *ret_result, lent until the next call, with the index of its input
- * (ret_index may be NULL); OK and NULL at the end. TIMEOUT: call again. STOPPED: input said so; results of what was
- * submitted still come with the next calls. Other errors are of this one input: go on.
+ * (ret_index may be NULL); OK and NULL at the end. TIMEOUT: call again. STOPPED: input said so;
+ * results of what was submitted still come with the next calls. Other errors are of this one
+ * input: go on.
  */
 HP_API enum hp_status hp_imap_next(struct hp_imap *imap, int64_t timeout_ms, uint64_t *ret_index,
                                    const struct hp_result **ret_result);
