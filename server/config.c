@@ -35,6 +35,7 @@ enum {
     OPT_CONNECTIONS_PER_HOST,
     OPT_OUTPUT_BYTES,
     OPT_PAYLOAD_CACHE,
+    OPT_VOLATILE_BYTES,
     OPT_LANE_WINDOW,
     OPT_BACKLOG_OPS,
     OPT_WAL_SIZE,
@@ -94,6 +95,9 @@ static const struct hp_conf_option options[OPT_COUNT] = {
                           false},
     [OPT_PAYLOAD_CACHE] = {"payload_cache", HP_CONF_SIZE, "2M", 1 << 18, 64 * GIB, NULL,
                            "Payloads of waiting tasks kept in memory, over all queues.", false},
+    [OPT_VOLATILE_BYTES] = {"volatile_bytes", HP_CONF_SIZE, "256M", 1 << 20, 1024 * GIB, NULL,
+                            "Payloads and results of tasks that are not durable kept in memory.",
+                            false},
     [OPT_LANE_WINDOW] = {"lane_window", HP_CONF_INT, "1024", 16, 1000000, NULL,
                          "Runs of waiting tasks kept in memory, for each kind of task and queue.",
                          false},
@@ -167,6 +171,11 @@ uint64_t hp_config_output_bytes(const struct hp_config *config)
 uint64_t hp_config_payload_cache_bytes(const struct hp_config *config)
 {
     return hp_conf_u64(&config->conf, OPT_PAYLOAD_CACHE);
+}
+
+uint64_t hp_config_volatile_bytes(const struct hp_config *config)
+{
+    return hp_conf_u64(&config->conf, OPT_VOLATILE_BYTES);
 }
 
 uint32_t hp_config_lane_window(const struct hp_config *config)

@@ -59,6 +59,7 @@ uint32_t hp_config_connections(const struct hp_config *config);
 uint32_t hp_config_connections_per_host(const struct hp_config *config);
 uint64_t hp_config_output_bytes(const struct hp_config *config);
 uint64_t hp_config_payload_cache_bytes(const struct hp_config *config);
+uint64_t hp_config_volatile_bytes(const struct hp_config *config);
 uint32_t hp_config_lane_window(const struct hp_config *config);
 uint32_t hp_config_backlog_ops(const struct hp_config *config);
 uint64_t hp_config_wal_bytes(const struct hp_config *config);

@@ -111,6 +111,7 @@ static enum hp_err start_core(struct hp_server *server, struct hp_error *reterr)
     core_config.prehello_ms = hp_config_hello_ms(config);
     core_config.window_runs = hp_config_lane_window(config);
     core_config.window_bytes = hp_config_payload_cache_bytes(config);
+    core_config.volatile_bytes_max = hp_config_volatile_bytes(config);
     core_config.backlog_ops_max = hp_config_backlog_ops(config);
     core_config.eager = hp_config_eager(config);
     if (hp_random_u64(&core_config.seed) != HP_OK) {

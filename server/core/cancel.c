@@ -56,6 +56,11 @@ void hp_cancel_waiting(struct hp_core *core, const struct hp_loaded *loaded,
     if (spec == NULL) {
         return;
     }
+    if (hp_spec_is_volatile(spec)) {
+        hp_volatile_cancel(core, task->id, count, (uint32_t)state);
+        hp_spec_unref(core, spec);
+        return;
+    }
     struct hp_finish finish = {.first = task->id,
                                .count = count,
                                .state = state,
@@ -95,17 +100,19 @@ static void cancel_attempt(struct hp_core *core, struct hp_attempt *attempt, uin
     if (attempt->state != HP_TASK_STATE_CANCELLING) {
         hp_attempt_move(core, attempt, HP_TASK_STATE_CANCELLING);
     }
-    struct hp_op *op = hp_batch_add(core->batch, HP_OP_SIDE);
-    op->side = (struct hp_side){.first = attempt->id,
-                                .count = 1,
-                                .kind = HP_SIDE_CANCELLING,
-                                .lane = attempt->spec->lane->id,
-                                .attempt = attempt->attempt,
-                                .failures = attempt->failures,
-                                .losses = attempt->losses,
-                                .releases = attempt->releases,
-                                .mode = mode,
-                                .grace_ms = grace_ms};
+    if (attempt->lease != NULL) {
+        struct hp_op *op = hp_batch_add(core->batch, HP_OP_SIDE);
+        op->side = (struct hp_side){.first = attempt->id,
+                                    .count = 1,
+                                    .kind = HP_SIDE_CANCELLING,
+                                    .lane = attempt->spec->lane->id,
+                                    .attempt = attempt->attempt,
+                                    .failures = attempt->failures,
+                                    .losses = attempt->losses,
+                                    .releases = attempt->releases,
+                                    .mode = mode,
+                                    .grace_ms = grace_ms};
+    }
     struct hp_st_cancel_item item = {.has = HP_HAS_ST_CANCEL_ITEM_MODE |
                                             HP_HAS_ST_CANCEL_ITEM_GRACE_MS,
                                      .id = attempt->id,
@@ -115,7 +122,7 @@ static void cancel_attempt(struct hp_core *core, struct hp_attempt *attempt, uin
                                      .grace_ms = grace_ms};
     struct hp_msg_worker_control control = {.has = HP_HAS_WORKER_CONTROL_CANCEL,
                                             .cancel = {.items = &item, .count = 1}};
-    hp_node_control(core, attempt->node, &control);
+    hp_node_control_attempt(core, attempt, &control);
 }
 
 /* ------------------------------------------------ the request, in slices */
@@ -237,7 +244,7 @@ static uint32_t cancel_some(struct hp_core *core, struct hp_pending *pending,
 
 static void cancel_reply(struct hp_core *core, struct hp_pending *pending, struct hp_conn *conn)
 {
-    struct hp_buf *out = hp_out_reply(core, conn, true);
+    struct hp_buf *out = hp_out_reply(core, conn, pending->held);
     static const char *const names[] = {"cancelled", "cancelling", "too_late", "unknown"};
     bool with_results = pending->result_count <= RESULTS_MAX;
     hp_must(hp_rpc_put_reply(out, pending->msgid));
@@ -263,6 +270,7 @@ void hp_cancel_loaded(struct hp_core *core, struct hp_pending *pending,
     hp_must(hp_rpc_read(core->wire, pending->frame.data, pending->frame.size, &rpc, &error));
     hp_must(hp_msg_task_cancel_decode(rpc.params, &core->arena, &msg, &error));
     uint32_t at = 0;
+    pending->held = pending->held || !loaded->in_memory;
     while (at < loaded->task_count) {
         uint32_t count = cancel_some(core, pending, &msg, loaded, at);
         if (count == 0) {
@@ -275,6 +283,7 @@ void hp_cancel_loaded(struct hp_core *core, struct hp_pending *pending,
         more->conn = pending->conn; /* goes on, even if who asked has left */
         more->frame = pending->frame;
         pending->frame = (struct hp_bin){0};
+        more->held = pending->held;
         memcpy(more->counts, pending->counts, sizeof(more->counts));
         more->results = pending->results;
         hp_buf_init(&pending->results, 1U << 20);

@@ -36,7 +36,7 @@ struct check {
     const struct hp_core *core;
     struct tally lanes, queues, ckeys; /* attempts */
     struct tally sessions, specs, groups, leases, lane_specs, class_lanes, ckey_lanes;
-    uint64_t payload_bytes;
+    uint64_t payload_bytes, volatile_bytes;
     struct place *places;
     uint32_t place_count, place_capacity;
 };
@@ -94,7 +94,10 @@ static void check_attempt(struct check *check, const struct hp_attempt *attempt)
         bump(&check->ckeys, lane->ckey, 1);
     }
     bump(&check->specs, attempt->spec, 1);
-    bump(&check->leases, attempt->lease, 1);
+    HP_ASSERT((attempt->lease == NULL) == hp_spec_is_volatile(attempt->spec));
+    if (attempt->lease != NULL) {
+        bump(&check->leases, attempt->lease, 1);
+    }
     if (attempt->session != NULL) {
         bump(&check->sessions, attempt->session, 1);
     }
@@ -157,7 +160,9 @@ static void check_nodes(struct check *check)
 static void check_group(struct check *check, const struct hp_group *group)
 {
     if (sum_of(&check->groups, group) == 0) {
-        check->payload_bytes += sizeof(*group) + group->pack.size;
+        HP_ASSERT(group->in_memory == hp_spec_is_volatile(group->spec));
+        *(group->in_memory ? &check->volatile_bytes : &check->payload_bytes) +=
+            sizeof(*group) + group->pack.size;
         bump(&check->specs, group->spec, 1);
         if (group->session != NULL) {
             bump(&check->sessions, group->session, 1);
@@ -174,7 +179,8 @@ static void check_runs(struct check *check, const struct hp_lane *lane)
     for (uint32_t i = 0; i < lane->run_count; i++) {
         const struct hp_run *run = &lane->runs[(lane->run_head + i) & (lane->run_capacity - 1)];
         HP_ASSERT(run->count > 0 && run->segment >= segment);
-        HP_ASSERT(run->segment < lane->load_segment);
+        HP_ASSERT(lane->in_memory ? run->segment == UINT64_MAX && run->group != NULL
+                                  : run->segment < lane->load_segment);
         HP_ASSERT(!run->loading || (lane->runs_pending && run->group == NULL));
         segment = run->segment;
         tasks += run->count;
@@ -240,6 +246,7 @@ static void check_lanes(struct check *check)
     while (hp_idmap_next(&core->lanes, &iter, &id, &value)) {
         const struct hp_lane *lane = (const struct hp_lane *)(uintptr_t)value;
         HP_ASSERT(lane->id == id && lane->id < core->next_lane);
+        HP_ASSERT(!lane->in_memory || (!lane->key_stored && lane->next_segment == 0));
         HP_ASSERT(hp_strmap_find_ptr(&core->lane_keys, lane->key) == lane);
         HP_ASSERT(lane->running == sum_of(&check->lanes, lane));
         check_runs(check, lane);
@@ -284,6 +291,7 @@ static void check_owners(struct check *check)
         HP_ASSERT(((const struct hp_group *)(uintptr_t)key)->refs == value);
     }
     HP_ASSERT(check->payload_bytes == core->payload_bytes);
+    HP_ASSERT(check->volatile_bytes == core->vol.bytes);
     uint32_t classes = 0;
     HP_LIST_FOR_EACH (link, &core->class_list) {
         const struct hp_class *class_ = HP_CONTAINER_OF(link, struct hp_class, link);
@@ -324,7 +332,8 @@ static void check_conns(struct check *check)
     while (hp_idmap_next(&core->conns, &iter, NULL, &value)) {
         const struct hp_conn *conn = (const struct hp_conn *)(uintptr_t)value;
         HP_ASSERT(!conn->in_dirty && conn->now.size == 0 && conn->held.size == 0);
-        HP_ASSERT(conn->events_out.count == 0 && conn->assign_now.count == 0 &&
+        HP_ASSERT(conn->events_out.count == 0 && conn->events_now.count == 0 &&
+                  conn->assign_now.count == 0 &&
                   conn->assign_held.count == 0);
         HP_ASSERT(conn->node == NULL || conn->node->conn == conn);
         if (conn->session != NULL) {
@@ -432,6 +441,97 @@ static void check_loads(const struct hp_core *core)
     HP_ASSERT(ops == core->backlog_ops);
 }
 
+/* ------------------------------------------------ what is not durable: V1, V2 */
+static void check_vgroup(struct check *check, const struct hp_vgroup *group, uint64_t *waiting)
+{
+    const struct hp_core *core = check->core;
+    uint32_t ended = 0;
+    uint32_t gone = 0;
+    for (uint32_t i = 0; i < group->count; i++) {
+        uint64_t id = group->first + i;
+        const struct hp_vend *end = group->ends[i];
+        int places = hp_idmap_find(&core->attempts, id, NULL) +
+                     hp_idmap_find(&core->parked, id, NULL) +
+                     hp_idmap_find(&core->vol.returned, id, NULL);
+        HP_ASSERT(places <= (end == NULL ? 1 : 0));
+        ended += end != NULL;
+        gone += end != NULL && hp_vend_is_gone(end);
+        *waiting += end == NULL && places == 0 && group->delay == NULL;
+        if (end != NULL && !hp_vend_is_gone(end)) {
+            HP_ASSERT(end->group == group && end->index == i);
+            check->volatile_bytes += hp_vend_bytes(end);
+        }
+    }
+    HP_ASSERT(ended == group->ended && gone == group->gone && gone < group->count);
+    HP_ASSERT((group->payloads == NULL) == (ended == group->count));
+    HP_ASSERT(hp_spec_is_volatile(group->spec));
+    check->volatile_bytes += hp_vgroup_bytes(group);
+    bump(&check->specs, group->spec, 1);
+    if (group->session != NULL) {
+        HP_ASSERT(ended < group->count);
+        bump(&check->sessions, group->session, 1);
+    }
+    if (group->payloads != NULL) {
+        check_group(check, group->payloads);
+    }
+}
+
+static void check_vblobs(struct check *check)
+{
+    const struct hp_volatile *vol = &check->core->vol;
+    struct hp_idmap_iter iter = {0};
+    uint64_t value = 0;
+    uint32_t owned = 0;
+    while (hp_idmap_next(&vol->blobs, &iter, NULL, &value)) {
+        const struct hp_vblob *blob = (const struct hp_vblob *)(uintptr_t)value;
+        HP_ASSERT((blob->owner == 0) == hp_list_is_linked(&blob->idle_link));
+        HP_ASSERT((blob->digest_state == NULL) == (blob->written == blob->size));
+        check->volatile_bytes += sizeof(*blob) + blob->size;
+        owned += blob->owner != 0;
+    }
+    iter = (struct hp_idmap_iter){0};
+    uint64_t task = 0;
+    while (hp_idmap_next(&vol->owned, &iter, &task, &value)) {
+        const struct hp_vblob *blob = (const struct hp_vblob *)(uintptr_t)value;
+        HP_ASSERT(hp_volatile_group(check->core, task) != NULL);
+        for (; blob != NULL; blob = blob->next_owned) {
+            HP_ASSERT(blob->owner == task);
+            owned--;
+        }
+    }
+    HP_ASSERT(owned == 0);
+}
+
+static void check_volatile(struct check *check)
+{
+    const struct hp_core *core = check->core;
+    const struct hp_volatile *vol = &core->vol;
+    uint32_t live = 0;
+    uint64_t tasks = 0;
+    uint64_t waiting = 0;
+    for (uint32_t i = 0; i < vol->slot_count; i++) {
+        const struct hp_vgroup *group = vol->slots[i].group;
+        HP_ASSERT(i == 0 || vol->slots[i - 1].first < vol->slots[i].first);
+        if (group != NULL) {
+            HP_ASSERT(vol->slots[i].first == group->first);
+            check_vgroup(check, group, &waiting);
+            live++;
+            tasks += group->count;
+        }
+    }
+    HP_ASSERT(live == vol->live_count && tasks == vol->task_count);
+    struct hp_idmap_iter iter = {0};
+    uint64_t value = 0;
+    while (hp_idmap_next(&core->lanes, &iter, NULL, &value)) {
+        const struct hp_lane *lane = (const struct hp_lane *)(uintptr_t)value;
+        waiting -= lane->in_memory ? lane->memory_count : 0;
+    }
+    HP_ASSERT(waiting == 0);
+    HP_ASSERT(list_length(&vol->ends) == vol->end_count);
+    check_vblobs(check);
+    check_heap(&vol->timers);
+}
+
 /* I1 */
 static void check_places(struct check *check)
 {
@@ -458,6 +558,7 @@ void hp_core_check(const struct hp_core *core)
     }
     check_nodes(&check);
     check_lanes(&check);
+    check_volatile(&check);
     check_owners(&check);
     check_names(&check);
     check_conns(&check);

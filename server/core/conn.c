@@ -30,6 +30,9 @@ void hp_conn_close(struct hp_core *core, struct hp_conn *conn)
         if (conn->session->conn == conn) {
             conn->session->conn = NULL;
         }
+        if (conn->session->ahead) {
+            hp_session_dirty(core, conn->session); /* its client may come to another broker */
+        }
         hp_session_unref(core, conn->session);
     }
     if (conn->node != NULL && conn->node->conn == conn) {
@@ -45,6 +48,7 @@ void hp_conn_close(struct hp_core *core, struct hp_conn *conn)
     hp_buf_deinit(&conn->now);
     hp_buf_deinit(&conn->held);
     hp_buf_deinit(&conn->events_out.items);
+    hp_buf_deinit(&conn->events_now.items);
     hp_buf_deinit(&conn->assign_now.items);
     hp_buf_deinit(&conn->assign_held.items);
     (void)hp_idmap_remove(&core->conns, conn->id, NULL);
@@ -254,6 +258,7 @@ static handler_fn *const handlers[] = {
     [HP_METHOD_TASK_WHY] = hp_on_task_why,
     [HP_METHOD_TASK_FOLLOW] = hp_on_task_follow,
     [HP_METHOD_TASK_SIGNAL] = hp_on_task_signal,
+    [HP_METHOD_TASK_FORGET] = hp_on_task_forget,
     [HP_METHOD_BLOB_OPEN] = hp_on_blob_open,
     [HP_METHOD_BLOB_PUT] = hp_on_blob_put,
     [HP_METHOD_BLOB_GET] = hp_on_blob_get,

@@ -33,6 +33,7 @@ void hp_core_config_init(struct hp_core_config *config)
         .window_runs = 1024,
         .window_timers = 20000,
         .window_bytes = 32U << 20,
+        .volatile_bytes_max = 256U << 20,
         .backlog_ops_max = 8000,
         .eager = true,
     };
@@ -89,6 +90,7 @@ static void init_maps(struct hp_core *core)
     hp_heap_init(&core->node_heap, node_before);
     hp_heap_init(&core->timer_heap, timer_before);
     hp_heap_init(&core->wait_heap, wait_before);
+    hp_volatile_init(core, seed);
 }
 
 static char *copy_text(const char *text)
@@ -156,14 +158,16 @@ void hp_core_begin(struct hp_core *core, uint64_t now_ms, int64_t wall_ms, struc
     core->turn_submitted = 0;
     core->turn_eager = 0;
     core->turn_results = 0;
+    core->vol.effects_seen = effects->count;
     hp_arena_reset(&core->arena);
 }
 
 /* ------------------------------------------------ loads */
-static void on_loaded(struct hp_core *core, const struct hp_loaded *loaded)
+void hp_loaded_take(struct hp_core *core, const struct hp_loaded *loaded)
 {
     struct hp_pending *pending = hp_idmap_find_ptr(&core->pendings, loaded->load->cookie);
     HP_ASSERT(pending != NULL);
+    loaded = hp_volatile_complete(core, loaded);
     struct hp_lane *lane = hp_idmap_find_ptr(&core->lanes, pending->lane);
     switch (pending->kind) {
     case HP_PENDING_LANE:
@@ -301,7 +305,7 @@ void hp_core_step(struct hp_core *core, const struct hp_event *event)
         on_committed(core, event->number);
         break;
     case HP_EVENT_LOADED:
-        on_loaded(core, event->loaded);
+        hp_loaded_take(core, event->loaded);
         break;
     case HP_EVENT_BLOB_OPENED:
     case HP_EVENT_BLOB_PUT:
@@ -317,6 +321,7 @@ void hp_core_step(struct hp_core *core, const struct hp_event *event)
     }
     /* Memory of a step is borrowed only within it. */
     hp_arena_reset(&core->arena);
+    hp_volatile_loads(core);
 }
 
 enum { REAP_EVERY_MS = 10000 };
@@ -326,11 +331,14 @@ void hp_core_end(struct hp_core *core)
     HP_ASSERT(core->in_turn);
     hp_node_expire(core);
     hp_timer_due(core);
+    hp_volatile_due(core);
     hp_wait_due(core);
+    hp_volatile_loads(core);
     hp_conn_prehello_due(core);
     if (core->next_reap_ms <= core->now_ms) {
         hp_batch_add(core->batch, HP_OP_REAP)->reap.wall_ms = core->wall_ms;
         core->next_reap_ms = core->now_ms + REAP_EVERY_MS;
+        hp_forget_flush(core, true);
     }
     hp_sched_run(core);
     hp_timer_want(core);
@@ -347,6 +355,7 @@ void hp_core_end(struct hp_core *core)
         hp_free(core->open_lease);
     }
     core->open_lease = NULL;
+    hp_forget_flush(core, false);
     hp_out_flush_all(core);
     note_batch_ops(core, core->batch_number, core->batch->op_count);
     core->in_turn = false;
@@ -371,6 +380,8 @@ uint64_t hp_core_next_deadline_ms(const struct hp_core *core)
         at = end < at ? end : at;
     }
     uint64_t timer = hp_timer_deadline_ms(core);
+    at = timer < at ? timer : at;
+    timer = hp_volatile_deadline_ms(core);
     at = timer < at ? timer : at;
     struct hp_list *first = hp_list_first(&core->conn_list);
     if (first != NULL) {

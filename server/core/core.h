@@ -34,6 +34,7 @@ struct hp_core_config {
     uint32_t window_runs;     /* runs kept in memory per lane, default 1024 */
     uint32_t window_timers;   /* delayed, returned, expiring rows kept in memory, default 20000 */
     uint64_t window_bytes;    /* payload bytes kept in memory over all lanes, default 32 MiB */
+    uint64_t volatile_bytes_max; /* of all that is not durable, default 256 MiB */
     uint32_t backlog_ops_max; /* uncommitted ops above which nothing is read or dispatched, 8000 */
     bool eager;               /* functions' first attempts may go out before their commit */
 };

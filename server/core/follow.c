@@ -77,7 +77,7 @@ static void tell_worker(struct hp_core *core, struct hp_attempt *attempt, bool o
         control.unfollow.items = &ref;
         control.unfollow.count = 1;
     }
-    hp_node_control(core, attempt->node, &control);
+    hp_node_control_attempt(core, attempt, &control);
 }
 
 void hp_follow_loaded(struct hp_core *core, struct hp_pending *pending,
@@ -113,7 +113,7 @@ void hp_follow_loaded(struct hp_core *core, struct hp_pending *pending,
         }
     }
     struct hp_msg_task_follow_reply reply = {.state = now};
-    struct hp_buf *out = hp_out_reply(core, conn, true);
+    struct hp_buf *out = hp_out_reply(core, conn, !loaded->in_memory);
     hp_must(hp_rpc_put_reply(out, pending->msgid));
     hp_must(hp_msg_task_follow_reply_encode(out, &reply));
 }
@@ -139,7 +139,7 @@ void hp_on_task_signal(struct hp_request *request)
                                                    HP_HAS_WORKER_CONTROL_SIGNAL_RUNS,
                                             .signal = msg.signal,
                                             .signal_runs = {.items = &ref, .count = 1}};
-    hp_node_control(core, attempt->node, &control);
+    hp_node_control_attempt(core, attempt, &control);
     struct hp_msg_task_signal_reply reply = {.state = (enum hp_task_state)attempt->state};
     struct hp_buf *out = hp_out_reply(core, request->conn, false);
     hp_must(hp_rpc_put_reply(out, request->rpc->msgid));

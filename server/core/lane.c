@@ -39,7 +39,8 @@ struct hp_group *hp_group_new(struct hp_core *core, uint64_t first, uint32_t cou
         memcpy(group + 1, pack.data, pack.size);
         group->pack = (struct hp_bin){.data = (const uint8_t *)(group + 1), .size = pack.size};
     }
-    core->payload_bytes += sizeof(*group) + pack.size;
+    group->in_memory = hp_spec_is_volatile(spec);
+    *(group->in_memory ? &core->vol.bytes : &core->payload_bytes) += sizeof(*group) + pack.size;
     return group;
 }
 
@@ -48,7 +49,8 @@ void hp_group_unref(struct hp_core *core, struct hp_group *group)
     if (group == NULL || --group->refs > 0) {
         return;
     }
-    core->payload_bytes -= sizeof(*group) + group->pack.size;
+    *(group->in_memory ? &core->vol.bytes : &core->payload_bytes) -=
+        sizeof(*group) + group->pack.size;
     if (group->session != NULL) {
         hp_session_unref(core, group->session);
     }
@@ -98,8 +100,16 @@ static void ring_push(struct hp_lane *lane, const struct hp_run *run)
     lane->memory_count += run->count;
 }
 
+/* Moves what is on the shorter side. */
 static void ring_erase(struct hp_lane *lane, uint32_t index)
 {
+    if (index > lane->run_count / 2) {
+        for (uint32_t i = index; i + 1 < lane->run_count; i++) {
+            *run_at(lane, i) = *run_at(lane, i + 1);
+        }
+        lane->run_count--;
+        return;
+    }
     for (uint32_t i = index; i > 0; i--) {
         *run_at(lane, i) = *run_at(lane, i - 1);
     }
@@ -204,8 +214,8 @@ void hp_lane_append(struct hp_core *core, struct hp_lane *lane, uint64_t first, 
 {
     lane->ready_count += count;
     bool all_here = lane->load_segment == lane->next_segment && lane->spill_count == 0;
-    if (all_here && lane->run_count < core->config.window_runs) {
-        bool keep = core->payload_bytes <= core->config.window_bytes;
+    if (lane->in_memory || (all_here && lane->run_count < core->config.window_runs)) {
+        bool keep = lane->in_memory || core->payload_bytes <= core->config.window_bytes;
         struct hp_run run = {.first = first,
                              .count = count,
                              .since_ms = since_ms,
@@ -320,11 +330,33 @@ static uint32_t spill_remove(struct hp_lane *lane, uint64_t first, uint64_t last
     return removed;
 }
 
+/* Where to begin to look for an id: lanes in memory may be long, and are mostly in order. */
+static uint32_t search_from(const struct hp_lane *lane, uint64_t id)
+{
+    uint32_t low = 0;
+    uint32_t high = lane->in_memory ? lane->run_count : 0;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const struct hp_run *run = run_at(lane, middle);
+        if (run->first + run->count <= id) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    bool found = low < lane->run_count && run_at(lane, low)->first <= id;
+    return found ? low : 0; /* 0: out of order, or it was delayed: look at all */
+}
+
 void hp_lane_remove(struct hp_core *core, struct hp_lane *lane, uint64_t first, uint32_t count)
 {
     uint64_t last_end = first + count;
     HP_ASSERT(count <= lane->ready_count);
-    for (uint32_t i = 0; i < lane->run_count;) {
+    uint64_t left = lane->in_memory ? lane->memory_count - count : 0;
+    for (uint32_t i = search_from(lane, first); i < lane->run_count;) {
+        if (lane->in_memory && lane->memory_count == left) {
+            break; /* all found */
+        }
         struct hp_run *run = run_at(lane, i);
         uint64_t run_end = run->first + run->count;
         uint64_t from = run->first > first ? run->first : first;
@@ -408,6 +440,9 @@ static void want_payloads(struct hp_core *core, struct hp_lane *lane)
 /* Asks the store for what dispatch will need soon. */
 void hp_lane_want(struct hp_core *core, struct hp_lane *lane)
 {
+    if (lane->in_memory) {
+        return;
+    }
     want_segments(core, lane);
     want_payloads(core, lane);
 }
@@ -615,6 +650,10 @@ static void flush_spill(struct hp_core *core, struct hp_lane *lane)
 static void flush_lane(struct hp_core *core, struct hp_lane *lane)
 {
     lane->dirty = false;
+    if (lane->in_memory) {
+        hp_lane_release(core, lane);
+        return;
+    }
     flush_ring(core, lane);
     flush_spill(core, lane);
     move_head(lane);

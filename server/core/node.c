@@ -146,14 +146,27 @@ void hp_node_expire(struct hp_core *core)
     }
 }
 
-void hp_node_control(struct hp_core *core, struct hp_node *node,
-                     const struct hp_msg_worker_control *control)
+static void control_node(struct hp_core *core, struct hp_node *node,
+                         const struct hp_msg_worker_control *control, bool held)
 {
     if (node->conn == NULL) {
         return; /* heartbeats repeat what matters */
     }
     hp_out_flush_assigns(core, node->conn);
-    struct hp_buf *out = hp_out_reply(core, node->conn, true);
+    struct hp_buf *out = hp_out_reply(core, node->conn, held);
     hp_must(hp_rpc_put_notify(out, HP_METHOD_WORKER_CONTROL));
     hp_must(hp_msg_worker_control_encode(out, control));
+}
+
+void hp_node_control(struct hp_core *core, struct hp_node *node,
+                     const struct hp_msg_worker_control *control)
+{
+    control_node(core, node, control, true);
+}
+
+void hp_node_control_attempt(struct hp_core *core, const struct hp_attempt *attempt,
+                             const struct hp_msg_worker_control *control)
+{
+    control_node(core, attempt->node, control,
+                 !hp_volatile_is_now(core, attempt->spec, attempt->id));
 }

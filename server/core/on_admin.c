@@ -9,11 +9,12 @@ enum { LIST_MAX = 4096, COUNTERS_MAX = 40 };
 enum { ANSWER_BYTES = 900 * 1024, ANSWER_ELEMENTS = 60000, INFO_BYTES = 256, INFO_ELEMENTS = 32 };
 
 /* ------------------------------------------------ queues */
-static void queue_figures(const struct hp_queue *queue, struct hp_st_queue_info *ret)
+static void queue_figures(const struct hp_core *core, const struct hp_queue *queue,
+                          struct hp_st_queue_info *ret)
 {
     *ret = (struct hp_st_queue_info){.name = queue->name,
                                      .paused = queue->paused,
-                                     .delayed = queue->delayed,
+                                     .delayed = queue->delayed + hp_volatile_delayed(core, queue),
                                      .running = queue->running,
                                      .done = queue->done_count,
                                      .failed = queue->failed_count};
@@ -39,7 +40,7 @@ static uint32_t list_queues(const struct hp_core *core, struct hp_arena *arena,
     struct hp_strmap_iter iter = {0};
     uint64_t value = 0;
     while (count < most && hp_strmap_next(&core->queues, &iter, NULL, &value)) {
-        queue_figures((const struct hp_queue *)(uintptr_t)value, &(*ret)[count++]);
+        queue_figures(core, (const struct hp_queue *)(uintptr_t)value, &(*ret)[count++]);
     }
     qsort(*ret, count, sizeof(**ret), by_name);
     return count;
@@ -78,7 +79,7 @@ void hp_on_queue_list(struct hp_request *request)
                          "no queue %.*s", HP_STR_ARG(msg.name));
             return;
         }
-        queue_figures(queue, &reply.queues.items[0]);
+        queue_figures(core, queue, &reply.queues.items[0]);
         reply.queues.count = 1;
     }
     struct hp_buf *out = hp_out_reply(core, request->conn, false);
@@ -276,7 +277,7 @@ static uint32_t counters(const struct hp_core *core, struct hp_st_counter *out)
     uint64_t value = 0;
     while (hp_strmap_next(&core->queues, &iter, NULL, &value)) {
         struct hp_st_queue_info info;
-        queue_figures((const struct hp_queue *)(uintptr_t)value, &info);
+        queue_figures(core, (const struct hp_queue *)(uintptr_t)value, &info);
         ready += info.ready;
         delayed += info.delayed;
     }
@@ -308,6 +309,9 @@ static uint32_t counters(const struct hp_core *core, struct hp_st_counter *out)
         {"bad_requests_total", core->figures.bad_requests},
         {"busy_total", core->figures.busy},
         {"events_dropped_total", core->figures.events_dropped},
+        {"volatile_tasks", core->vol.task_count},
+        {"volatile_bytes", core->vol.bytes},
+        {"volatile_dropped_total", core->vol.dropped},
         {"workers_online", workers},
         {"slots_online", slots},
         {"connections", hp_idmap_count(&core->conns)},

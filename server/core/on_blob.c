@@ -23,6 +23,9 @@ void hp_on_blob_open(struct hp_request *request)
         hp_request_bad(request, &error);
         return;
     }
+    if (!msg.durable && hp_vblob_open(request, msg.size)) {
+        return;
+    }
     if (core->disk_low && request->conn->node == NULL) {
         hp_out_busy(core, request->conn, request->rpc->msgid, 5000,
                     "the broker's disk is nearly full: free space, nothing was stored");
@@ -49,6 +52,9 @@ void hp_on_blob_put(struct hp_request *request)
         hp_request_bad(request, &error);
         return;
     }
+    if (hp_vblob_put(request, &msg)) {
+        return;
+    }
     struct hp_effect *effect = to_thread(request, HP_BLOB_PUT);
     effect->blob.blob = msg.blob;
     effect->blob.offset = msg.offset;
@@ -66,6 +72,9 @@ void hp_on_blob_get(struct hp_request *request)
     if (hp_msg_blob_get_decode(request->rpc->params, &request->core->arena, &msg, &error) !=
         HP_OK) {
         hp_request_bad(request, &error);
+        return;
+    }
+    if (hp_vblob_get(request, &msg)) {
         return;
     }
     struct hp_effect *effect = to_thread(request, HP_BLOB_GET);

@@ -13,6 +13,7 @@ struct submit {
     uint32_t count;
     uint64_t first;
     enum hp_submit_outcome outcome;
+    bool in_memory; /* not durable */
 };
 
 /* Ids [first, first+count), all in one bucket of the store; durable reservations run ahead. */
@@ -35,28 +36,37 @@ static uint64_t take_ids(struct hp_core *core, uint32_t count)
     return first;
 }
 
-static void reply_ok(struct hp_request *request, uint64_t first, uint32_t count, uint32_t outcome)
+static void reply_ok(struct hp_request *request, uint64_t first, uint32_t count, uint32_t outcome,
+                     bool held)
 {
     struct hp_msg_task_submit_reply reply = {.has = HP_HAS_TASK_SUBMIT_REPLY_OUTCOME,
                                              .first = first,
                                              .count = count,
                                              .outcome = (enum hp_submit_outcome)outcome};
-    struct hp_buf *out = hp_out_reply(request->core, request->conn, true);
+    struct hp_buf *out = hp_out_reply(request->core, request->conn, held);
     hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
     hp_must(hp_msg_task_submit_reply_encode(out, &reply));
 }
 
 /* ------------------------------------------------ request numbers */
+static void remember(struct submit *submit, const struct hp_reply_memo *memo)
+{
+    struct hp_session *session = submit->request->conn->session;
+    if (session != NULL && memo->number != 0 && submit->in_memory) {
+        hp_session_note(session, memo);
+    } else if (session != NULL && memo->number != 0) {
+        hp_session_remember(submit->request->core, session, memo);
+    }
+}
+
 static void refuse(struct submit *submit, enum hp_rpc_error_code code, const char *text)
 {
     struct hp_core *core = submit->request->core;
-    struct hp_session *session = submit->request->conn->session;
-    if (session != NULL && submit->msg.number != 0) {
-        struct hp_reply_memo memo = {.number = submit->msg.number, .error = (uint8_t)code};
-        hp_session_remember(core, session, &memo);
-    }
+    struct hp_reply_memo memo = {.number = submit->msg.number, .error = (uint8_t)code};
+    remember(submit, &memo);
     core->figures.bad_requests++;
-    hp_out_error(core, submit->request->conn, submit->request->rpc->msgid, true, code, "%s", text);
+    hp_out_error(core, submit->request->conn, submit->request->rpc->msgid, !submit->in_memory,
+                 code, "%s", text);
 }
 
 /* True: the number was seen, or may not come now, and that was answered. */
@@ -90,7 +100,7 @@ static bool answered_before(struct submit *submit)
         hp_out_error(core, request->conn, request->rpc->msgid, true,
                      (enum hp_rpc_error_code)memo->error, "refused when it came first");
     } else {
-        reply_ok(request, memo->first, memo->count, memo->outcome);
+        reply_ok(request, memo->first, memo->count, memo->outcome, true);
     }
     return true;
 }
@@ -115,6 +125,9 @@ static const char *check_payloads(struct submit *submit)
     }
     if ((msg->has & HP_HAS_TASK_SUBMIT_BLOBS) != 0 && msg->payloads.count == 0) {
         return "task.submit.blobs: needs payloads (empty ones where a blob stands)";
+    }
+    if (submit->spec->options.ukey.size > 0 && submit->in_memory) {
+        return "options.ukey: a unique key needs a durable task";
     }
     if (submit->spec->options.ukey.size > 0 && submit->count != 1) {
         return "options.ukey: a submit with a unique key has exactly one task";
@@ -169,15 +182,12 @@ static bool key_is_held(struct submit *submit)
     }
     enum hp_on_conflict rule = submit->spec->options.on_conflict;
     if (rule == HP_ON_CONFLICT_JOIN) {
-        struct hp_session *session = submit->request->conn->session;
-        if (session != NULL && submit->msg.number != 0) {
-            struct hp_reply_memo memo = {.number = submit->msg.number,
-                                         .first = holder,
-                                         .count = 1,
-                                         .outcome = HP_SUBMIT_OUTCOME_JOINED};
-            hp_session_remember(core, session, &memo);
-        }
-        reply_ok(submit->request, holder, 1, HP_SUBMIT_OUTCOME_JOINED);
+        struct hp_reply_memo memo = {.number = submit->msg.number,
+                                     .first = holder,
+                                     .count = 1,
+                                     .outcome = HP_SUBMIT_OUTCOME_JOINED};
+        remember(submit, &memo);
+        reply_ok(submit->request, holder, 1, HP_SUBMIT_OUTCOME_JOINED, true);
     } else if (rule == HP_ON_CONFLICT_REJECT || hp_attempt_find(core, holder) != NULL) {
         char text[160];
         (void)snprintf(text, sizeof(text), "the unique key is held by task %llu",
@@ -201,18 +211,27 @@ static void put_blobs(struct hp_core *core, const struct submit *submit)
     }
 }
 
-static struct hp_bin put_group(struct hp_core *core, const struct submit *submit)
+static const uint64_t *blobs_of(const struct submit *submit)
+{
+    return submit->msg.blobs.count > 0 ? submit->msg.blobs.items : NULL;
+}
+
+static struct hp_bin make_pack(struct hp_arena *arena, const struct submit *submit)
 {
     const struct hp_msg_task_submit *msg = &submit->msg;
-    struct hp_bin pack = {0};
-    const uint64_t *blobs = msg->blobs.count > 0 ? msg->blobs.items : NULL;
-    if (msg->payloads.count > 0) {
-        size_t size = hp_pack_size(msg->payloads.items, submit->count, blobs);
-        uint8_t *bytes = hp_arena_alloc(&core->batch->arena, size);
-        HP_ASSERT(bytes != NULL);
-        hp_pack_write(bytes, msg->payloads.items, submit->count, blobs);
-        pack = hp_bin_make(bytes, size);
+    if (msg->payloads.count == 0) {
+        return (struct hp_bin){0};
     }
+    size_t size = hp_pack_size(msg->payloads.items, submit->count, blobs_of(submit));
+    uint8_t *bytes = hp_arena_alloc(arena, size);
+    HP_ASSERT(bytes != NULL);
+    hp_pack_write(bytes, msg->payloads.items, submit->count, blobs_of(submit));
+    return hp_bin_make(bytes, size);
+}
+
+static struct hp_bin put_group(struct hp_core *core, const struct submit *submit)
+{
+    struct hp_bin pack = make_pack(&core->batch->arena, submit);
     struct hp_op *op = hp_batch_add(core->batch, HP_OP_GROUP);
     op->group.first = submit->first;
     op->group.count = submit->count;
@@ -260,15 +279,11 @@ static void put_times(struct hp_core *core, const struct submit *submit)
     }
 }
 
-static void create(struct submit *submit)
+static void create_durable(struct submit *submit)
 {
     struct hp_core *core = submit->request->core;
     struct hp_session *session = submit->request->conn->session;
     const struct hp_st_task_options *options = &submit->spec->options;
-    submit->first = take_ids(core, submit->count);
-    if (submit->spec->lane->ckey != NULL) {
-        hp_ckey_limit(core, submit->spec->lane->ckey, options->ckey_max); /* the latest rules */
-    }
     struct hp_bin pack = put_group(core, submit);
     put_blobs(core, submit);
     put_times(core, submit);
@@ -289,16 +304,73 @@ static void create(struct submit *submit)
         hp_group_unref(core, group);
     }
     core->turn_submitted += submit->count;
+}
+
+static void create(struct submit *submit)
+{
+    struct hp_core *core = submit->request->core;
+    struct hp_spec *spec = submit->spec;
+    bool held = true;
+    submit->first = take_ids(core, submit->count);
+    if (spec->lane->ckey != NULL) {
+        hp_ckey_limit(core, spec->lane->ckey, spec->options.ckey_max); /* the latest rules */
+    }
+    if (submit->in_memory) {
+        held = !hp_volatile_is_now(core, spec, submit->first + submit->count - 1);
+        hp_volatile_submit(core, spec, submit->request->conn->session, submit->first,
+                           submit->count, make_pack(&core->arena, submit), blobs_of(submit));
+    } else {
+        create_durable(submit);
+    }
     core->figures.submitted += submit->count;
     core->dispatch_wanted = true;
-    if (session != NULL && submit->msg.number != 0) {
-        struct hp_reply_memo memo = {.number = submit->msg.number,
-                                     .first = submit->first,
-                                     .count = submit->count,
-                                     .outcome = (uint8_t)submit->outcome};
-        hp_session_remember(core, session, &memo);
+    struct hp_reply_memo memo = {.number = submit->msg.number,
+                                 .first = submit->first,
+                                 .count = submit->count,
+                                 .outcome = (uint8_t)submit->outcome};
+    remember(submit, &memo);
+    reply_ok(submit->request, submit->first, submit->count, submit->outcome, held);
+}
+
+/* True: there is no room for what is not durable, and that was answered. */
+static bool memory_is_full(struct submit *submit)
+{
+    struct hp_core *core = submit->request->core;
+    const struct hp_list_bin *payloads = &submit->msg.payloads;
+    uint64_t bytes = sizeof(struct hp_vgroup) + sizeof(struct hp_group) +
+                     (uint64_t)submit->count * (sizeof(struct hp_vend *) + 12U);
+    for (uint32_t i = 0; i < payloads->count; i++) {
+        bytes += payloads->items[i].size;
     }
-    reply_ok(submit->request, submit->first, submit->count, submit->outcome);
+    if (bytes > core->config.volatile_bytes_max) {
+        refuse(submit, HP_RPC_ERROR_TOO_BIG,
+               "options.durable: more than the broker keeps in memory; submit fewer at once");
+        return true;
+    }
+    if (hp_volatile_has_room(core, bytes)) {
+        return false;
+    }
+    hp_out_busy(core, submit->request->conn, submit->request->rpc->msgid, 50,
+                "the memory for tasks that are not durable is full: take results and forget them");
+    return true;
+}
+
+/* What a blob is kept for must be what it was made for. */
+static const char *check_blobs(const struct submit *submit)
+{
+    const struct hp_list_u64 *blobs = &submit->msg.blobs;
+    for (uint32_t i = 0; i < blobs->count; i++) {
+        if (!hp_vblob_is_id(blobs->items[i])) {
+            continue;
+        }
+        if (!submit->in_memory) {
+            return "task.submit.blobs: a durable task needs durable blobs";
+        }
+        if (!hp_vblob_is_whole(submit->request->core, blobs->items[i])) {
+            return "task.submit.blobs: there is no such blob any more, or not yet";
+        }
+    }
+    return NULL;
 }
 
 static void carry_out(struct hp_request *request, enum hp_submit_outcome outcome)
@@ -319,7 +391,9 @@ static void carry_out(struct hp_request *request, enum hp_submit_outcome outcome
                      "the broker is stopping");
         return;
     }
-    if (core->disk_low) {
+    submit.in_memory = !submit.msg.options.durable &&
+                       submit.msg.options.kind != HP_TASK_KIND_POOL;
+    if (core->disk_low && !submit.in_memory) {
         hp_out_busy(core, request->conn, request->rpc->msgid, 5000,
                     "the broker's disk is nearly full: free space, nothing was stored");
         return;
@@ -330,9 +404,10 @@ static void carry_out(struct hp_request *request, enum hp_submit_outcome outcome
         return;
     }
     const char *wrong = check_payloads(&submit);
+    wrong = wrong != NULL ? wrong : check_blobs(&submit);
     if (wrong != NULL) {
         refuse(&submit, HP_RPC_ERROR_BAD_REQUEST, wrong);
-    } else if (!key_is_held(&submit)) {
+    } else if (submit.in_memory ? !memory_is_full(&submit) : !key_is_held(&submit)) {
         create(&submit);
     }
     hp_spec_unref(core, submit.spec);

@@ -208,7 +208,8 @@ void hp_on_worker_heartbeat(struct hp_request *request)
     HP_LIST_FOR_EACH (link, &node->attempts) {
         struct hp_attempt *attempt = HP_CONTAINER_OF(link, struct hp_attempt, node_link);
         /* Before its commit the assignment is not on the way yet; after it, it is there first. */
-        bool sent = attempt->lease->number <= core->durable_number;
+        bool sent = attempt->lease != NULL ? attempt->lease->number <= core->durable_number
+                                           : attempt->id < core->durable_reserved_id;
         if (sent && !attempt->seen && missing.list.count < MISSING_MAX &&
             attempt->assigned_ms + 2 * core->config.heartbeat_ms < core->now_ms) {
             ref_add(core, &missing, attempt->id, attempt->attempt, attempt->epoch);
@@ -265,14 +266,17 @@ static void sample_run(struct hp_attempt *attempt, const struct hp_st_task_end *
     }
 }
 
-static void put_end_blobs(struct hp_core *core, uint64_t id, const struct hp_st_task_end *end)
+static void put_end_blobs(struct hp_core *core, const struct hp_attempt *attempt,
+                          const struct hp_st_task_end *end)
 {
     uint64_t blobs[3] = {end->result_blob, end->out_blob, end->err_blob};
     for (int i = 0; i < 3; i++) {
-        if (blobs[i] != 0) {
+        if (blobs[i] != 0 && attempt->lease == NULL) {
+            hp_vblob_adopt(core, blobs[i], attempt->id);
+        } else if (blobs[i] != 0) {
             struct hp_op *op = hp_batch_add(core->batch, HP_OP_BLOB);
             op->blob.blob = blobs[i];
-            op->blob.owner = id;
+            op->blob.owner = attempt->id;
         }
     }
 }
@@ -302,17 +306,24 @@ static void take_done(struct hp_core *core, struct hp_node *node,
     if (sample && item->reason == HP_REASON_NONE) {
         sample_run(attempt, &end);
     }
-    put_end_blobs(core, item->id, &end);
+    put_end_blobs(core, attempt, &end);
     hp_attempt_ended(core, attempt, item->reason, item->retry_ms,
                      (item->has & HP_HAS_ST_DONE_ITEM_RETRY_MS) != 0, item->end);
 }
 
-static void reply_stale(struct hp_request *request, const struct hp_list_run_ref *stale)
+/* What was said of a task that is not durable is not held; what is not known may be durable. */
+static bool is_held(struct hp_core *core, uint64_t id)
+{
+    const struct hp_vgroup *group = hp_volatile_group(core, id);
+    return group == NULL || !hp_volatile_is_now(core, group->spec, id);
+}
+
+static void reply_stale(struct hp_request *request, const struct hp_list_run_ref *stale, bool held)
 {
     /* worker.done and worker.release have the same reply. */
     struct hp_msg_worker_done_reply reply = {
         .has = stale->count > 0 ? HP_HAS_WORKER_DONE_REPLY_STALE : 0, .stale = *stale};
-    struct hp_buf *out = hp_out_reply(request->core, request->conn, true);
+    struct hp_buf *out = hp_out_reply(request->core, request->conn, held);
     hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
     hp_must(hp_msg_worker_done_reply_encode(out, &reply));
 }
@@ -328,10 +339,12 @@ void hp_on_worker_done(struct hp_request *request)
         return;
     }
     struct ref_list stale = {0};
+    bool held = false;
     for (uint32_t i = 0; i < msg.items.count; i++) {
+        held = held || is_held(core, msg.items.items[i].id);
         take_done(core, node, &msg.items.items[i], i == msg.items.count / 2, &stale);
     }
-    reply_stale(request, &stale.list);
+    reply_stale(request, &stale.list, held);
 }
 
 void hp_on_worker_release(struct hp_request *request)
@@ -344,15 +357,17 @@ void hp_on_worker_release(struct hp_request *request)
         return;
     }
     struct ref_list stale = {0};
+    bool held = false;
     for (uint32_t i = 0; i < msg.runs.count; i++) {
         const struct hp_st_run_ref *ref = &msg.runs.items[i];
         struct hp_attempt *attempt =
             current(core, request->conn->node, ref->id, ref->attempt, ref->epoch);
+        held = held || is_held(core, ref->id);
         if (attempt == NULL) {
             ref_add(core, &stale, ref->id, ref->attempt, ref->epoch);
         } else {
             hp_attempt_released(core, attempt);
         }
     }
-    reply_stale(request, &stale.list);
+    reply_stale(request, &stale.list, held);
 }

@@ -32,6 +32,11 @@ struct hp_id_run {
     int64_t since_ms; /* wall clock: when it began to wait; drives ageing */
 };
 
+struct hp_id_span {
+    uint64_t first;
+    uint32_t count;
+};
+
 enum hp_side_kind {
     HP_SIDE_DELAYED = 1,    /* range, waits for run_at_ms, was never dispatched */
     HP_SIDE_RETURNED = 2,   /* one task, dispatched before, waits for run_at_ms (maybe past) */
@@ -103,6 +108,7 @@ enum hp_op_kind {
     HP_OP_BLOB,      /* a durable blob file is now referenced by a task */
     HP_OP_META,      /* next ids reserved; planned-stop grace */
     HP_OP_REAP,      /* retention: what expired before wall_ms may go, in small slices */
+    HP_OP_FORGET,    /* a hint, not durable: what has ended of these ids may go, likewise */
 };
 
 struct hp_op {
@@ -171,6 +177,11 @@ struct hp_op {
         struct {
             int64_t wall_ms;
         } reap;
+        struct {
+            const struct hp_id_span *spans; /* any order; ids without a group are fine */
+            uint32_t span_count;
+            int64_t wall_ms;
+        } forget;
     };
 };
 
@@ -203,11 +214,6 @@ enum hp_load_kind {
     HP_LOAD_SESSION,  /* one session row */
     HP_LOAD_CHECK,    /* check of the whole database; text lines */
     HP_LOAD_BACKUP,   /* copy to a directory, verified */
-};
-
-struct hp_id_span {
-    uint64_t first;
-    uint32_t count;
 };
 
 /*
@@ -260,6 +266,7 @@ struct hp_loaded_task {
 /* The answer. All memory is in its arena; free with hp_loaded_free. */
 struct hp_loaded {
     struct hp_load *load; /* the request, owned by the answer now */
+    bool in_memory;       /* not of the store: the core answered itself */
     enum hp_err err;      /* HP_OK, or HP_ERR_CORRUPT / HP_ERR_IO / ... for checks and backups */
     struct hp_bin text;   /* error text, or CHECK lines separated by \n */
     struct hp_id_run

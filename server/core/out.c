@@ -79,7 +79,7 @@ static void list_room(struct hp_out_list *list, struct hp_buf *out, enum hp_meth
 }
 
 void hp_out_event(struct hp_core *core, struct hp_conn *conn,
-                  const struct hp_st_task_status *status)
+                  const struct hp_st_task_status *status, bool held)
 {
     if (conn->blocked || conn->events_lost || conn->closing) {
         conn->events_lost = true;
@@ -87,10 +87,11 @@ void hp_out_event(struct hp_core *core, struct hp_conn *conn,
         return;
     }
     conn_dirty(core, conn);
-    list_room(&conn->events_out, &conn->held, HP_METHOD_TASK_EVENT, "events",
+    struct hp_out_list *list = held ? &conn->events_out : &conn->events_now;
+    list_room(list, held ? &conn->held : &conn->now, HP_METHOD_TASK_EVENT, "events",
               status->end.raw.size + 512U,
               32U + (status->end.raw.size < 128 ? status->end.raw.size : 128));
-    hp_must(hp_st_task_status_encode(&conn->events_out.items, status));
+    hp_must(hp_st_task_status_encode(&list->items, status));
 }
 
 void hp_out_assign(struct hp_core *core, struct hp_conn *conn, const struct hp_st_assign_run *run,
@@ -118,6 +119,12 @@ void hp_out_flush_assigns(struct hp_core *core, struct hp_conn *conn)
     flush_list(&conn->assign_held, &conn->held, HP_METHOD_WORKER_ASSIGN, "runs");
 }
 
+static void flush_events(struct hp_conn *conn)
+{
+    flush_list(&conn->events_now, &conn->now, HP_METHOD_TASK_EVENT, "events");
+    flush_list(&conn->events_out, &conn->held, HP_METHOD_TASK_EVENT, "events");
+}
+
 static void emit(struct hp_core *core, struct hp_conn *conn, struct hp_buf *buf, uint64_t after)
 {
     if (buf->size == 0) {
@@ -136,7 +143,7 @@ void hp_out_flush_all(struct hp_core *core)
         struct hp_conn *conn =
             HP_CONTAINER_OF(hp_list_pop_front(&core->conn_dirty), struct hp_conn, dirty_link);
         conn->in_dirty = false;
-        flush_list(&conn->events_out, &conn->held, HP_METHOD_TASK_EVENT, "events");
+        flush_events(conn);
         hp_out_flush_assigns(core, conn);
         emit(core, conn, &conn->now, 0);
         emit(core, conn, &conn->held, core->batch_number);
@@ -162,7 +169,7 @@ void hp_out_close(struct hp_core *core, struct hp_conn *conn, const char *format
     va_end(args);
     conn->closing = true;
     if (conn->in_dirty) { /* answers go out before the close; those held for a commit are dropped */
-        flush_list(&conn->events_out, &conn->held, HP_METHOD_TASK_EVENT, "events");
+        flush_events(conn);
         hp_out_flush_assigns(core, conn);
         emit(core, conn, &conn->now, 0);
         emit(core, conn, &conn->held, core->batch_number);

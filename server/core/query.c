@@ -15,6 +15,11 @@ enum hp_task_state hp_task_now(struct hp_core *core, const struct hp_loaded_task
     if (!task->exists) {
         return task->gone ? HP_TASK_STATE_GONE : HP_TASK_STATE_UNKNOWN;
     }
+    const struct hp_vgroup *group = hp_volatile_group(core, task->id);
+    const struct hp_vend *end = group != NULL ? group->ends[task->id - group->first] : NULL;
+    if (end != NULL) { /* since it was looked at */
+        return hp_vend_is_gone(end) ? HP_TASK_STATE_GONE : (enum hp_task_state)end->state;
+    }
     const struct hp_attempt *attempt = hp_attempt_find(core, task->id);
     if (attempt != NULL) {
         return (enum hp_task_state)attempt->state;
@@ -243,7 +248,7 @@ void hp_query_get_loaded(struct hp_core *core, struct hp_pending *pending,
         reply.next = next;
         reply.has |= HP_HAS_TASK_GET_REPLY_NEXT;
     }
-    struct hp_buf *out = hp_out_reply(core, conn, true);
+    struct hp_buf *out = hp_out_reply(core, conn, !loaded->in_memory);
     hp_must(hp_rpc_put_reply(out, pending->msgid));
     hp_must(hp_msg_task_get_reply_encode(out, &reply));
 }

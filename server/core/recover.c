@@ -187,6 +187,7 @@ static void free_specs(struct hp_core *core)
 static void free_objects(struct hp_core *core)
 {
     free_lanes(core);
+    hp_volatile_free_all(core);
     free_specs(core);
     free_map(&core->attempts);
     free_map(&core->lease_batches);

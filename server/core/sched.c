@@ -115,6 +115,9 @@ static struct hp_lease_batch *open_lease(struct hp_core *core)
 
 static void put_lease(struct hp_core *core, struct hp_attempt *attempt)
 {
+    if (hp_spec_is_volatile(attempt->spec)) {
+        return;
+    }
     attempt->lease = open_lease(core);
     attempt->lease->live++;
     struct hp_op *op = hp_batch_add(core->batch, HP_OP_LEASE);
@@ -141,8 +144,7 @@ static void follow_started(struct hp_core *core, struct hp_attempt *attempt)
             .id = attempt->id, .attempt = attempt->attempt, .epoch = attempt->epoch};
         struct hp_msg_worker_control control = {.has = HP_HAS_WORKER_CONTROL_FOLLOW,
                                                 .follow = {.items = &ref, .count = 1}};
-        hp_out_flush_assigns(core, attempt->node->conn);
-        hp_node_control(core, attempt->node, &control);
+        hp_node_control_attempt(core, attempt, &control);
     }
 }
 
@@ -182,6 +184,9 @@ static void send_assign(struct hp_core *core, struct hp_node *node, const struct
 static bool is_eager(const struct hp_core *core, const struct hp_group *group, uint64_t last_id)
 {
     const struct hp_st_task_options *options = &group->spec->options;
+    if (group->in_memory) {
+        return hp_volatile_is_now(core, group->spec, last_id);
+    }
     return core->config.eager && options->kind == HP_TASK_KIND_FUNCTION && !options->at_most_once &&
            group->batch == core->batch_number && last_id < core->durable_reserved_id;
 }
@@ -221,7 +226,7 @@ static void give_run(struct hp_core *core, struct hp_lane *lane, struct hp_node 
         put_lease(core, attempt);
         first = first == NULL ? attempt : first;
     }
-    core->turn_eager += eager ? count : 0;
+    core->turn_eager += eager && !group->in_memory ? count : 0;
     hp_lane_take(core, lane, count);
     send_assign(core, node, group, first, count, eager);
     for (uint32_t i = 0;
@@ -247,11 +252,14 @@ static void give_parked(struct hp_core *core, struct hp_lane *lane, struct hp_no
     attempt->group_count = parked->group_count;
     attempt->created_at_ms = group->created_at_ms;
     put_lease(core, attempt);
-    hp_batch_add(core->batch, HP_OP_SIDE_DEL)->side_del.first = parked->id;
-    struct hp_queue *queue = lane->queue;
-    queue->delayed -= queue->delayed > 0;
-    hp_queue_dirty(core, queue);
-    send_assign(core, node, group, attempt, 1, false);
+    attempt->eager = group->in_memory && is_eager(core, group, parked->id);
+    if (!group->in_memory) {
+        hp_batch_add(core->batch, HP_OP_SIDE_DEL)->side_del.first = parked->id;
+        struct hp_queue *queue = lane->queue;
+        queue->delayed -= queue->delayed > 0;
+        hp_queue_dirty(core, queue);
+    }
+    send_assign(core, node, group, attempt, 1, attempt->eager);
     follow_started(core, attempt);
     hp_parked_free(core, parked);
 }

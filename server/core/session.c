@@ -104,8 +104,7 @@ void hp_session_ack(struct hp_session *session, uint64_t acked)
     session->acked = acked > session->acked ? acked : session->acked;
 }
 
-void hp_session_remember(struct hp_core *core, struct hp_session *session,
-                         const struct hp_reply_memo *memo)
+void hp_session_note(struct hp_session *session, const struct hp_reply_memo *memo)
 {
     if (session->memo_count == session->memo_capacity) {
         session->memo_capacity = session->memo_capacity == 0 ? 8 : session->memo_capacity * 2;
@@ -115,6 +114,13 @@ void hp_session_remember(struct hp_core *core, struct hp_session *session,
     }
     session->memos[session->memo_count++] = *memo;
     session->last_number = memo->number;
+    session->ahead = true;
+}
+
+void hp_session_remember(struct hp_core *core, struct hp_session *session,
+                         const struct hp_reply_memo *memo)
+{
+    hp_session_note(session, memo);
     hp_session_dirty(core, session);
 }
 
@@ -155,6 +161,7 @@ static void store_session(struct hp_core *core, struct hp_session *session)
     op->session.state = hp_bin_make(bytes, size);
     op->session.seen_at_ms = core->wall_ms;
     session->dirty = false;
+    session->ahead = false;
 }
 
 bool hp_session_restore(struct hp_session *session, struct hp_bin state)

@@ -100,18 +100,22 @@ static void put_class_key(struct hp_buf *buf, const struct hp_st_task_options *o
     hp_must(hp_wire_put_u64(buf, options->mem_bytes));
 }
 
-/* [queue, priority, tenant, ckey, ckey_max, class] */
+/* [queue, priority, tenant, ckey, ckey_max, class], and true if it is not durable */
 struct hp_str hp_lane_key(struct hp_core *core, const struct hp_st_task_options *options)
 {
     struct hp_buf buf;
     hp_buf_init(&buf, KEY_BYTES_MAX);
-    hp_must(hp_wire_put_array(&buf, 6));
+    bool in_memory = !options->durable && options->kind != HP_TASK_KIND_POOL;
+    hp_must(hp_wire_put_array(&buf, in_memory ? 7 : 6));
     hp_must(hp_wire_put_str(&buf, options->queue));
     hp_must(hp_wire_put_u64(&buf, options->priority));
     hp_must(hp_wire_put_str(&buf, options->tenant));
     hp_must(hp_wire_put_str(&buf, options->ckey));
     hp_must(hp_wire_put_u64(&buf, options->ckey.size > 0 ? options->ckey_max : 0));
     put_class_key(&buf, options);
+    if (in_memory) {
+        hp_must(hp_wire_put_bool(&buf, true));
+    }
     struct hp_str key = {0};
     hp_must(hp_arena_copy_str(&core->arena, hp_bin_as_str(hp_buf_bin(&buf)), &key));
     hp_buf_deinit(&buf);
@@ -245,6 +249,7 @@ static void lane_fill(struct hp_core *core, struct hp_lane *lane, const struct h
     struct hp_str queue = hp_wire_str(hp_wire_item(parts, 0));
     lane->queue = hp_queue_get(core, queue);
     lane->priority = (uint32_t)hp_wire_u64(hp_wire_item(parts, 1));
+    lane->in_memory = hp_wire_count(parts) > 6;
     struct hp_str ckey = hp_wire_str(hp_wire_item(parts, 3));
     if (ckey.size > 0) {
         uint32_t max = (uint32_t)hp_wire_u64(hp_wire_item(parts, 4));

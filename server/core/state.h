@@ -35,6 +35,7 @@
 #include "proto/wire.h"
 #include "server/core/core.h"
 #include "server/core/pack.h"
+#include "server/core/volatile.h"
 
 /* Bytes of queued events or assignments after which a frame is closed. */
 enum { HP_OUT_FRAME_BYTES = 384 * 1024, HP_OUT_FRAME_ELEMENTS = 48000 };
@@ -94,6 +95,7 @@ struct hp_group {
     struct hp_session *session; /* counted; or NULL */
     int64_t created_at_ms;
     uint64_t batch;     /* of its submit in this process; 0: it came from the store */
+    bool in_memory;     /* not durable: counted in vol.bytes */
     struct hp_bin pack; /* behind the struct, one block */
 };
 
@@ -137,6 +139,7 @@ struct hp_lane {
     uint64_t load_segment; /* first that is not in memory; == next_segment: all are */
     bool load_pending;
     bool key_stored, dirty;
+    bool in_memory; /* of tasks that are not durable: no row, no segments */
     struct hp_list parked;
     uint32_t parked_count;
     int64_t rank; /* heap key: greater goes first */
@@ -169,7 +172,7 @@ struct hp_attempt {
     struct hp_node *node;
     struct hp_spec *spec;
     struct hp_session *session; /* counted; or NULL */
-    struct hp_lease_batch *lease;
+    struct hp_lease_batch *lease; /* NULL: not durable */
     int64_t started_at_ms, created_at_ms;
     uint64_t assigned_ms; /* monotonic */
     struct hp_list node_link;
@@ -217,6 +220,7 @@ struct hp_session {
     uint32_t refs; /* connection, groups, attempts */
     struct hp_conn *conn;
     bool known; /* its numbers are; else it only stands for who is to be told */
+    bool ahead; /* of its row, by submits that are not durable */
     uint64_t last_number, acked;
     uint64_t batch; /* with its latest change, in this process */
     struct hp_reply_memo *memos; /* ascending by number */
@@ -233,6 +237,7 @@ struct hp_wait {
     uint32_t msgid;
     uint32_t mode;
     bool with_end, armed, answering;
+    bool held; /* part of the answer came from the store */
     uint64_t *ids;
     uint8_t *ended;
     uint32_t count, left;
@@ -277,7 +282,7 @@ struct hp_conn {
     struct hp_session *session;
     struct hp_node *node;
     struct hp_buf now, held;
-    struct hp_out_list events_out, assign_now, assign_held;
+    struct hp_out_list events_out, events_now, assign_now, assign_held;
     struct hp_list dirty_link, waits;
     struct hp_list link; /* core->conn_list, until hello */
     char peer[64];
@@ -311,6 +316,7 @@ struct hp_pending {
     uint64_t id;
     struct hp_bin frame; /* owned copy of the request, where it goes on in slices */
     struct hp_wait *wait;
+    bool held; /* cancel: something durable was looked at */
     uint64_t counts[4];
     struct hp_buf results; /* cancel: encoded results */
     uint32_t result_count;
@@ -395,6 +401,8 @@ struct hp_core {
     uint64_t *batch_ops;    /* ring: ops of each uncommitted batch, from durable_number + 1 */
     uint32_t batch_ops_capacity;
     uint64_t next_reap_ms;
+    struct hp_volatile vol;
+    struct hp_forgets forgets;
     bool dispatch_wanted;
 
     /* holding (hp_core_may_hold) */
@@ -405,6 +413,12 @@ struct hp_core {
         uint64_t stale, bad_requests, busy, events_dropped, duplicate_submits;
     } figures;
 };
+
+/* A pool has rows even if its calls have none. */
+static inline bool hp_spec_is_volatile(const struct hp_spec *spec)
+{
+    return !spec->options.durable && spec->options.kind != HP_TASK_KIND_POOL;
+}
 
 /* ------------------------------------------------ memory that cannot be refused */
 /* The core cannot go on without these small objects: out of memory ends the broker (fail-stop). */
@@ -419,7 +433,7 @@ void hp_out_error(struct hp_core *core, struct hp_conn *conn, uint32_t msgid, bo
 void hp_out_busy(struct hp_core *core, struct hp_conn *conn, uint32_t msgid, uint64_t retry_ms,
                  const char *text);
 void hp_out_event(struct hp_core *core, struct hp_conn *conn,
-                  const struct hp_st_task_status *status);
+                  const struct hp_st_task_status *status, bool held);
 void hp_out_assign(struct hp_core *core, struct hp_conn *conn, const struct hp_st_assign_run *run,
                    bool eager);
 void hp_out_flush_assigns(struct hp_core *core, struct hp_conn *conn);
@@ -513,6 +527,8 @@ void hp_timer_put(struct hp_core *core, const struct hp_side *side);
 void hp_timer_remove(struct hp_core *core, uint64_t first, bool expiry);
 struct hp_timer *hp_timer_find(struct hp_core *core, uint64_t first);
 void hp_timer_due(struct hp_core *core);
+/* A returned task is due: parks it, with its payload from `whole`. */
+void hp_timer_park(struct hp_core *core, const struct hp_side *side, struct hp_group *whole);
 void hp_timer_want(struct hp_core *core);
 void hp_timer_sides_loaded(struct hp_core *core, const struct hp_loaded *loaded);
 void hp_timer_groups_loaded(struct hp_core *core, const struct hp_loaded *loaded);
@@ -535,6 +551,9 @@ void hp_node_forgive(struct hp_core *core); /* the broker stood still: all lease
 void hp_node_free(struct hp_core *core, struct hp_node *node);
 void hp_node_control(struct hp_core *core, struct hp_node *node,
                      const struct hp_msg_worker_control *control);
+/* To the attempt's worker, behind its assignment. */
+void hp_node_control_attempt(struct hp_core *core, const struct hp_attempt *attempt,
+                             const struct hp_msg_worker_control *control);
 bool hp_node_is_up(const struct hp_node *node);
 
 /* ------------------------------------------------ session.c */
@@ -550,6 +569,8 @@ void hp_session_dirty(struct hp_core *core, struct hp_session *session);
 struct hp_reply_memo *hp_session_memo(struct hp_session *session, uint64_t number);
 void hp_session_remember(struct hp_core *core, struct hp_session *session,
                          const struct hp_reply_memo *memo);
+/* The same in memory only: of what is not durable. */
+void hp_session_note(struct hp_session *session, const struct hp_reply_memo *memo);
 void hp_session_ack(struct hp_session *session, uint64_t acked);
 void hp_session_free(struct hp_core *core, struct hp_session *session);
 

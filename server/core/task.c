@@ -142,6 +142,9 @@ static void ckey_freed(struct hp_core *core, struct hp_ckey *ckey)
 
 static void lease_ended(struct hp_core *core, struct hp_lease_batch *lease)
 {
+    if (lease == NULL) {
+        return;
+    }
     HP_ASSERT(lease->live > 0);
     if (--lease->live == 0 && lease != core->open_lease) {
         hp_batch_add(core->batch, HP_OP_LEASE_DEL)->lease_del.batch = lease->number;
@@ -225,6 +228,8 @@ static void tell_session(struct hp_core *core, const struct hp_finish *finish)
     if (conn == NULL || !conn->events) {
         return;
     }
+    bool held = finish->spec == NULL ||
+                !hp_volatile_is_now(core, finish->spec, finish->first + finish->count - 1);
     for (uint32_t i = 0; i < finish->count; i++) {
         struct hp_st_task_status status = {.id = finish->first + i, .state = finish->state};
         if (finish->reason != HP_REASON_NONE) {
@@ -243,11 +248,11 @@ static void tell_session(struct hp_core *core, const struct hp_finish *finish)
             status.end.raw = finish->end;
             status.has |= HP_HAS_ST_TASK_STATUS_END;
         }
-        hp_out_event(core, conn, &status);
+        hp_out_event(core, conn, &status, held);
     }
 }
 
-void hp_task_finish(struct hp_core *core, const struct hp_finish *finish)
+static void put_result(struct hp_core *core, const struct hp_finish *finish)
 {
     const struct hp_attempt *attempt = finish->attempt;
     uint64_t ttl = finish->spec != NULL ? finish->spec->options.result_ttl_ms : 604800000U;
@@ -267,12 +272,25 @@ void hp_task_finish(struct hp_core *core, const struct hp_finish *finish)
     result->end = hp_batch_copy(core->batch, finish->end.data, finish->end.size);
     core->turn_results += finish->count;
     drop_ukey(core, finish->spec);
-    count_end(core, finish);
     hp_recent_add(core, finish->first, finish->count, true);
+}
+
+void hp_task_finish(struct hp_core *core, const struct hp_finish *finish)
+{
+    bool in_memory = finish->spec != NULL && hp_spec_is_volatile(finish->spec);
+    if (in_memory) {
+        hp_volatile_finish(core, finish);
+    } else {
+        put_result(core, finish);
+    }
+    count_end(core, finish);
     tell_session(core, finish);
     hp_wait_ended(core, finish->first, finish->count);
     for (uint32_t i = 0; !hp_list_is_empty(&core->follows) && i < finish->count; i++) {
         hp_follow_drop(core, finish->first + i, 0);
+    }
+    if (in_memory) {
+        hp_volatile_finished(core, finish->first);
     }
 }
 
@@ -287,7 +305,7 @@ static void finish_attempt(struct hp_core *core, struct hp_attempt *attempt,
                                .spec = attempt->spec,
                                .session = attempt->session,
                                .end = end};
-    if (attempt->state == HP_TASK_STATE_CANCELLING) {
+    if (attempt->state == HP_TASK_STATE_CANCELLING && attempt->lease != NULL) {
         struct hp_op *op = hp_batch_add(core->batch, HP_OP_SIDE_DEL);
         op->side_del.first = attempt->id;
     }
@@ -317,6 +335,10 @@ static void return_task(struct hp_core *core, struct hp_attempt *attempt, uint64
     int64_t run_at = core->wall_ms + (int64_t)delay_ms;
     if (deadline > 0 && run_at > attempt->created_at_ms + (int64_t)deadline) {
         finish_attempt(core, attempt, HP_TASK_STATE_FAILED, HP_REASON_DEADLINE, (struct hp_bin){0});
+        return;
+    }
+    if (attempt->lease == NULL) {
+        hp_volatile_return(core, attempt, run_at, (uint32_t)reason);
         return;
     }
     struct hp_side side = {.first = attempt->id,

@@ -224,7 +224,7 @@ void hp_timer_due(struct hp_core *core)
     }
 }
 
-static void park_returned(struct hp_core *core, const struct hp_side *side, struct hp_group *whole)
+void hp_timer_park(struct hp_core *core, const struct hp_side *side, struct hp_group *whole)
 {
     uint64_t id = side->first;
     uint32_t index = (uint32_t)(id - whole->first);
@@ -278,7 +278,7 @@ static void timer_loaded(struct hp_core *core, struct hp_timer *timer, struct hp
                                    .losses = side.losses};
         hp_task_finish(core, &finish);
     } else if (side.kind == HP_SIDE_RETURNED) {
-        park_returned(core, &side, group);
+        hp_timer_park(core, &side, group);
     } else {
         delayed_ready(core, &side, group);
     }

@@ -177,7 +177,7 @@ static void reply(struct hp_core *core, struct hp_wait *wait)
 {
     struct hp_conn *conn = hp_conn_find(core, wait->conn);
     HP_ASSERT(conn != NULL);
-    struct hp_buf *out = hp_out_reply(core, conn, true);
+    struct hp_buf *out = hp_out_reply(core, conn, wait->held);
     hp_must(hp_rpc_put_reply(out, wait->msgid));
     hp_must(hp_wire_put_map(out, 2));
     hp_must(hp_wire_put_cstr(out, "tasks"));
@@ -215,6 +215,7 @@ void hp_wait_loaded(struct hp_core *core, struct hp_pending *pending,
         return; /* its connection went */
     }
     pending->wait = NULL;
+    wait->held = wait->held || !loaded->in_memory;
     if ((pending->counts[0] != 0) != wait->answering) {
         return; /* it was over before this part of the look-up came */
     }

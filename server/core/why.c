@@ -173,7 +173,7 @@ void hp_query_why_loaded(struct hp_core *core, struct hp_pending *pending,
     say_state(&why, loaded, &loaded->tasks[0], now);
     struct hp_msg_task_why_reply reply = {.state = now,
                                           .lines = {.items = why.lines, .count = why.count}};
-    struct hp_buf *out = hp_out_reply(core, conn, true);
+    struct hp_buf *out = hp_out_reply(core, conn, !loaded->in_memory);
     hp_must(hp_rpc_put_reply(out, pending->msgid));
     hp_must(hp_msg_task_why_reply_encode(out, &reply));
 }

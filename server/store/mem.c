@@ -324,6 +324,20 @@ static void remove_ukey(struct hp_mem *mem, struct hp_bin key)
     }
 }
 
+/* Done when idle, with the results of the same batch. */
+static void forget(struct hp_mem *mem, const struct hp_op *op)
+{
+    mem->forget_wall_ms = op->forget.wall_ms;
+    for (uint32_t i = 0; i < op->forget.span_count; i++) {
+        if (mem->forget_count == mem->forget_capacity) {
+            mem->forget_capacity = mem->forget_capacity == 0 ? 16 : mem->forget_capacity * 2;
+            mem->forgets =
+                must(hp_realloc_array(mem->forgets, mem->forget_capacity, sizeof(*mem->forgets)));
+        }
+        mem->forgets[mem->forget_count++] = op->forget.spans[i];
+    }
+}
+
 static void apply_op(struct hp_mem *mem, uint64_t batch, const struct hp_op *op)
 {
     switch (op->kind) {
@@ -381,6 +395,9 @@ static void apply_op(struct hp_mem *mem, uint64_t batch, const struct hp_op *op)
         mem->reap_wall_ms = op->reap.wall_ms;
         mem->reap_due = true;
         break;
+    case HP_OP_FORGET:
+        forget(mem, op);
+        break;
     }
 }
 
@@ -421,6 +438,16 @@ static void remove_range(struct hp_mem_vec *vec, uint64_t first, uint64_t end)
     }
 }
 
+static void remove_blobs(struct hp_mem *mem, uint64_t first, uint64_t end)
+{
+    for (uint32_t i = mem->blobs.count; i-- > 0;) {
+        uint64_t owner = *(const uint64_t *)mem->blobs.slots[i].item;
+        if (owner >= first && owner < end) {
+            hp_mem_remove_at(&mem->blobs, i);
+        }
+    }
+}
+
 static void reap_group(struct hp_mem *mem, const struct hp_mem_group *group)
 {
     uint64_t end = group->first + group->count;
@@ -436,13 +463,43 @@ static void reap_group(struct hp_mem *mem, const struct hp_mem_group *group)
     remove_range(&mem->results, group->first, end);
     remove_range(&mem->sides, group->first, end);
     remove_range(&mem->expiries, group->first, end);
-    for (uint32_t i = mem->blobs.count; i-- > 0;) {
+    remove_blobs(mem, group->first, end);
+    remove_range(&mem->forgotten, group->first, end);
+    (void)hp_mem_remove(&mem->groups, tomb->first); /* it is there; `group` is gone now */
+}
+
+static bool group_is_forgotten(const struct hp_mem *mem, const struct hp_mem_group *group)
+{
+    for (uint64_t id = group->first; id < group->first + group->count; id++) {
+        if (hp_mem_find(&mem->forgotten, id) == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void forget_ids(struct hp_mem *mem, uint64_t first, uint64_t end)
+{
+    for (uint32_t i = mem->groups.count; i-- > 0;) {
+        const struct hp_mem_group *group = mem->groups.slots[i].item;
+        uint64_t from = HP_MAX(first, group->first);
+        uint64_t to = HP_MIN(end, group->first + group->count);
+        for (uint64_t id = from; id < to; id++) {
+            if (hp_mem_result_of(mem, id) != NULL) {
+                hp_mem_put(&mem->forgotten, id, must(hp_calloc(1, 1)));
+                remove_blobs(mem, id, id + 1);
+            }
+        }
+        if (from < to && group_is_forgotten(mem, group)) {
+            reap_group(mem, group);
+        }
+    }
+    for (uint32_t i = mem->blobs.count; i-- > 0;) { /* of tasks that were never stored */
         uint64_t owner = *(const uint64_t *)mem->blobs.slots[i].item;
-        if (owner >= group->first && owner < end) {
+        if (owner >= first && owner < end && hp_mem_group_of(mem, owner) == NULL) {
             hp_mem_remove_at(&mem->blobs, i);
         }
     }
-    (void)hp_mem_remove(&mem->groups, tomb->first); /* it is there; `group` is gone now */
 }
 
 enum hp_err hp_mem_idle(struct hp_store *store, bool *ret_more, struct hp_error *reterr)
@@ -450,6 +507,11 @@ enum hp_err hp_mem_idle(struct hp_store *store, bool *ret_more, struct hp_error 
     struct hp_mem *mem = HP_CONTAINER_OF(store, struct hp_mem, base);
     (void)reterr; /* memory does not fail */
     *ret_more = false;
+    mem->reap_wall_ms = HP_MAX(mem->reap_wall_ms, mem->forget_wall_ms);
+    for (uint32_t i = 0; i < mem->forget_count; i++) {
+        forget_ids(mem, mem->forgets[i].first, mem->forgets[i].first + mem->forgets[i].count);
+    }
+    mem->forget_count = 0;
     if (!mem->reap_due) {
         return HP_OK;
     }
@@ -494,13 +556,15 @@ static void mem_close(struct hp_store *store)
     }
     struct hp_mem_vec *vecs[] = {&mem->groups, &mem->results, &mem->lanes,
                                  &mem->leases, &mem->sides,   &mem->expiries,
-                                 &mem->nodes,  &mem->blobs,   &mem->tombs};
+                                 &mem->nodes,  &mem->blobs,   &mem->tombs,
+                                 &mem->forgotten};
     for (size_t i = 0; i < HP_COUNT_OF(vecs); i++) {
         hp_mem_clear(vecs[i]);
     }
     names_clear(&mem->ukeys);
     names_clear(&mem->sessions);
     names_clear(&mem->queues);
+    hp_free(mem->forgets);
     hp_free(mem);
 }
 
@@ -528,4 +592,6 @@ void hp_store_mem_crash(struct hp_store *store)
     HP_ASSERT(store->ops == &mem_ops);
     struct hp_mem *mem = HP_CONTAINER_OF(store, struct hp_mem, base);
     mem->reap_due = false; /* all else was durable with its apply */
+    mem->forget_count = 0;
+    hp_mem_clear(&mem->forgotten);
 }

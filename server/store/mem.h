@@ -81,6 +81,10 @@ struct hp_mem {
     struct hp_mem_vec nodes;    /* hp_mem_node by number */
     struct hp_mem_vec blobs;    /* uint64_t owner by blob */
     struct hp_mem_vec tombs;    /* hp_mem_tomb by first */
+    struct hp_mem_vec forgotten; /* a byte by id: ended, forgotten, of a group that stays */
+    struct hp_id_span *forgets;  /* to be done when idle */
+    uint32_t forget_count, forget_capacity;
+    int64_t forget_wall_ms;
     struct hp_mem_names ukeys, sessions, queues;
     uint64_t epoch, next_id, next_blob, grace_ms, last_batch;
     uint64_t reaped;

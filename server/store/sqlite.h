@@ -3,7 +3,7 @@
  * Inside of the SQLite store. Files: sqlite_open (connection, ballast, log), sqlite_stmt (errors,
  * statements), sqlite_schema (migrations, buckets), sqlite_facts (look-ups of ids), sqlite_apply,
  * sqlite_vtab (its groups as a table), sqlite_recover, sqlite_load, sqlite_lane, sqlite_reap,
- * sqlite_sweep, sqlite_job (loads of many calls): sqlite_check, sqlite_backup.
+ * sqlite_forget, sqlite_sweep, sqlite_job (loads of many calls): sqlite_check, sqlite_backup.
  *
  *  I1 One connection, ever: the WAL-reset bug of SQLite 3.7.0 to 3.51.2 needs two that write or
  *     checkpoint, and closing any second descriptor of the file would drop the first one's locks.
@@ -77,6 +77,7 @@ enum hp_sql {
     HP_SQL_NODE_ALL,
     HP_SQL_BLOB_PUT,
     HP_SQL_BLOB_OWNED,
+    HP_SQL_BLOB_OWNER_FROM,
     HP_SQL_BLOB_DEL,
     HP_SQL_BLOB_HAS,
     HP_SQL_BLOB_FROM,
@@ -99,6 +100,7 @@ enum hp_bucket_sql {
     HP_BUCKET_GROUP_BEFORE, /* first, head, downwards */
     HP_BUCKET_GROUP_DEL,
     HP_BUCKET_GROUP_DEL_BELOW,
+    HP_BUCKET_GROUP_DEL_RANGE,
     HP_BUCKET_RESULT_PUT,
     HP_BUCKET_RESULT_FLOOR, /* first, row, count */
     HP_BUCKET_RESULT_FROM,
@@ -177,6 +179,20 @@ struct hp_reap {
     uint64_t task_count;
 };
 
+/* Ranges of ids, gathered in any order. */
+struct hp_spans {
+    struct hp_span *items;
+    uint32_t count;
+    uint32_t capacity;
+};
+
+/* What clients forgot: sqlite_forget.c. In memory only. */
+struct hp_forget {
+    struct hp_spans todo; /* as they came */
+    uint32_t done;        /* of these; the next one's `first` is the cursor */
+    struct hp_spans parts; /* ended and forgotten parts of groups that stay; sorted, apart */
+};
+
 struct hp_sqlite_job; /* a check or a backup under way: sqlite_job.h */
 
 struct hp_sqlite {
@@ -208,6 +224,7 @@ struct hp_sqlite {
     uint32_t result_count;
     uint32_t result_capacity;
     struct hp_reap reap;
+    struct hp_forget forget;
     struct hp_sqlite_job *job;
 };
 
@@ -321,12 +338,6 @@ bool hp_tomb_get(struct hp_bin row, uint64_t first, struct hp_tomb *ret_tomb);
 enum hp_err hp_sqlite_tomb(struct hp_sqlite *s, uint64_t id, uint32_t *ret_state,
                            struct hp_error *reterr);
 
-/* Ranges of ids, gathered in any order. */
-struct hp_spans {
-    struct hp_span *items;
-    uint32_t count;
-    uint32_t capacity;
-};
 void hp_spans_deinit(struct hp_spans *spans);
 enum hp_err hp_spans_add(struct hp_spans *spans, uint64_t first, uint64_t end,
                          struct hp_error *reterr);
@@ -347,6 +358,33 @@ enum hp_err hp_sqlite_load_lane(struct hp_sqlite *s, struct hp_answer *answer,
 void hp_sqlite_reap_start(struct hp_sqlite *s, int64_t wall_ms);
 void hp_sqlite_reap_deinit(struct hp_sqlite *s);
 enum hp_err hp_sqlite_reap(struct hp_sqlite *s, bool *ret_more, struct hp_error *reterr);
+
+/* Its parts, for sqlite_forget.c; all but _begin, _committed and _skip inside a transaction. */
+#define HP_SQLITE_STATES_BYTES_MAX ((size_t)16 << 10)
+void hp_sqlite_reap_begin(struct hp_sqlite *s);
+enum hp_err hp_sqlite_reap_end(struct hp_sqlite *s, struct hp_error *reterr);
+void hp_sqlite_reap_committed(struct hp_sqlite *s);
+/* Groups in these ids are gone: a pass that is at one of them goes on behind it. */
+void hp_sqlite_reap_skip(struct hp_sqlite *s, struct hp_span ids);
+/* Adds ids and their (count, state) pairs to the growing tombstone, or begins another. */
+enum hp_err hp_sqlite_bury(struct hp_sqlite *s, uint64_t first, uint64_t end, struct hp_bin states,
+                           struct hp_error *reterr);
+/* Deletes references to blobs of [first, end); false in *ret_all: as many as a slice may, go on
+ * in the next. */
+enum hp_err hp_sqlite_reap_blobs(struct hp_sqlite *s, uint64_t first, uint64_t end, bool *ret_all,
+                                 struct hp_error *reterr);
+enum hp_err hp_sqlite_reap_sides(struct hp_sqlite *s, uint64_t first, uint64_t end,
+                                 struct hp_error *reterr);
+enum hp_err hp_sqlite_reap_results(struct hp_sqlite *s, struct hp_bucket *bucket, uint64_t first,
+                                   uint64_t end, struct hp_error *reterr);
+
+/* Takes note of a FORGET op; then slices. */
+void hp_sqlite_forget_add(struct hp_sqlite *s, const struct hp_op *op);
+bool hp_sqlite_forget_wants(const struct hp_sqlite *s);
+enum hp_err hp_sqlite_forget(struct hp_sqlite *s, bool *ret_more, struct hp_error *reterr);
+/* At start: forgets blobs of tasks that have no row. */
+enum hp_err hp_sqlite_forget_lost(struct hp_sqlite *s, struct hp_error *reterr);
+void hp_sqlite_forget_deinit(struct hp_sqlite *s);
 
 /* One step of a CHECK or BACKUP; true: through. */
 bool hp_sqlite_job_step(struct hp_sqlite *s, struct hp_answer *answer);

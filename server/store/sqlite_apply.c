@@ -350,6 +350,7 @@ static enum hp_err apply_op(struct hp_sqlite *s, const struct hp_op *op,
         set_meta(s, op);
         return HP_OK;
     case HP_OP_REAP:
+    case HP_OP_FORGET:
         return HP_OK; /* after the commit */
     }
     HP_UNREACHABLE();
@@ -398,6 +399,8 @@ static void start_reaping(struct hp_sqlite *s, struct hp_batch *const *batches, 
         for (uint32_t k = 0; k < batches[i]->op_count; k++) {
             if (batches[i]->ops[k].kind == HP_OP_REAP) {
                 hp_sqlite_reap_start(s, batches[i]->ops[k].reap.wall_ms);
+            } else if (batches[i]->ops[k].kind == HP_OP_FORGET) {
+                hp_sqlite_forget_add(s, &batches[i]->ops[k]);
             }
         }
     }

@@ -352,6 +352,11 @@ enum hp_err hp_sqlite_idle(struct hp_store *store, bool *ret_more, struct hp_err
     if (err != HP_OK) {
         return err;
     }
+    if (hp_sqlite_forget_wants(s) && s->job == NULL) {
+        err = hp_sqlite_forget(s, ret_more, reterr);
+        *ret_more = *ret_more || s->reap.active;
+        return err;
+    }
     if (s->reap.active && s->job == NULL) { /* a backup still needs what it refers to */
         return hp_sqlite_reap(s, ret_more, reterr);
     }
@@ -390,6 +395,7 @@ static void sqlite_close(struct hp_store *store)
     hp_row_out_deinit(&s->out);
     hp_row_out_deinit(&s->lease_out);
     hp_sqlite_reap_deinit(s);
+    hp_sqlite_forget_deinit(s);
     hp_free(s->groups);
     hp_free(s->results);
     hp_free(s->dir);

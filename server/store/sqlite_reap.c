@@ -18,7 +18,6 @@
 
 #define GAP_CHUNK_IDS 4096u
 #define EMPTY_CHUNK_IDS 8192u
-#define STATES_BYTES_MAX ((size_t)16 << 10)
 #define KEPT_STREAK_MAX                                                                            \
     1024u             /* expiry follows ids closely enough: what is behind waits for later */
 #define SCAN_SHARE 10 /* a scan of 1 ms is not repeated within 10 ms */
@@ -61,15 +60,14 @@ static enum hp_err write_tomb(struct hp_sqlite *s, struct hp_error *reterr)
     return hp_sqlite_run(s, stmt, "write tombstone", reterr);
 }
 
-/* Adds ids and their (count, state) pairs to the growing tombstone, or begins another. */
-static enum hp_err bury(struct hp_sqlite *s, uint64_t first, uint64_t end, struct hp_bin states,
-                        struct hp_error *reterr)
+enum hp_err hp_sqlite_bury(struct hp_sqlite *s, uint64_t first, uint64_t end, struct hp_bin states,
+                           struct hp_error *reterr)
 {
     struct hp_reap *reap = &s->reap;
     struct hp_tomb *tomb = &reap->tomb;
     enum hp_err err = HP_OK;
     if (tomb->count > 0 && (tomb->first + tomb->count != first ||
-                            reap->tomb_states.size + states.size > STATES_BYTES_MAX)) {
+                            reap->tomb_states.size + states.size > HP_SQLITE_STATES_BYTES_MAX)) {
         err = write_tomb(s, reterr);
     }
     if (tomb->count == 0) {
@@ -89,9 +87,7 @@ static enum hp_err delete_range(struct hp_sqlite *s, enum hp_sql sql, uint64_t f
     return hp_sqlite_run(s, s->stmts[sql], "reap", reterr);
 }
 
-/* Deletes references to blobs of [first, end); false in *ret_all: as many as a slice may, go on
- * in the next. */
-static enum hp_err release_blobs(struct hp_sqlite *s, uint64_t first, uint64_t end, bool *ret_all,
+enum hp_err hp_sqlite_reap_blobs(struct hp_sqlite *s, uint64_t first, uint64_t end, bool *ret_all,
                                  struct hp_error *reterr)
 {
     struct hp_reap *reap = &s->reap;
@@ -123,15 +119,15 @@ static enum hp_err release_blobs(struct hp_sqlite *s, uint64_t first, uint64_t e
     return HP_OK;
 }
 
-static enum hp_err release_sides(struct hp_sqlite *s, uint64_t first, uint64_t end,
+enum hp_err hp_sqlite_reap_sides(struct hp_sqlite *s, uint64_t first, uint64_t end,
                                  struct hp_error *reterr)
 {
     enum hp_err err = delete_range(s, HP_SQL_SIDE_REAP, first, end, reterr);
     return err == HP_OK ? delete_range(s, HP_SQL_EXPIRY_REAP, first, end, reterr) : err;
 }
 
-static enum hp_err delete_results(struct hp_sqlite *s, struct hp_bucket *bucket, uint64_t first,
-                                  uint64_t end, struct hp_error *reterr)
+enum hp_err hp_sqlite_reap_results(struct hp_sqlite *s, struct hp_bucket *bucket, uint64_t first,
+                                   uint64_t end, struct hp_error *reterr)
 {
     sqlite3_stmt *stmt = NULL;
     enum hp_err err = hp_sqlite_bucket_stmt(s, bucket, HP_BUCKET_RESULT_DEL, &stmt, reterr);
@@ -176,7 +172,7 @@ static enum hp_err empty_some(struct hp_sqlite *s, struct hp_bucket *bucket, boo
     uint64_t end = HP_MIN(first + EMPTY_CHUNK_IDS, bucket_end(bucket));
     bool all = false;
     sqlite3_stmt *stmt = NULL;
-    enum hp_err err = release_blobs(s, first, end, &all, reterr);
+    enum hp_err err = hp_sqlite_reap_blobs(s, first, end, &all, reterr);
     *ret_slice_full = !all;
     if (err != HP_OK || !all) {
         return err;
@@ -187,17 +183,17 @@ static enum hp_err empty_some(struct hp_sqlite *s, struct hp_bucket *bucket, boo
         err = hp_sqlite_run(s, stmt, "delete groups", reterr);
     }
     if (err == HP_OK) {
-        err = delete_results(s, bucket, bucket_first(bucket), end, reterr);
+        err = hp_sqlite_reap_results(s, bucket, bucket_first(bucket), end, reterr);
     }
     if (err == HP_OK) {
-        err = release_sides(s, first, end, reterr);
+        err = hp_sqlite_reap_sides(s, first, end, reterr);
     }
     if (err == HP_OK) {
         struct hp_row_out *states = &s->reap.group_states;
         hp_row_clear(states);
         hp_row_put_u64(states, end - first);
         hp_row_put_u64(states, bucket->state);
-        err = bury(s, first, end,
+        err = hp_sqlite_bury(s, first, end,
                    (struct hp_bin){.data = states->data, .size = (uint32_t)states->size}, reterr);
     }
     bucket->emptied_below = end;
@@ -218,7 +214,7 @@ static void note_found(struct hp_reap *reap, int64_t expires_ms)
 
 static void note_state(struct hp_reap *reap, uint32_t state, uint64_t count)
 {
-    if (reap->group_states.size < STATES_BYTES_MAX) {
+    if (reap->group_states.size < HP_SQLITE_STATES_BYTES_MAX) {
         hp_row_put_u64(&reap->group_states, count);
         hp_row_put_u64(&reap->group_states, state);
     }
@@ -272,7 +268,7 @@ static enum hp_err delete_group(struct hp_sqlite *s, struct hp_bucket *bucket, b
     struct hp_row_out *states = &reap->group_states;
     sqlite3_stmt *stmt = NULL;
     bool all = false;
-    enum hp_err err = release_blobs(s, group.first, group.end, &all, reterr);
+    enum hp_err err = hp_sqlite_reap_blobs(s, group.first, group.end, &all, reterr);
     *ret_slice_full = !all;
     if (err != HP_OK || !all) {
         return err;
@@ -283,14 +279,14 @@ static enum hp_err delete_group(struct hp_sqlite *s, struct hp_bucket *bucket, b
         err = hp_sqlite_run(s, stmt, "delete group", reterr);
     }
     if (err == HP_OK) {
-        err = release_sides(s, group.first, group.end, reterr);
+        err = hp_sqlite_reap_sides(s, group.first, group.end, reterr);
     }
-    if (states->size >= STATES_BYTES_MAX) { /* too many to keep: ended, how is not known */
+    if (states->size >= HP_SQLITE_STATES_BYTES_MAX) { /* too many to keep: ended, how is not known */
         hp_row_clear(states);
         note_state(reap, 0, group.end - group.first);
     }
     if (err == HP_OK) {
-        err = bury(s, group.first, group.end,
+        err = hp_sqlite_bury(s, group.first, group.end,
                    (struct hp_bin){.data = states->data, .size = (uint32_t)states->size}, reterr);
     }
     bucket->group_count--;
@@ -312,7 +308,7 @@ static enum hp_err flush_some(struct hp_sqlite *s, struct hp_bucket *bucket,
     uint64_t end = HP_MIN(reap->gap_done + GAP_CHUNK_IDS, reap->gap_end);
     enum hp_err err = HP_OK;
     if (reap->gap_done < end) {
-        err = delete_results(s, bucket, reap->gap_first, end, reterr);
+        err = hp_sqlite_reap_results(s, bucket, reap->gap_first, end, reterr);
     }
     reap->gap_done = end;
     return err;
@@ -518,14 +514,41 @@ static enum hp_err run_slice(struct hp_sqlite *s, uint64_t deadline_us, struct h
     return err == HP_OK ? write_tomb(s, reterr) : err;
 }
 
+void hp_sqlite_reap_begin(struct hp_sqlite *s)
+{
+    s->reap.unlink_count = 0;
+    s->reap.task_count = 0;
+    s->reap.tomb.count = 0;
+    hp_row_clear(&s->reap.tomb_states);
+}
+
+enum hp_err hp_sqlite_reap_end(struct hp_sqlite *s, struct hp_error *reterr)
+{
+    return write_tomb(s, reterr);
+}
+
+void hp_sqlite_reap_committed(struct hp_sqlite *s)
+{
+    for (uint32_t i = 0; i < s->reap.unlink_count; i++) {
+        hp_sqlite_unlink_blob(s, s->reap.unlink[i]);
+    }
+    s->reaped += s->reap.task_count;
+}
+
+void hp_sqlite_reap_skip(struct hp_sqlite *s, struct hp_span ids)
+{
+    struct hp_reap *reap = &s->reap;
+    if (reap->in_group && reap->group.first >= ids.first && reap->group.first < ids.end) {
+        reap->in_group = false;
+        reap->next_first = reap->group.end;
+    }
+}
+
 enum hp_err hp_sqlite_reap(struct hp_sqlite *s, bool *ret_more, struct hp_error *reterr)
 {
     struct hp_reap *reap = &s->reap;
     uint64_t start_us = hp_clock_mono_us();
-    reap->unlink_count = 0;
-    reap->task_count = 0;
-    reap->tomb.count = 0;
-    hp_row_clear(&reap->tomb_states);
+    hp_sqlite_reap_begin(s);
     enum hp_err err = hp_sqlite_begin(s, reterr);
     if (err == HP_OK) {
         err = run_slice(s, start_us + HP_SQLITE_REAP_SLICE_US, reterr);
@@ -538,10 +561,7 @@ enum hp_err hp_sqlite_reap(struct hp_sqlite *s, bool *ret_more, struct hp_error 
     if (err != HP_OK) {
         return err;
     }
-    for (uint32_t i = 0; i < reap->unlink_count; i++) {
-        hp_sqlite_unlink_blob(s, reap->unlink[i]);
-    }
-    s->reaped += reap->task_count;
+    hp_sqlite_reap_committed(s);
     reap->spent_us += hp_clock_mono_us() - start_us;
     *ret_more = reap->active;
     return HP_OK;

@@ -63,7 +63,7 @@ static enum hp_err sweep_folder(struct hp_sqlite *s, uint32_t folder, bool is_st
 
 enum hp_err hp_sqlite_sweep_all(struct hp_sqlite *s, struct hp_error *reterr)
 {
-    enum hp_err err = HP_OK;
+    enum hp_err err = hp_sqlite_forget_lost(s, reterr);
     for (uint32_t folder = 0; err == HP_OK && folder < HP_BLOB_FOLDERS; folder++) {
         err = sweep_folder(s, folder, true, reterr);
     }

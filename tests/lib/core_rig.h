@@ -46,7 +46,7 @@ struct rig {
     struct hp_wire *wire;
     uint32_t next_msgid;
     struct hp_arena arena; /* of decoded messages, until the next rig_begin */
-    uint32_t op_counts[HP_OP_REAP + 1];
+    uint32_t op_counts[HP_OP_FORGET + 1];
 };
 
 #define RIG_UNUSED __attribute__((unused)) static

@@ -69,6 +69,7 @@ static void audit_op(struct sim *sim, const struct hp_op *op)
     case HP_OP_BLOB:
     case HP_OP_META:
     case HP_OP_REAP:
+    case HP_OP_FORGET:
         break;
     }
 }
