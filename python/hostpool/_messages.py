@@ -6,6 +6,11 @@ A field is a dict: name, type (bool u32 u64 i64 str bin enum struct list), and w
 item, ref, required, min, max, max_len, max_items, default, open, since.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
 PROTOCOL_VERSION = 1
 
 LIMIT_FRAME_BYTES = 1048576  # bytes
@@ -23,7 +28,7 @@ LIMIT_IDS = 4096  # ids
 LIMIT_NAME_BYTES = 255  # bytes
 LIMIT_SESSION_REPLIES = 256  # replies
 
-ERRORS = {'bad_request': 'The message is not what docs/protocol.md allows; the text names the field.',
+ERRORS: dict[str, Any] = {'bad_request': 'The message is not what docs/protocol.md allows; the text names the field.',
  'hello_first': 'hello must be the first message on a connection.',
  'denied': 'The token is missing or wrong, or this peer may not do that.',
  'version': 'No common protocol version.',
@@ -42,7 +47,7 @@ ERRORS = {'bad_request': 'The message is not what docs/protocol.md allows; the t
  'damaged': 'Stored bytes failed their digest.',
  'internal': 'The broker failed; its log has the reason.'}
 
-ENUMS = {'task_kind': {'command': 1, 'function': 2, 'call': 3, 'pool': 4},
+ENUMS: dict[str, Any] = {'task_kind': {'command': 1, 'function': 2, 'call': 3, 'pool': 4},
  'task_state': {'blocked': 1,
                 'delayed': 2,
                 'ready': 3,
@@ -91,7 +96,7 @@ ENUMS = {'task_kind': {'command': 1, 'function': 2, 'call': 3, 'pool': 4},
  'stream': {'stdout': 1, 'stderr': 2}}
 
 # machine -> state -> states it may move to
-STATES = {'task': {'none': ['blocked', 'delayed', 'ready'],
+STATES: dict[str, Any] = {'task': {'none': ['blocked', 'delayed', 'ready'],
           'blocked': ['cancelled', 'delayed', 'expired', 'ready'],
           'delayed': ['cancelled', 'expired', 'failed', 'ready'],
           'ready': ['cancelled', 'expired', 'leased'],
@@ -132,7 +137,7 @@ STATES = {'task': {'none': ['blocked', 'delayed', 'ready'],
           'ending': ['ended'],
           'ended': []}}
 
-STRUCTS = {'task_options': {'fields': [{'name': 'kind',
+STRUCTS: dict[str, Any] = {'task_options': {'fields': [{'name': 'kind',
                               'type': 'enum',
                               'ref': 'task_kind',
                               'required': True,
@@ -701,7 +706,7 @@ STRUCTS = {'task_options': {'fields': [{'name': 'kind',
                          'min': 0,
                          'max': 18446744073709551615}]}}
 
-MESSAGES = {'hello': {'kind': 'call',
+MESSAGES: dict[str, Any] = {'hello': {'kind': 'call',
            'from': 'any',
            'before_hello': True,
            'fields': [{'name': 'client', 'type': 'str', 'required': True, 'max_len': 255},
@@ -1531,7 +1536,7 @@ class InvalidMessage(ValueError):
     """A message which the definition does not allow; the text names message and field."""
 
 
-def validate(method, params, reply=False):
+def validate(method: str, params: Any, reply: bool = False) -> None:
     """Check the params map (or, with reply=True, the result map) of a method as the C decoder does.
 
     Raises InvalidMessage. Unknown keys pass; None counts as absent; str passes for bin.
@@ -1545,18 +1550,18 @@ def validate(method, params, reply=False):
     _check_map(path, message["reply" if reply else "fields"], params)
 
 
-def validate_struct(name, value):
+def validate_struct(name: str, value: Any) -> None:
     """The same for one struct."""
     _check_map(name, STRUCTS[name]["fields"], value)
 
 
-def unknown_keys(method, params, reply=False):
+def unknown_keys(method: str, params: Any, reply: bool = False) -> list[str]:
     """Keys (with path) of a valid message that the definition does not have: a sender's mistake."""
     fields = MESSAGES[method]["reply" if reply else "fields"]
     return list(_unknown(method, fields, params))
 
 
-def _unknown(path, fields, value):
+def _unknown(path: str, fields: Any, value: Any) -> Iterator[str]:
     known = {field["name"]: field for field in fields}
     for key, item in value.items():
         field = known.get(key)
@@ -1567,11 +1572,11 @@ def _unknown(path, fields, value):
                 yield from _unknown(f"{path}.{key}", STRUCTS[field["ref"]]["fields"], part)
 
 
-def _fail(path, why):
+def _fail(path: str, why: str) -> NoReturn:
     raise InvalidMessage(f"{path}: {why}")
 
 
-def _check_map(path, fields, value):
+def _check_map(path: str, fields: Any, value: Any) -> None:
     if not isinstance(value, dict):
         _fail(path, "must be a map")
     for key in value:
@@ -1586,7 +1591,7 @@ def _check_map(path, fields, value):
             _fail(here, "is missing")
 
 
-def _check_field(path, field, value):
+def _check_field(path: str, field: Any, value: Any) -> None:
     if field["type"] != "list":
         _check_value(path, field, field["type"], value)
         return
@@ -1598,7 +1603,7 @@ def _check_field(path, field, value):
         _check_value(f"{path}[{index}]", field, field["item"], item)
 
 
-def _check_value(path, field, kind, value):
+def _check_value(path: str, field: Any, kind: str, value: Any) -> None:
     if kind == "bool":
         if not isinstance(value, bool):
             _fail(path, "must be a bool")
@@ -1610,7 +1615,7 @@ def _check_value(path, field, kind, value):
         _check_bytes(path, field, kind, value)
 
 
-def _check_int(path, field, kind, value):
+def _check_int(path: str, field: Any, kind: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         _fail(path, "must be an integer" if kind == "i64" else "must be an unsigned integer")
     if not field["min"] <= value <= field["max"]:
@@ -1619,7 +1624,7 @@ def _check_int(path, field, kind, value):
         _fail(path, f"is no value of {field['ref']}")
 
 
-def _check_bytes(path, field, kind, value):
+def _check_bytes(path: str, field: Any, kind: str, value: Any) -> None:
     if kind == "str":
         if not isinstance(value, str):
             _fail(path, "must be a string")
