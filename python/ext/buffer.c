@@ -8,8 +8,7 @@
 #include "python/ext/ext.h"
 
 struct buffer {
-    PyObject_HEAD
-    void *data;
+    PyObject_HEAD void *data;
     size_t size;
     bool is_map;
 };

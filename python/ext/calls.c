@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Blocking calls: hostpool.h's own, run on the hub's client without the GIL. Those which may be
- * repeated without harm wait in slices, so that Ctrl-C is not kept waiting by a broker that is away.
+ * repeated without harm wait in slices, so that Ctrl-C is not kept waiting by a broker that is
+ * away.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -76,10 +77,10 @@ static bool call(struct hp_ext_hub *self, job_fn function, struct job *job, PyOb
         job->timeout_ms = !is_last              ? SLICE_MS
                           : left_ms > INT64_MAX ? (int64_t)HP_TIMEOUT_NONE
                                                 : (int64_t)left_ms;
-        Py_BEGIN_ALLOW_THREADS
-        status = hp_hub_call(self->core->hub, run_job, &run);
-        Py_END_ALLOW_THREADS
-        if (PyErr_CheckSignals() != 0 || self->interrupted == PyThread_get_thread_ident()) {
+        Py_BEGIN_ALLOW_THREADS status = hp_hub_call(self->core->hub, run_job, &run);
+        Py_END_ALLOW_THREADS if (PyErr_CheckSignals() != 0 ||
+                                 self->interrupted == PyThread_get_thread_ident())
+        {
             break;
         }
     } while (!is_last && (status == HP_STATUS_TIMEOUT || status == HP_STATUS_UNREACHABLE) &&
@@ -274,8 +275,9 @@ PyObject *hp_ext_pool_get(PyObject *object, PyObject *args, PyObject *kwds)
     if (!PyArg_ParseTupleAndKeywords(args, kwds, "KS|O:pool_get", names, &id, &digest, &timeout)) {
         return NULL;
     }
-    struct job job = {.id = id, .digest = {.data = PyBytes_AsString(digest),
-                                           .size = (size_t)PyBytes_Size(digest)}};
+    struct job job = {
+        .id = id,
+        .digest = {.data = PyBytes_AsString(digest), .size = (size_t)PyBytes_Size(digest)}};
     return call(hub_of(object), do_content, &job, timeout, false) ? hp_ext_buffer_own(&job.buffer)
                                                                   : NULL;
 }
@@ -366,9 +368,8 @@ PyObject *hp_ext_task_wait(PyObject *object, PyObject *args, PyObject *kwds)
         PyObject *trace;
         PyErr_Fetch(&type, &value, &trace);
         PyObject *word = value != NULL ? PyObject_GetAttrString(value, "status") : NULL;
-        bool is_late =
-            word != NULL &&
-            PyUnicode_CompareWithASCIIString(word, hp_status_word(HP_STATUS_TIMEOUT)) == 0;
+        bool is_late = word != NULL && PyUnicode_CompareWithASCIIString(
+                                           word, hp_status_word(HP_STATUS_TIMEOUT)) == 0;
         Py_XDECREF(word);
         PyErr_Restore(type, value, trace);
         if (is_late) {
@@ -453,12 +454,11 @@ static PyObject *worker_dict(const struct hp_worker *worker)
     if (tags == NULL) {
         return NULL;
     }
-    return Py_BuildValue("{s:N,s:i,s:N,s:N,s:I,s:I,s:I,s:I,s:N,s:K}", "node",
-                         hp_ext_text(worker->node), "state", (int)worker->state, "draining",
-                         PyBool_FromLong(worker->draining), "host", hp_ext_text(worker->host),
-                         "pid", worker->pid, "slots", worker->slots, "used", worker->used,
-                         "assigned", worker->assigned, "tags", tags, "done",
-                         (unsigned long long)worker->done);
+    return Py_BuildValue(
+        "{s:N,s:i,s:N,s:N,s:I,s:I,s:I,s:I,s:N,s:K}", "node", hp_ext_text(worker->node), "state",
+        (int)worker->state, "draining", PyBool_FromLong(worker->draining), "host",
+        hp_ext_text(worker->host), "pid", worker->pid, "slots", worker->slots, "used", worker->used,
+        "assigned", worker->assigned, "tags", tags, "done", (unsigned long long)worker->done);
 }
 
 PyObject *hp_ext_workers(PyObject *object, PyObject *args, PyObject *kwds)

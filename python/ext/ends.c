@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/str.h"
 #include "python/ext/ext.h"
 
 #define HANDLER_TRIES_MAX 8
@@ -90,7 +91,7 @@ static PyObject *node_name(struct hp_ext_hub *self, const char *node)
     if (self->node == NULL || strcmp(node, self->node_text) != 0) {
         Py_CLEAR(self->node);
         self->node = hp_ext_text(node);
-        (void)strcpy(self->node_text, node);
+        (void)hp_strlcpy(self->node_text, node, sizeof self->node_text);
     }
     Py_XINCREF(self->node);
     return self->node;
@@ -162,9 +163,9 @@ PyObject *hp_ext_end_tuple(struct hp_ext_hub *self, PyObject *user, uint32_t ind
 /* ---------------------------------------------------------------- callbacks */
 
 /*
- * Calls the handler. It may run on the main thread, where Ctrl-C can hit it at any point: then it is
- * called again with the same list (it leaves out what it has done), and the interrupt is raised once
- * the waiting function returns. Other exceptions are shown and end nothing.
+ * Calls the handler. It may run on the main thread, where Ctrl-C can hit it at any point: then it
+ * is called again with the same list (it leaves out what it has done), and the interrupt is raised
+ * once the waiting function returns. Other exceptions are shown and end nothing.
  */
 static void call_handler(struct hp_ext_hub *self, PyObject *list)
 {

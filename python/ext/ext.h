@@ -20,8 +20,8 @@
 #include "client/include/hostpool.h"
 
 /*
- * The buffer protocol joined the limited API in 3.11, unchanged: layout, functions and slots are the
- * same in 3.9 and 3.10 and are promised from then on.
+ * The buffer protocol joined the limited API in 3.11, unchanged: layout, functions and slots are
+ * the same in 3.9 and 3.10 and are promised from then on.
  */
 #if defined(Py_LIMITED_API) && Py_LIMITED_API + 0 < 0x030b0000
 typedef struct {
@@ -95,8 +95,7 @@ struct hp_ext_range {
 };
 
 struct hp_ext_flag {
-    PyObject_HEAD
-    atomic_bool is_set;
+    PyObject_HEAD atomic_bool is_set;
     _Atomic uint64_t id;          /* of its first task; 0: not known yet */
     struct hp_ext_hub *waited_at; /* while waiter_count > 0: the hub, borrowed */
     uint32_t waiter_count;
@@ -108,7 +107,8 @@ struct hp_ext_flag {
 };
 
 extern pthread_mutex_t hp_ext_ids_lock;
-/* Notes that task `index` of the flag's submit has this id; hp_ext_ids_lock is held, not the GIL. */
+/* Notes that task `index` of the flag's submit has this id; hp_ext_ids_lock is held, not the GIL.
+ */
 void hp_ext_flag_accepted(struct hp_ext_flag *flag, uint32_t index, uint64_t id);
 /* The submit failed: keeps the reason, for those who wait for the acceptance. */
 void hp_ext_flag_refused(struct hp_ext_flag *flag, enum hp_status status, const char *text);
@@ -130,13 +130,13 @@ struct hp_ext_item {
     Py_buffer *views; /* what is borrowed until the hub releases it */
     uint32_t view_count;
     uint32_t index;
-    bool is_quiet;   /* its end is not handed to the handler */
-    bool is_ended;   /* waits only for its release */
-    bool is_lent;    /* the hub will call released() for it */
+    bool is_quiet; /* its end is not handed to the handler */
+    bool is_ended; /* waits only for its release */
+    bool is_lent;  /* the hub will call released() for it */
 };
 
-/* What the callbacks of the hub get: it outlives the Python object, should that go away on the hub's
- * own thread (which cannot join itself). */
+/* What the callbacks of the hub get: it outlives the Python object, should that go away on the
+ * hub's own thread (which cannot join itself). */
 struct hp_ext_core {
     struct hp_hub *hub;
     struct hp_ext_hub *self; /* valid while !is_closing */
@@ -145,14 +145,13 @@ struct hp_ext_core {
 };
 
 struct hp_ext_hub {
-    PyObject_HEAD
-    struct hp_ext_core *core; /* NULL: closed */
-    PyObject *handler;        /* NULL: none */
-    struct hp_ext_item items; /* head of the list */
+    PyObject_HEAD struct hp_ext_core *core; /* NULL: closed */
+    PyObject *handler;                      /* NULL: none */
+    struct hp_ext_item items;               /* head of the list */
     unsigned long interrupted; /* the thread whose handler a KeyboardInterrupt hit; 0: none */
     unsigned long deliverer;   /* the thread that runs the handler; 0: none */
     atomic_uint inside;        /* threads in functions of the hub */
-    PyObject *node;       /* last node's name, to make few of them */
+    PyObject *node;            /* last node's name, to make few of them */
     char node_text[64];
     struct hp_ext_hub *next_hub; /* all hubs, for the end of the process */
     struct hp_ext_hub *previous_hub;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Flag: what Hub.wait waits for. It is set from Python (the handler of ends), read without the GIL by
- * the thread that pumps, and learns the ids of the tasks submitted for it.
+ * Flag: what Hub.wait waits for. It is set from Python (the handler of ends), read without the GIL
+ * by the thread that pumps, and learns the ids of the tasks submitted for it.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -26,13 +26,13 @@ static struct hp_ext_hub *hub_of(PyObject *object)
 
 /* ---------------------------------------------------------------- in and out */
 
-/* At the end of the program only daemon threads are left beside the one that ends it. They stop where
- * they are, as Python's own do, instead of failing for all to see. */
+/* At the end of the program only daemon threads are left beside the one that ends it. They stop
+ * where they are, as Python's own do, instead of failing for all to see. */
 static void stop_if_exiting(void)
 {
     if (exiting != 0 && exiting != PyThread_get_thread_ident()) {
-        Py_BEGIN_ALLOW_THREADS
-        for (;;) {
+        Py_BEGIN_ALLOW_THREADS for (;;)
+        {
             (void)pause();
         }
         Py_END_ALLOW_THREADS
@@ -195,13 +195,12 @@ static void close_hub(struct hp_ext_hub *self)
         return; /* from inside the handler: hub_dealloc does the rest */
     }
     bool is_alone;
-    Py_BEGIN_ALLOW_THREADS
-    is_alone = wait_alone(self);
+    Py_BEGIN_ALLOW_THREADS is_alone = wait_alone(self);
     if (is_alone) {
         hp_hub_free(core->hub);
     }
-    Py_END_ALLOW_THREADS
-    if (is_alone) {
+    Py_END_ALLOW_THREADS if (is_alone)
+    {
         self->core = NULL;
         free(core);
         hp_ext_items_drop_all(self);
@@ -314,11 +313,10 @@ static int wait_slice(struct hp_ext_hub *self, struct waiting *waiting, int64_t 
 {
     bool is_over;
     int error_number;
-    Py_BEGIN_ALLOW_THREADS
-    is_over = hp_hub_wait(self->core->hub, is_done, waiting, slice_ms);
+    Py_BEGIN_ALLOW_THREADS is_over = hp_hub_wait(self->core->hub, is_done, waiting, slice_ms);
     error_number = errno;
-    Py_END_ALLOW_THREADS
-    if (is_over) {
+    Py_END_ALLOW_THREADS if (is_over)
+    {
         return 1;
     }
     if (PyErr_CheckSignals() != 0 || self->interrupted == PyThread_get_thread_ident()) {
@@ -415,11 +413,10 @@ static PyObject *hub_flush(PyObject *object, PyObject *args, PyObject *kwds)
     while (!is_flushed && PyErr_CheckSignals() == 0) {
         uint64_t now_ms = hp_ext_now_ms();
         uint64_t left_ms = end_ms > now_ms ? end_ms - now_ms : 0;
-        Py_BEGIN_ALLOW_THREADS
-        is_flushed = hp_hub_flush(self->core->hub,
-                                  left_ms < WAIT_SLICE_MS ? (int64_t)left_ms : WAIT_SLICE_MS);
-        Py_END_ALLOW_THREADS
-        if (hp_ext_now_ms() >= end_ms || atomic_load(&self->core->is_closing)) {
+        Py_BEGIN_ALLOW_THREADS is_flushed = hp_hub_flush(
+            self->core->hub, left_ms < WAIT_SLICE_MS ? (int64_t)left_ms : WAIT_SLICE_MS);
+        Py_END_ALLOW_THREADS if (hp_ext_now_ms() >= end_ms || atomic_load(&self->core->is_closing))
+        {
             break;
         }
     }

@@ -2,8 +2,8 @@
 /* hostpool._hostpool: the module itself and what all of its files use. */
 #include <math.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/sys/clock.h"
 #include "python/ext/ext.h"
 
 PyObject *hp_ext_error;
@@ -56,9 +56,7 @@ PyObject *hp_ext_raise(enum hp_status status, const char *text)
 
 uint64_t hp_ext_now_ms(void)
 {
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+    return hp_clock_mono_ms();
 }
 
 bool hp_ext_timeout(PyObject *seconds, int64_t *ret_ms)
@@ -76,8 +74,9 @@ bool hp_ext_timeout(PyObject *seconds, int64_t *ret_ms)
         return false;
     }
     /* As in multiprocessing, a negative time is over at once. */
-    *ret_ms = value <= 0.0 ? 0 : value > 4e9 ? (int64_t)HP_TIMEOUT_NONE
-                                             : (int64_t)ceil(value * 1000.0);
+    *ret_ms = value <= 0.0  ? 0
+              : value > 4e9 ? (int64_t)HP_TIMEOUT_NONE
+                            : (int64_t)ceil(value * 1000.0);
     return true;
 }
 
@@ -95,12 +94,10 @@ static PyMethodDef module_methods[] = {
      "lives; returns only in a child."},
     {0},
 };
-static struct PyModuleDef module_def = {PyModuleDef_HEAD_INIT,
-                                        .m_name = "hostpool._hostpool",
+static struct PyModuleDef module_def = {PyModuleDef_HEAD_INIT, .m_name = "hostpool._hostpool",
                                         .m_doc = "The client library of hostpool, and the child's "
                                                  "end of a worker.",
-                                        .m_size = -1,
-                                        .m_methods = module_methods};
+                                        .m_size = -1, .m_methods = module_methods};
 
 static bool add_error(PyObject *module)
 {

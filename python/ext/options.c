@@ -80,8 +80,7 @@ static const struct field fields[] = {
 };
 
 struct options {
-    PyObject_HEAD
-    struct hp_options options;
+    PyObject_HEAD struct hp_options options;
     void **owned; /* strings and arrays */
     size_t owned_count;
 };
@@ -100,9 +99,8 @@ const struct hp_options *hp_ext_options(PyObject *object)
 /* Notes memory that goes with the object; frees it and sets MemoryError if that fails. */
 static void *own(struct options *self, void *memory)
 {
-    void **owned = memory == NULL
-                       ? NULL
-                       : realloc(self->owned, (self->owned_count + 1) * sizeof *self->owned);
+    void **owned =
+        memory == NULL ? NULL : realloc(self->owned, (self->owned_count + 1) * sizeof *self->owned);
     if (owned == NULL) {
         free(memory);
         (void)PyErr_NoMemory();

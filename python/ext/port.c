@@ -16,8 +16,7 @@
 #define TEXT_BYTES_MAX 4096
 
 struct port {
-    PyObject_HEAD
-    struct hp_port *port;
+    PyObject_HEAD struct hp_port *port;
 };
 
 PyTypeObject *hp_ext_port_type;
@@ -31,8 +30,9 @@ static PyObject *payload_of(const struct hp_port_call *call)
                                          (Py_ssize_t)call->payload.size);
     }
     size_t size = (size_t)call->payload_bytes;
-    void *map = size == 0 ? MAP_FAILED
-                          : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, call->payload_fd, 0);
+    void *map = size == 0
+                    ? MAP_FAILED
+                    : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, call->payload_fd, 0);
     int error_number = errno;
     (void)close(call->payload_fd);
     if (size == 0) {
@@ -52,10 +52,9 @@ static PyObject *port_next(PyObject *object, PyObject *unused)
     (void)unused;
     int got = hp_port_next(self->port, &call, false);
     while (got == 0) {
-        Py_BEGIN_ALLOW_THREADS
-        got = hp_port_next(self->port, &call, true);
-        Py_END_ALLOW_THREADS
-        if (got == 0 && PyErr_CheckSignals() != 0) {
+        Py_BEGIN_ALLOW_THREADS got = hp_port_next(self->port, &call, true);
+        Py_END_ALLOW_THREADS if (got == 0 && PyErr_CheckSignals() != 0)
+        {
             return NULL;
         }
     }
@@ -94,12 +93,11 @@ static PyObject *send_done(struct port *self, enum hp_exec_call_status status, P
         word_bytes = TEXT_BYTES_MAX;
     }
     if (bytes <= HP_EXEC_INLINE_BYTES_MAX) {
-        error_number = hp_port_done(self->port, status, words, (size_t)word_bytes, pieces,
-                                    piece_count, 0);
+        error_number =
+            hp_port_done(self->port, status, words, (size_t)word_bytes, pieces, piece_count, 0);
     } else {
-        Py_BEGIN_ALLOW_THREADS
-        error_number = hp_port_done(self->port, status, words, (size_t)word_bytes, pieces,
-                                    piece_count, 0);
+        Py_BEGIN_ALLOW_THREADS error_number =
+            hp_port_done(self->port, status, words, (size_t)word_bytes, pieces, piece_count, 0);
         Py_END_ALLOW_THREADS
     }
     if (error_number != 0) {
@@ -107,6 +105,17 @@ static PyObject *send_done(struct port *self, enum hp_exec_call_status status, P
         return PyErr_SetFromErrno(PyExc_OSError);
     }
     Py_RETURN_NONE;
+}
+
+/* False: OverflowError is set. */
+static bool piece_of(const void *data, Py_ssize_t size, struct hp_bin *ret_piece)
+{
+    if ((uint64_t)size > UINT32_MAX) {
+        PyErr_SetString(PyExc_OverflowError, "the result is larger than a result may be");
+        return false;
+    }
+    *ret_piece = (struct hp_bin){.data = data, .size = (uint32_t)size};
+    return true;
 }
 
 static PyObject *done_pieces(struct port *self, enum hp_exec_call_status status, PyObject *text,
@@ -122,14 +131,15 @@ static PyObject *done_pieces(struct port *self, enum hp_exec_call_status status,
     if (!is_good) {
         (void)PyErr_NoMemory();
     }
-    for (; is_good && taken < count; taken += is_good ? 1 : 0) {
+    while (is_good && taken < count) {
         PyObject *piece = PyTuple_GetItem(data, (Py_ssize_t)taken);
-        is_good = PyObject_GetBuffer(piece, &views[taken], PyBUF_SIMPLE) == 0;
-        if (is_good) {
-            size_t size = (size_t)views[taken].len;
-            pieces[taken] = (struct hp_bin){.data = views[taken].buf, .size = size};
-            bytes += size;
+        if (PyObject_GetBuffer(piece, &views[taken], PyBUF_SIMPLE) != 0) {
+            is_good = false;
+            break;
         }
+        bytes += (size_t)views[taken].len;
+        is_good = piece_of(views[taken].buf, views[taken].len, &pieces[taken]);
+        taken++; /* the view is held either way */
     }
     if (is_good) {
         value = send_done(self, status, text, pieces, count, bytes);
@@ -156,11 +166,14 @@ static PyObject *port_done(PyObject *object, PyObject *args)
         char *bytes = NULL;
         Py_ssize_t size = 0;
         (void)PyBytes_AsStringAndSize(data, &bytes, &size);
-        struct hp_bin piece = {.data = (const uint8_t *)bytes, .size = (size_t)size};
+        struct hp_bin piece;
+        if (!piece_of(bytes, size, &piece)) {
+            return NULL;
+        }
         return send_done(self, status, text, &piece, 1, (size_t)size);
     }
-    PyObject *pieces = PyTuple_Check(data) || PyList_Check(data) ? PySequence_Tuple(data)
-                                                                 : PyTuple_Pack(1, data);
+    PyObject *pieces =
+        PyTuple_Check(data) || PyList_Check(data) ? PySequence_Tuple(data) : PyTuple_Pack(1, data);
     if (pieces == NULL) {
         return NULL;
     }

@@ -137,10 +137,9 @@ static enum hp_status submit_waiting(struct hp_ext_hub *self, const struct one *
         uint64_t left_ms = end_ms > now_ms ? end_ms - now_ms : 0;
         is_last = left_ms <= WAIT_SLICE_MS;
         hp_ext_reap(self);
-        Py_BEGIN_ALLOW_THREADS
-        status = submit_one(one, is_last ? (int64_t)left_ms : WAIT_SLICE_MS);
-        Py_END_ALLOW_THREADS
-        if (status == HP_STATUS_TIMEOUT && PyErr_CheckSignals() != 0) {
+        Py_BEGIN_ALLOW_THREADS status = submit_one(one, is_last ? (int64_t)left_ms : WAIT_SLICE_MS);
+        Py_END_ALLOW_THREADS if (status == HP_STATUS_TIMEOUT && PyErr_CheckSignals() != 0)
+        {
             break;
         }
     }
@@ -185,11 +184,11 @@ PyObject *hp_ext_submit(PyObject *object, PyObject *args, PyObject *kwds)
     PyObject *user = Py_None;
     PyObject *timeout = NULL;
     int64_t timeout_ms;
-    bool is_parsed = kwds == NULL ? PyArg_UnpackTuple(args, "submit", 2, 4, &options_object,
-                                                      &payload, &user, &timeout) != 0
-                                  : PyArg_ParseTupleAndKeywords(args, kwds, "OO|OO:submit", names,
-                                                                &options_object, &payload, &user,
-                                                                &timeout) != 0;
+    bool is_parsed =
+        kwds == NULL ? PyArg_UnpackTuple(args, "submit", 2, 4, &options_object, &payload, &user,
+                                         &timeout) != 0
+                     : PyArg_ParseTupleAndKeywords(args, kwds, "OO|OO:submit", names,
+                                                   &options_object, &payload, &user, &timeout) != 0;
     if (!is_parsed || !hp_ext_timeout(timeout, &timeout_ms)) {
         return NULL;
     }
@@ -273,11 +272,11 @@ static enum hp_status many_send(struct hp_ext_hub *self, const struct hp_options
         uint64_t left_ms = end_ms > now_ms ? end_ms - now_ms : 0;
         is_last = left_ms <= WAIT_SLICE_MS;
         hp_ext_reap(self);
-        Py_BEGIN_ALLOW_THREADS
-        status = hp_hub_submit(self->core->hub, options, many->bytes, many->count, many->items,
-                               is_last ? (int64_t)left_ms : WAIT_SLICE_MS);
-        Py_END_ALLOW_THREADS
-        if (status == HP_STATUS_TIMEOUT && PyErr_CheckSignals() != 0) {
+        Py_BEGIN_ALLOW_THREADS status =
+            hp_hub_submit(self->core->hub, options, many->bytes, many->count, many->items,
+                          is_last ? (int64_t)left_ms : WAIT_SLICE_MS);
+        Py_END_ALLOW_THREADS if (status == HP_STATUS_TIMEOUT && PyErr_CheckSignals() != 0)
+        {
             break;
         }
     }
@@ -285,8 +284,7 @@ static enum hp_status many_send(struct hp_ext_hub *self, const struct hp_options
 }
 
 static bool submit_tuples(struct hp_ext_hub *self, const struct hp_options *options,
-                          PyObject *payloads, PyObject *users, bool is_one_user,
-                          int64_t timeout_ms)
+                          PyObject *payloads, PyObject *users, bool is_one_user, int64_t timeout_ms)
 {
     struct many many = {.count = (uint32_t)PyTuple_Size(payloads)};
     enum hp_status status = HP_STATUS_NO_MEMORY;
@@ -377,10 +375,8 @@ PyObject *hp_ext_attach(PyObject *object, PyObject *args, PyObject *kwds)
     }
     if (is_good) {
         enum hp_status status;
-        Py_BEGIN_ALLOW_THREADS
-        status = hp_hub_attach(self->core->hub, first, count, items);
-        Py_END_ALLOW_THREADS
-        is_good = status == HP_STATUS_OK;
+        Py_BEGIN_ALLOW_THREADS status = hp_hub_attach(self->core->hub, first, count, items);
+        Py_END_ALLOW_THREADS is_good = status == HP_STATUS_OK;
         if (!is_good) {
             (void)hp_ext_raise(status, hp_hub_error(self->core->hub));
         }

@@ -105,7 +105,9 @@ def _report(port: Any, exc: BaseException, call: tuple[Any, ...]) -> None:
         "pid": os.getpid(),
         "kind": "exit" if is_exit else "error",
     }
-    text = f"the task called sys.exit({exc.code!r})" if isinstance(exc, SystemExit) else _line_of(exc)
+    text = _line_of(exc)
+    if isinstance(exc, SystemExit):
+        text = f"the task called sys.exit({exc.code!r})"
     if call[0]:
         text = f"{text}\n{where[-3000:]}"
     data = _payload.encode_error(exc, where, info)
@@ -141,6 +143,8 @@ def _is_usable(folder: str) -> bool:
 def _set_up(payload: Any, content: Content) -> None:
     """What the pool wants of each child, its initializer at last."""
     setup = _payload.decode_setup(payload)
+    if "authkey" in setup:  # proxies of managers are unpickled with it
+        multiprocessing.process.current_process().authkey = setup["authkey"]
     first = [folder for folder in setup.get("path", ())
              if isinstance(folder, str) and folder not in sys.path and _is_usable(folder)]
     sys.path[:0] = first

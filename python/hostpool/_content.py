@@ -194,12 +194,14 @@ class Content:
             sys.meta_path.insert(0, self._finder)
         self._finder.add(modules)
 
-    def set_main(self, digest: bytes, filename: str) -> None:
+    def set_main(self, digest: bytes, filename: str, package: Optional[str] = None) -> None:
         """Runs the client's script as multiprocessing's spawn does: as __mp_main__, so that what is
-        below `if __name__ == "__main__"` does not run; it is __main__ from then on."""
+        below `if __name__ == "__main__"` does not run; it is __main__ from then on. package: that
+        of a script run by -m, for its relative imports."""
         source = bytes(self.fetch(digest))
         module = types.ModuleType("__mp_main__")
         module.__file__ = filename
+        module.__dict__["__package__"] = package
         code = compile(source, filename, "exec", dont_inherit=True)
         show_source(filename, source)
         sys.modules["__main__"] = sys.modules["__mp_main__"] = module

@@ -125,8 +125,8 @@ def test_zygote_says_what_is_missing(tmp_path):
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "_zygote.py").write_text((PACKAGE / "hostpool" / "_zygote.py").read_text())
-    done = subprocess.run([sys.executable, "-m", "hostpool._zygote"], capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(tmp_path)}, cwd="/")
+    done = subprocess.run([sys.executable, "-m", "hostpool._zygote"], capture_output=True, cwd="/",
+                          text=True, env={**os.environ, "PYTHONPATH": str(tmp_path)})
     assert done.returncode == 69
     assert re.fullmatch(r"hostpool: \S+ cannot load hostpool's extension: .*\n", done.stderr)
 
