@@ -192,15 +192,16 @@ def after_fork() -> None:
 
 
 
-def main_source() -> Optional[tuple[bytes, str]]:
-    """(source, file) of the program, or None: an interactive one, or `python -c`."""
+def main_source() -> Optional[tuple[bytes, str, str]]:
+    """(source, file, package) of the program, or None: an interactive one, or `python -c`."""
     main = sys.modules.get("__main__")
     path = getattr(main, "__file__", None)
     if not isinstance(path, str) or not path.endswith(".py"):
         return None
     try:
         with open(path, "rb") as file:
-            return file.read(), os.path.abspath(path)
+            package = getattr(getattr(main, "__spec__", None), "parent", None)
+            return file.read(), os.path.abspath(path), package or ""
     except OSError:
         return None
 
@@ -400,7 +401,7 @@ class Encoder:
             if found is not None:
                 digest = digest_of(found[0])
                 contents[digest] = found[0]
-                main = (digest, found[1])
+                main = (digest, found[1], found[2])
         late = []
         for digest, data in self._early:
             if memoryview(data).nbytes <= EMBED_BYTES:

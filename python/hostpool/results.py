@@ -44,6 +44,8 @@ CANCEL_FORCE, CANCEL_QUEUED = 0, 2
 SLICE_CHUNKS = 4096
 SLICE_BYTES = 4 << 20
 
+LOOK_SECONDS = 5.0
+
 _decode_lock = threading.Lock()
 
 # The result of a task of another kind that has none.
@@ -58,7 +60,7 @@ def _rebuild_exception(end: Any) -> BaseException:
     """The task's own exception, with the remote traceback as its cause."""
     pickled, text, info, name, message = _payload.decode_error(end[RESULT])
     if info.get("kind") == "exit":
-        return exceptions.WorkerExit(info.get("code"), host=end[NODE])
+        return exceptions.WorkerExit(info.get("code"), host=end[NODE] or info.get("host"))
     error: Optional[BaseException] = None
     reason = ""
     if pickled is not None:
@@ -242,7 +244,7 @@ class ApplyResult(_hostpool.Flag):
         if outcome is None:
             end, data = self._end, self._data
             if end is not None:
-                outcome = decode_outcome(end)
+                outcome = decode_outcome(self._with_node(end))
             elif data is not None:
                 try:
                     outcome = (True, _payload.decode_value(data))
@@ -257,6 +259,22 @@ class ApplyResult(_hostpool.Flag):
                 outcome = self._outcome
             assert outcome is not None
         return outcome
+
+    def _with_node(self, end: Any) -> Any:
+        """Broadcast ends do not say where the task ran; what has no other text should."""
+        if end[NODE] is None and end[ID] and end[RESULT] is None:
+            self._node = self._find_node(end[ID])
+            return end[:NODE] + (self._node,) + end[NODE + 1:]
+        return end
+
+    def _find_node(self, number: int) -> Optional[str]:
+        connection = self._connection
+        if not connection.may_wait():
+            return None
+        try:
+            return connection.call(connection.hub.task_state, number, LOOK_SECONDS)[3]
+        except exceptions.HostpoolError:  # forgotten by now
+            return None
 
     # ------------------------------------------------------------ multiprocessing's
 
@@ -308,9 +326,9 @@ class ApplyResult(_hostpool.Flag):
     @property
     def host(self) -> Optional[str]:
         """Name of the worker that ran, or runs, it; None: none did yet."""
-        if self:
-            return self._node
-        return cast(Optional[str], self._state_now()[3])
+        if self and self._node is None and super().id is not None:
+            self._node = self._find_node(self.id)
+        return self._node if self else cast(Optional[str], self._state_now()[3])
 
     @property
     def attempts(self) -> int:
@@ -411,7 +429,7 @@ class MapResult(ApplyResult):
         self._slices: set[_Slice] = set()
         self._late: list[_Slice] = []
         self._is_fed = False
-        self._first_error: Optional[BaseException] = None
+        self._first_error: Any = None  # an exception, or the end of a task
         self._errors: dict[int, Any] = {}
         self._ids: list[_Slice] = []
         self._lock = threading.RLock()
@@ -439,7 +457,7 @@ class MapResult(ApplyResult):
         """end: of the task, or the exception."""
         self._errors[number] = end
         if self._first_error is None:
-            self._first_error = (end if isinstance(end, BaseException) else decode_outcome(end)[1])
+            self._first_error = end
 
     def _slice_ended(self, part: _Slice) -> None:
         if part not in self._slices:
@@ -463,9 +481,6 @@ class MapResult(ApplyResult):
         if not self._is_fed or self._slices or self:
             return
         if self._first_error is not None:
-            with _decode_lock:
-                if self._outcome is None:
-                    self._outcome = (False, self._first_error)
             self._items, self._late = [], []
         if self._callback is not None or self._error_callback is not None:
             self._call_back(self._decoded())
@@ -506,10 +521,16 @@ class MapResult(ApplyResult):
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            self._chunk_failed(part.number(0), exceptions.RemoteError(
-                f"a result cannot be unpickled here: {error!r}"))
-            if self._first_error is not None:
-                self._first_error.__cause__ = error
+            broken = exceptions.RemoteError(f"a result cannot be unpickled here: {error!r}")
+            broken.__cause__ = error
+            self._chunk_failed(part.number(0), broken)
+
+    def _exception(self, end: Any) -> BaseException:
+        if isinstance(end, BaseException):
+            return end
+        error = decode_outcome(self._with_node(end))[1]
+        assert isinstance(error, BaseException)
+        return error
 
     def _decoded(self) -> Outcome:
         if self._outcome is None:
@@ -517,7 +538,7 @@ class MapResult(ApplyResult):
                 if self._outcome is None:
                     self._take_late()
                     if self._first_error is not None:
-                        self._outcome = (False, self._first_error)
+                        self._outcome = (False, self._exception(self._first_error))
                         self._items = []
                     else:
                         self._outcome = (True, self._items)
@@ -533,12 +554,16 @@ class MapResult(ApplyResult):
         found = []
         for number, end in list(self._errors.items()):
             index = number * self._chunksize
+            error = self._exception(end)
             if isinstance(end, BaseException):
                 found.append((index, end, None, 0))
                 continue
-            error = decode_outcome(end)[1]
+            if end[NODE] is None:
+                end = end[:NODE] + (getattr(error, "host", None),) + end[NODE + 1:]
             if end[RESULT] is not None and _payload.is_error(end[RESULT]):
-                index += _payload.decode_error(end[RESULT])[2].get("item") or 0
+                info = _payload.decode_error(end[RESULT])[2]
+                index += info.get("item") or 0
+                end = end[:NODE] + (end[NODE] or info.get("node"),) + end[NODE + 1:]
             found.append((index, error, end[NODE], end[ATTEMPT]))
         return sorted(found, key=lambda row: row[0])
 

@@ -126,7 +126,7 @@ def _child(pool, inward, outward):
     info = {"host": "fake", "node": "fake", "attempt": 1, "pid": os.getpid(), "kind": "error"}
     try:
         setup = _payload.decode_setup(pool.setup)
-        setup["main"] = setup.get("main") or (b"", "")  # __main__ is here already
+        setup["main"] = setup.get("main") or (b"", "", "")  # __main__ is here already
         _payload.enter(setup, content)
         if setup.get("init") is not None:
             _payload.decode_call(setup["init"], content)()
@@ -333,17 +333,17 @@ class Hub:
     def pool_end(self, number, terminate=False, timeout=None):
         self.pools[number].finish(terminate)
 
-    def pool_detach(self, number, on=True):
+    def pool_detach(self, number, on=True, timeout=None):
         pass
 
-    def pool_put(self, number, digest, data):
+    def pool_put(self, number, digest, data, timeout=None):
         path = os.path.join(self.pools[number].folder, digest.hex())
         with open(path + ".new", "wb") as file:
             file.write(data)
         os.rename(path + ".new", path)
         return False
 
-    def task_state(self, number):
+    def task_state(self, number, timeout=None):
         end = self.kept.get(number)
         return (end[2], end[3], end[4], end[5]) if end else (3, 0, 0, None)
 
@@ -357,7 +357,7 @@ class Hub:
     def cancel(self, ranges, how=0, grace_s=10.0, reason=None):
         return {"cancelled": 0, "cancelling": 0, "too_late": len(ranges), "unknown": 0}
 
-    def workers(self):
+    def workers(self, timeout=None):
         return [{"name": "fake", "slots": 2, "state": 1}]
 
     def close(self):
