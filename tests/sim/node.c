@@ -173,6 +173,10 @@ static void do_effect(struct sim_node *node, const struct hp_agent_effect *effec
             (void)printf("                 node %u: %s\n", node->index, effect->text);
         }
         break;
+    case HP_AGENT_CHILD_START:
+    case HP_AGENT_CHILD_STOP:
+    case HP_AGENT_POOL_GONE:
+        break; /* the simulated workers offer no pools */
     case HP_AGENT_EXIT:
         sim_note(node->sim, "node_exit", node->index, 0, 0, 0);
         sim_after(node->sim, 200 * SIM_MS, gone_now, node, node->generation, 0);

@@ -32,6 +32,10 @@ static enum hp_err check_config(const struct hp_agent_config *config, struct hp_
                             "more than 64 tags, 4096 functions, or a token "
                             "over 512 bytes");
     }
+    if (config->language_count > 64 || config->children_max > 65536) {
+        return hp_error_set(reterr, HP_ERR_RANGE,
+                            "more than 64 languages, or 65536 children of pools");
+    }
     for (uint32_t i = 0; i < config->tag_count; i++) {
         if (!hp_name_valid(config->tags[i])) {
             return hp_error_set(reterr, HP_ERR_INVALID, "tag %u is not a valid name", i + 1);
@@ -69,11 +73,12 @@ static enum hp_err copy_config(struct hp_agent *agent, const struct hp_agent_con
         hp_arena_copy_str(arena, from->host, &config->host) != HP_OK ||
         hp_arena_copy_str(arena, from->token, &config->token) != HP_OK ||
         copy_strs(arena, from->tags, from->tag_count, &config->tags) != HP_OK ||
+        copy_strs(arena, from->languages, from->language_count, &config->languages) != HP_OK ||
         copy_strs(arena, from->functions, from->function_count, &config->functions) != HP_OK) {
         return HP_ERR_NOMEM;
     }
     for (uint32_t i = 0; i < config->function_count; i++) {
-        if (hp_strmap_put(&agent->functions, config->functions[i], i, NULL) != HP_OK) {
+        if (hp_strmap_put(&agent->function_names, config->functions[i], i, NULL) != HP_OK) {
             return HP_ERR_NOMEM;
         }
     }
@@ -92,7 +97,7 @@ static void init_records(struct hp_agent *agent, const struct hp_agent_config *c
                          uint64_t now_ms)
 {
     hp_arena_init(&agent->fixed, 4096, (size_t)64 << 20);
-    hp_strmap_init(&agent->functions, config->seed);
+    hp_strmap_init(&agent->function_names, config->seed);
     hp_rand_init(&agent->rand, config->seed);
     hp_arena_init(&agent->fx, 256 * 1024, (size_t)1 << 40);
     hp_arena_init(&agent->arena, 64 * 1024, (size_t)64 << 20);
@@ -102,9 +107,8 @@ static void init_records(struct hp_agent *agent, const struct hp_agent_config *c
     hp_pool_init(&agent->runs, sizeof(struct hp_agent_run), RUN_RECORDS_MAX);
     hp_idmap_init(&agent->by_id, config->seed);
     hp_heap_init(&agent->timers, timer_before);
-    struct hp_list *lists[] = {&agent->fetching, &agent->commands, &agent->functions_waiting,
-                               &agent->running,  &agent->spooling, &agent->uploading,
-                               &agent->ready};
+    struct hp_list *lists[] = {&agent->fetching, &agent->commands,  &agent->running,
+                               &agent->spooling, &agent->uploading, &agent->ready};
     for (size_t i = 0; i < HP_COUNT_OF(lists); i++) {
         hp_list_init(lists[i]);
     }
@@ -123,17 +127,15 @@ static enum hp_err init_memory(struct hp_agent *agent)
     uint32_t functions = agent->config.function_count;
     agent->child_count = functions > 0 ? agent->config.slots : 0;
     agent->wire = hp_wire_new();
-    agent->children = hp_calloc(agent->child_count + 1, sizeof(*agent->children));
+    agent->child_capacity = agent->config.slots + agent->config.children_max;
+    agent->children = hp_calloc(agent->child_capacity, sizeof(*agent->children));
     agent->function_est_us = hp_calloc(functions + 1, sizeof(*agent->function_est_us));
     agent->done_items = hp_calloc(HP_AGENT_DONE_ITEMS, sizeof(*agent->done_items));
     if (agent->wire == NULL || agent->children == NULL || agent->function_est_us == NULL ||
         agent->done_items == NULL) {
         return HP_ERR_NOMEM;
     }
-    for (uint32_t i = 0; i < agent->child_count; i++) {
-        hp_list_init(&agent->children[i].runs);
-        agent->children[i].recall_ms = HP_AGENT_NEVER;
-    }
+    hp_agent_crews_init(agent);
     return HP_OK;
 }
 
@@ -189,6 +191,7 @@ void hp_agent_free(struct hp_agent *agent)
         return;
     }
     free_runs(agent);
+    hp_agent_crews_deinit(agent);
     if (agent->chunk != NULL && --agent->chunk->refs == 0) {
         hp_free(agent->chunk);
     }
@@ -198,7 +201,7 @@ void hp_agent_free(struct hp_agent *agent)
     hp_buf_deinit(&agent->rx);
     hp_buf_deinit(&agent->tx);
     hp_buf_deinit(&agent->scratch);
-    hp_strmap_deinit(&agent->functions);
+    hp_strmap_deinit(&agent->function_names);
     hp_arena_deinit(&agent->fixed);
     hp_arena_deinit(&agent->fx);
     hp_arena_deinit(&agent->arena);
@@ -260,12 +263,6 @@ static void on_output(struct hp_agent *agent, const struct hp_agent_run *run,
     }
 }
 
-static void on_child(struct hp_agent *agent, const struct hp_agent_event *event)
-{
-    HP_ASSERT(event->child < agent->child_count);
-    agent->children[event->child].up = event->kind == HP_AGENT_EXEC_CHILD_UP;
-}
-
 static void on_run_event(struct hp_agent *agent, struct hp_agent_run *run,
                          const struct hp_agent_event *event)
 {
@@ -292,6 +289,7 @@ static void on_run_event(struct hp_agent *agent, struct hp_agent_run *run,
         break;
     case HP_AGENT_EXEC_CHILD_UP:
     case HP_AGENT_EXEC_CHILD_DOWN:
+    case HP_AGENT_EXEC_CHILD_WAITS:
     default:
         HP_UNREACHABLE();
     }
@@ -303,8 +301,8 @@ void hp_agent_exec(struct hp_agent *agent, const struct hp_agent_event *events, 
     agent->now_ms = HP_MAX(agent->now_ms, now_ms);
     for (size_t i = 0; i < count; i++) {
         const struct hp_agent_event *event = &events[i];
-        if (event->kind == HP_AGENT_EXEC_CHILD_UP || event->kind == HP_AGENT_EXEC_CHILD_DOWN) {
-            on_child(agent, event);
+        if (event->kind >= HP_AGENT_EXEC_CHILD_UP) {
+            hp_agent_on_child(agent, event);
             continue;
         }
         struct hp_agent_run *run = hp_agent_run_get(agent, event->key);
@@ -329,12 +327,14 @@ void hp_agent_tick(struct hp_agent *agent, uint64_t now_ms)
     if (agent->draining_self || agent->draining_broker) {
         hp_agent_release_waiting(agent);
     }
+    hp_agent_crews_tick(agent);
     hp_agent_pump(agent);
     hp_agent_rebalance(agent);
     hp_agent_blobs_pump(agent);
     hp_agent_flush_done(agent);
     hp_agent_register_if_due(agent);
     hp_agent_flush_refs(agent);
+    hp_agent_flush_reports(agent);
     hp_agent_spool_tick(agent);
     hp_agent_ending_tick(agent);
 }
@@ -345,6 +345,7 @@ uint64_t hp_agent_next_deadline_ms(const struct hp_agent *agent)
 {
     uint64_t at_ms = hp_agent_link_deadline_ms(agent);
     at_ms = HP_MIN(at_ms, hp_agent_children_deadline_ms(agent));
+    at_ms = HP_MIN(at_ms, hp_agent_crews_deadline_ms(agent));
     at_ms = HP_MIN(at_ms, hp_agent_spool_deadline_ms(agent));
     if (!agent->fenced) {
         at_ms = HP_MIN(at_ms, hp_agent_fence_at_ms(agent));

@@ -62,6 +62,10 @@ struct hp_agent_config {
     uint32_t function_count;        /* <= 4096; 0: no function children at all */
     bool commands;                  /* runs commands */
     uint64_t seed;                  /* of the jitter */
+    const struct hp_str *languages; /* what pools' children can run here */
+    uint32_t language_count;        /* <= 64; 0: no pools */
+    bool any_interpreter;           /* pools may name an interpreter by its path */
+    uint32_t children_max;          /* children of pools, besides those of the slots; <= 65536 */
     uint64_t blob_bytes_max;        /* bytes of fetched payloads in memory at once; 0: 1 GiB */
 };
 
@@ -73,6 +77,9 @@ enum hp_agent_effect_kind {
     HP_AGENT_RUN,     /* start a command: answered by EXEC_STARTED/ENDED */
     HP_AGENT_CALL,    /* give calls to a function child */
     HP_AGENT_KILL,    /* signal the run `key`: see below */
+    HP_AGENT_CHILD_START, /* start a child of a pool: CHILD_UP when it is set up, or CHILD_DOWN */
+    HP_AGENT_CHILD_STOP,  /* end a child of a pool: in order (signal 0), or by a signal */
+    HP_AGENT_POOL_GONE,   /* no child of `pool` is left, nor will one come */
     HP_AGENT_RECALL,  /* take unclaimed calls back from a function child: EXEC_HANDED_BACK */
     HP_AGENT_FOLLOW,  /* pass on the output of `key` (on): kept output first, then as it comes */
     HP_AGENT_SET_DEADLINE, /* dead-man's switch: at `deadline_ms` kill all runs with `fence` */
@@ -127,6 +134,17 @@ struct hp_agent_call {
     bool fence;              /* as in hp_agent_command */
 };
 
+/* A child of a pool. The views are valid until hp_agent_effects_clear. */
+struct hp_agent_pool_child {
+    uint64_t pool;
+    struct hp_str language;    /* "c", "python3.11" */
+    struct hp_str interpreter; /* path asked for; empty: the worker's own */
+    struct hp_str fn;          /* language c: its initializer; empty: none */
+    struct hp_bin payload;     /* what it is set up with */
+    uint64_t calls_max;        /* 0: no limit */
+    bool fence;                /* as in hp_agent_command */
+};
+
 /*
  * KILL of a command: `signal` to its group. KILL of a call must never hit another one: if `key` has
  * not begun it is taken back (HANDED_BACK); if it runs, everything behind it is taken back first
@@ -135,8 +153,11 @@ struct hp_agent_call {
 struct hp_agent_effect {
     enum hp_agent_effect_kind kind;
     uint64_t key;                  /* KILL, FOLLOW */
-    uint32_t child;                /* CALL, RECALL: 0 .. slots-1; KILL: NO_CHILD for a command */
-    int signal;                    /* KILL */
+    uint32_t child;                /* CALL, RECALL, CHILD_*: below slots: functions; behind: pools.
+                                      KILL: NO_CHILD for a command */
+    int signal;                    /* KILL, CHILD_STOP */
+    uint64_t pool;                 /* POOL_GONE */
+    const struct hp_agent_pool_child *start; /* CHILD_START */
     bool on;                       /* FOLLOW */
     enum hp_agent_log_level level; /* LOG */
     const struct hp_agent_command *command; /* RUN */
@@ -158,6 +179,7 @@ enum hp_agent_event_kind {
     HP_AGENT_EXEC_HANDED_BACK, /* a call came back unclaimed: it never ran */
     HP_AGENT_EXEC_CHILD_UP,   /* a function child takes calls from now on (all are down at start) */
     HP_AGENT_EXEC_CHILD_DOWN, /* it takes no more; calls that it still has end as any other */
+    HP_AGENT_EXEC_CHILD_WAITS, /* its call waits for other tasks (on), or no more */
 };
 
 /* What a function's return means. */
@@ -179,8 +201,12 @@ enum hp_agent_outcome {
 struct hp_agent_event {
     enum hp_agent_event_kind kind;
     uint64_t key;
-    uint32_t child; /* CHILD_UP, CHILD_DOWN */
-    uint32_t pid;   /* STARTED */
+    uint32_t child; /* CHILD_UP, CHILD_DOWN, CHILD_WAITS */
+    uint32_t pid;   /* STARTED, CHILD_UP */
+    bool on;          /* CHILD_WAITS */
+    bool gone;        /* CHILD_DOWN of a pool: the process is gone, and its calls were reported */
+    bool init_failed; /* gone: it could not be set up; `error` says why */
+    bool recycled;    /* gone: it ended in order */
 
     /* ENDED, RESULT with DIED: how. At most one of start_errno, signal is not 0. */
     uint32_t start_errno; /* ENDED: could not be started */
@@ -190,12 +216,15 @@ struct hp_agent_event {
     bool fenced; /* killed by the dead-man's switch, or lost with the executor itself */
     bool out_truncated;
     bool err_truncated;
-    struct hp_bin out; /* ENDED: kept stdout; OUTPUT: the bytes; RESULT: the result */
+    struct hp_bin out; /* ENDED: kept stdout; OUTPUT: the bytes; RESULT: the result, or
+                          with ERROR, PERMANENT what goes along with the text */
     struct hp_bin err; /* ENDED: kept stderr */
     uint64_t out_size; /* ENDED: bytes written in all */
     uint64_t err_size;
 
     /* RESULT */
+    struct hp_bin log_out; /* what the child printed during the call */
+    struct hp_bin log_err;
     enum hp_agent_outcome outcome;
     uint64_t retry_ms;
     struct hp_str error; /* for people; DIED: its last stderr. ENDED: why it was not started */
@@ -287,6 +316,8 @@ struct hp_agent_stats {
     uint32_t unacked; /* ended, not yet answered */
     uint32_t slots_used;
     uint32_t children_busy;
+    uint32_t pools;         /* that it has children of, or is to have */
+    uint32_t pool_children; /* that are set up */
     uint64_t started_total;
     uint64_t ended_total;
     uint64_t acked_total;

@@ -58,7 +58,14 @@ static void parcel_fill(struct hp_agent *agent, struct hp_agent_parcel *parcel,
     parcel->fence = options->on_partition == HP_ON_PARTITION_KILL;
     parcel->at_most_once = options->at_most_once;
     parcel->follow = options->follow;
+    parcel->durable = options->durable;
     parcel->cpus = HP_MIN(HP_MAX(options->cpus, 1u), agent->config.slots);
+    if (options->kind == HP_TASK_KIND_CALL) {
+        parcel->crew = hp_agent_crew_find(agent, options->pool);
+        parcel->cpus = 1; /* pool children hold no slots */
+    } else if (!parcel->is_command) {
+        parcel->crew = &agent->functions;
+    }
     parcel->group = from->group;
     parcel->array_base = options->array_base;
     parcel->array_step = options->array_step;
@@ -68,8 +75,12 @@ static void parcel_fill(struct hp_agent *agent, struct hp_agent_parcel *parcel,
     parcel->output_cap_bytes = options->output_cap_bytes;
     parcel->mem_bytes = options->mem_bytes;
     uint64_t index = UINT32_MAX;
-    if (!parcel->is_command) {
-        (void)hp_strmap_find(&agent->functions, options->fn, &index); /* absent: UINT32_MAX */
+    if (!parcel->is_command && options->fn.size > 0) { /* absent: UINT32_MAX */
+        (void)hp_strmap_find(&agent->function_names, options->fn, &index);
+    }
+    if (parcel->crew != NULL && parcel->crew->pool != 0 &&
+        !hp_str_eq(parcel->crew->language, HP_STR("c"))) {
+        index = 0; /* the payload says all */
     }
     parcel->function_index = (uint32_t)index;
 }
@@ -149,7 +160,11 @@ static void add_run(struct hp_agent *agent, struct hp_agent_parcel *parcel,
     uint32_t held = agent->state_count[HP_AGENT_FETCHING] + agent->state_count[HP_AGENT_WAITING] +
                     agent->state_count[HP_AGENT_RUNNING];
     struct hp_agent_run *run = NULL;
-    if (held < HP_AGENT_RUNS_MAX && !agent->draining_self && !agent->draining_broker) {
+    bool is_wanted = !agent->draining_self && !agent->draining_broker;
+    if (!parcel->is_command && (parcel->crew == NULL || parcel->crew->orphaned)) {
+        is_wanted = false; /* of a pool that has ended here */
+    }
+    if (held < HP_AGENT_RUNS_MAX && is_wanted) {
         run = hp_agent_run_new(agent, id, from->attempt, from->epoch);
     }
     if (run == NULL) {
@@ -171,7 +186,7 @@ static void add_run(struct hp_agent *agent, struct hp_agent_parcel *parcel,
         hp_agent_run_move(agent, run, HP_AGENT_FETCHING, &agent->fetching, false);
     } else {
         hp_agent_run_move(agent, run, HP_AGENT_WAITING,
-                          parcel->is_command ? &agent->commands : &agent->functions_waiting, false);
+                          parcel->is_command ? &agent->commands : &parcel->crew->waiting, false);
     }
 }
 

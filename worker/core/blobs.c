@@ -72,6 +72,12 @@ void hp_agent_blobs_link_down(struct hp_agent *agent)
     HP_LIST_FOR_EACH (node, &agent->fetching) {
         HP_LIST_ENTRY(node, struct hp_agent_run, link)->fetch->asked = false;
     }
+    HP_LIST_FOR_EACH (node, &agent->crews) {
+        struct hp_agent_crew *crew = HP_LIST_ENTRY(node, struct hp_agent_crew, link);
+        if (crew->fetch != NULL) {
+            crew->fetch->asked = false;
+        }
+    }
     agent->put_calls = 0;
     agent->get_calls = 0;
 }
@@ -87,7 +93,9 @@ static void send_open(struct hp_agent *agent, struct hp_agent_run *run, uint32_t
     struct hp_agent_part *part = &run->parts->item[index];
     rpc->key = run->key;
     rpc->part = (uint8_t)index;
-    struct hp_msg_blob_open open = {.has = HP_HAS_BLOB_OPEN_SIZE, .size = part->size};
+    struct hp_msg_blob_open open = {.has = HP_HAS_BLOB_OPEN_SIZE | HP_HAS_BLOB_OPEN_DURABLE,
+                                    .size = part->size,
+                                    .durable = run->parcel == NULL || run->parcel->durable};
     hp_agent_rpc_params(agent, &hp_desc_msg_blob_open, &open);
     part->asked = true;
     agent->put_calls++;
@@ -247,18 +255,21 @@ static void on_upload_reply(struct hp_agent *agent, struct hp_agent_rpc *rpc,
 
 /* ------------------------------------------------------------------------------------ download */
 
-static void send_get(struct hp_agent *agent, struct hp_agent_run *run)
+/* For a run's payload, or for that of a pool (key 0). */
+static void send_get(struct hp_agent *agent, struct hp_agent_fetch *fetch, uint64_t key,
+                     uint64_t pool)
 {
     struct hp_agent_rpc *rpc = hp_agent_rpc_begin(agent, HP_METHOD_BLOB_GET);
     if (rpc == NULL) {
         return;
     }
-    rpc->key = run->key;
+    rpc->key = key;
+    rpc->pool = pool;
     struct hp_msg_blob_get get = {.has = HP_HAS_BLOB_GET_BLOB | HP_HAS_BLOB_GET_OFFSET,
-                                  .blob = run->fetch->blob,
-                                  .offset = run->fetch->got};
+                                  .blob = fetch->blob,
+                                  .offset = fetch->got};
     hp_agent_rpc_params(agent, &hp_desc_msg_blob_get, &get);
-    run->fetch->asked = true;
+    fetch->asked = true;
     agent->get_calls++;
 }
 
@@ -267,13 +278,20 @@ static void pump_fetches(struct hp_agent *agent)
     if (agent->link != HP_AGENT_LINK_UP || agent->now_ms < agent->blob_hold_ms) {
         return;
     }
+    HP_LIST_FOR_EACH (node, &agent->crews) {
+        struct hp_agent_crew *crew = HP_LIST_ENTRY(node, struct hp_agent_crew, link);
+        bool wants = crew->fetch != NULL && !crew->ready && !crew->fetch->asked;
+        if (wants && agent->now_ms >= crew->fetch->wait_until_ms) {
+            send_get(agent, crew->fetch, 0, crew->pool);
+        }
+    }
     HP_LIST_FOR_EACH (node, &agent->fetching) {
         struct hp_agent_run *run = HP_LIST_ENTRY(node, struct hp_agent_run, link);
         if (agent->get_calls >= GET_CALLS_MAX) {
             return;
         }
         if (!run->fetch->asked && agent->now_ms >= run->fetch->wait_until_ms) {
-            send_get(agent, run);
+            send_get(agent, run->fetch, run->key, 0);
         }
     }
 }
@@ -294,9 +312,9 @@ static void fetched(struct hp_agent *agent, struct hp_agent_run *run)
     run->payload = fetch->data;
     run->payload_size = (uint32_t)fetch->size;
     run->seq = agent->next_seq++;
-    bool command = run->parcel->is_command;
-    hp_agent_run_move(agent, run, HP_AGENT_WAITING,
-                      command ? &agent->commands : &agent->functions_waiting, false);
+    struct hp_agent_crew *crew = run->parcel->crew;
+    hp_agent_run_move(agent, run, HP_AGENT_WAITING, crew == NULL ? &agent->commands : &crew->waiting,
+                      false);
 }
 
 /* Room for the payload, once its size is known. False: not now. */
@@ -317,29 +335,44 @@ static bool make_room(struct hp_agent *agent, struct hp_agent_fetch *fetch)
     return true;
 }
 
-static void take_chunk(struct hp_agent *agent, struct hp_agent_run *run,
-                       const struct hp_msg_blob_get_reply *get)
+enum chunk { CHUNK_MORE, CHUNK_LAST, CHUNK_ODD };
+
+static enum chunk take_chunk(struct hp_agent *agent, struct hp_agent_fetch *fetch,
+                             const struct hp_msg_blob_get_reply *get)
 {
-    struct hp_agent_fetch *fetch = run->fetch;
     bool odd = get->size > HP_LIMIT_BLOB_BYTES || fetch->got + get->data.size > get->size ||
                (get->data.size == 0 && fetch->got < get->size) ||
                (fetch->sized && fetch->size != get->size);
     if (odd) {
-        hp_agent_end_unstarted(agent, run, HP_REASON_DAMAGED, "the payload blob changed its size");
-        return;
+        return CHUNK_ODD;
     }
     fetch->sized = true;
     fetch->size = get->size;
     fetch->digest = get->digest;
     if (!make_room(agent, fetch)) {
-        return;
+        return CHUNK_MORE;
     }
     if (get->data.size > 0) {
         memcpy(fetch->data + fetch->got, get->data.data, get->data.size);
     }
     fetch->got += get->data.size;
-    if (fetch->got == fetch->size) {
-        fetched(agent, run);
+    return fetch->got == fetch->size ? CHUNK_LAST : CHUNK_MORE;
+}
+
+/* What a pool's children are set up with. */
+static void on_pool_chunk(struct hp_agent *agent, struct hp_agent_crew *crew,
+                          const struct hp_msg_blob_get_reply *get, const char *why)
+{
+    struct hp_agent_fetch *fetch = crew->fetch;
+    enum chunk chunk = why == NULL ? take_chunk(agent, fetch, get) : CHUNK_ODD;
+    if (chunk == CHUNK_LAST && XXH3_64bits(fetch->data, fetch->size) != fetch->digest) {
+        chunk = CHUNK_ODD;
+    }
+    if (chunk == CHUNK_ODD) {
+        fetch->wait_until_ms = HP_AGENT_NEVER;
+        hp_agent_crew_fetched(agent, crew, why != NULL ? why : "its payload is damaged");
+    } else if (chunk == CHUNK_LAST) {
+        hp_agent_crew_fetched(agent, crew, NULL);
     }
 }
 
@@ -347,20 +380,28 @@ static void on_get_reply(struct hp_agent *agent, struct hp_agent_rpc *rpc,
                          const struct hp_rpc *reply)
 {
     agent->get_calls--;
-    struct hp_agent_run *run = hp_agent_run_get(agent, rpc->key);
-    if (run == NULL || run->state != HP_AGENT_FETCHING) {
+    struct hp_agent_crew *crew = rpc->pool != 0 ? hp_agent_crew_find(agent, rpc->pool) : NULL;
+    struct hp_agent_run *run = rpc->pool != 0 ? NULL : hp_agent_run_get(agent, rpc->key);
+    struct hp_agent_fetch *fetch = crew != NULL ? crew->fetch : NULL;
+    if (run != NULL && run->state == HP_AGENT_FETCHING) {
+        fetch = run->fetch;
+    }
+    if (fetch == NULL) {
         return;
     }
-    run->fetch->asked = false;
+    fetch->asked = false;
+    static const char missing[] = "the payload blob is missing or damaged at the broker";
     if (reply->failed) {
         enum hp_rpc_error_code code = reply->failure.code;
-        if (code == HP_RPC_ERROR_NOT_FOUND || code == HP_RPC_ERROR_DAMAGED) {
-            hp_agent_end_unstarted(agent, run, HP_REASON_DAMAGED,
-                                   "the payload blob is missing or damaged at the broker");
-            return;
+        bool is_final = code == HP_RPC_ERROR_NOT_FOUND || code == HP_RPC_ERROR_DAMAGED;
+        if (is_final && crew != NULL) {
+            on_pool_chunk(agent, crew, NULL, missing);
+        } else if (is_final) {
+            hp_agent_end_unstarted(agent, run, HP_REASON_DAMAGED, missing);
+        } else {
+            fetch->wait_until_ms = agent->now_ms + RETRY_WAIT_MS;
+            agent->blob_hold_ms = agent->now_ms + RETRY_WAIT_MS;
         }
-        run->fetch->wait_until_ms = agent->now_ms + RETRY_WAIT_MS;
-        agent->blob_hold_ms = agent->now_ms + RETRY_WAIT_MS;
         return;
     }
     struct hp_msg_blob_get_reply get;
@@ -369,7 +410,16 @@ static void on_get_reply(struct hp_agent *agent, struct hp_agent_rpc *rpc,
         hp_agent_link_close(agent, "%s", error.text);
         return;
     }
-    take_chunk(agent, run, &get);
+    if (crew != NULL) {
+        on_pool_chunk(agent, crew, &get, NULL);
+        return;
+    }
+    enum chunk chunk = take_chunk(agent, fetch, &get);
+    if (chunk == CHUNK_ODD) {
+        hp_agent_end_unstarted(agent, run, HP_REASON_DAMAGED, "the payload blob changed its size");
+    } else if (chunk == CHUNK_LAST) {
+        fetched(agent, run);
+    }
 }
 
 void hp_agent_on_blob_reply(struct hp_agent *agent, struct hp_agent_rpc *rpc,

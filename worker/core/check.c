@@ -23,8 +23,13 @@ void hp_agent_get_stats(const struct hp_agent *agent, struct hp_agent_stats *ret
                      agent->state_count[HP_AGENT_UPLOADING] + agent->state_count[HP_AGENT_READY] +
                      agent->state_count[HP_AGENT_SENT];
     stats->slots_used = agent->slots_used;
-    for (uint32_t i = 0; i < agent->child_count; i++) {
+    for (uint32_t i = 0; i < agent->child_capacity; i++) {
         stats->children_busy += agent->children[i].count > 0;
+    }
+    HP_LIST_FOR_EACH (node, &agent->crews) {
+        const struct hp_agent_crew *crew = HP_LIST_ENTRY(node, const struct hp_agent_crew, link);
+        stats->pools += crew->pool != 0;
+        stats->pool_children += crew->pool != 0 ? crew->up : 0;
     }
     stats->broker_epoch = agent->broker_epoch;
     stats->lease_ms = agent->lease_ms;
@@ -48,7 +53,7 @@ static uint32_t check_list(const struct hp_list *list, enum hp_agent_run_state s
 static uint32_t check_children(const struct hp_agent *agent, uint32_t *ret_slots)
 {
     uint32_t running = 0;
-    for (uint32_t i = 0; i < agent->child_count; i++) {
+    for (uint32_t i = 0; i < agent->child_capacity; i++) {
         const struct hp_agent_child *child = &agent->children[i];
         uint64_t load_us = 0;
         HP_LIST_FOR_EACH (node, &child->runs) {
@@ -58,7 +63,8 @@ static uint32_t check_children(const struct hp_agent *agent, uint32_t *ret_slots
         }
         HP_ASSERT(load_us == child->load_us);
         HP_ASSERT(check_list(&child->runs, HP_AGENT_RUNNING) == child->count);
-        HP_ASSERT((child->count == 0) == (child->cpus_held == 0));
+        bool holds_slots = child->count > 0 && child->crew->pool == 0;
+        HP_ASSERT(holds_slots == (child->cpus_held > 0));
         running += child->count;
         *ret_slots += child->cpus_held;
     }
@@ -91,8 +97,14 @@ void hp_agent_check(const struct hp_agent *agent)
     const uint32_t *count = agent->state_count;
     HP_ASSERT(count[HP_AGENT_FREE] == 0);
     HP_ASSERT(check_list(&agent->fetching, HP_AGENT_FETCHING) == count[HP_AGENT_FETCHING]);
-    uint32_t functions = check_list(&agent->functions_waiting, HP_AGENT_WAITING);
-    HP_ASSERT(functions == agent->functions_waiting_count);
+    uint32_t functions = 0;
+    HP_LIST_FOR_EACH (node, &agent->crews) {
+        const struct hp_agent_crew *crew = HP_LIST_ENTRY(node, const struct hp_agent_crew, link);
+        uint32_t waiting = check_list(&crew->waiting, HP_AGENT_WAITING);
+        HP_ASSERT(waiting == crew->waiting_count);
+        functions += waiting;
+    }
+    hp_agent_crew_check(agent);
     HP_ASSERT(check_list(&agent->commands, HP_AGENT_WAITING) + functions ==
               count[HP_AGENT_WAITING]);
     HP_ASSERT(check_list(&agent->spooling, HP_AGENT_SPOOLING) == count[HP_AGENT_SPOOLING]);

@@ -202,7 +202,8 @@ void hp_agent_on_done_reply(struct hp_agent *agent, struct hp_agent_rpc *rpc,
 
 void hp_agent_spool_run(struct hp_agent *agent, struct hp_agent_run *run)
 {
-    if (run->spool_id != 0 || agent->spool_failed) {
+    bool is_volatile = run->parcel != NULL && !run->parcel->durable;
+    if (run->spool_id != 0 || agent->spool_failed || is_volatile) {
         return;
     }
     hp_buf_clear(&agent->scratch);
@@ -253,7 +254,8 @@ uint64_t hp_agent_spool_deadline_ms(const struct hp_agent *agent)
         const struct hp_list *node = hp_list_first(lists[i]);
         const struct hp_agent_run *run =
             node == NULL ? NULL : HP_LIST_ENTRY(node, const struct hp_agent_run, link);
-        if (run != NULL && run->spool_id == 0) {
+        bool is_volatile = run != NULL && run->parcel != NULL && !run->parcel->durable;
+        if (run != NULL && run->spool_id == 0 && !is_volatile) {
             at_ms = HP_MIN(at_ms, run->ended_ms + HP_AGENT_SPOOL_AFTER_MS);
         }
     }

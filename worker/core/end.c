@@ -83,7 +83,7 @@ static void finish(struct hp_agent *agent, struct hp_agent_run *run, enum hp_rea
     bool long_run =
         run->started_ms != 0 && agent->now_ms - run->started_ms > HP_AGENT_SPOOL_AFTER_MS;
     bool first = long_run || run->parcel->at_most_once || agent->link != HP_AGENT_LINK_UP;
-    if (first && !agent->spool_failed) {
+    if (first && run->parcel->durable && !agent->spool_failed) {
         hp_agent_run_move(agent, run, HP_AGENT_SPOOLING, &agent->spooling, false);
         hp_agent_spool_run(agent, run);
     } else {
@@ -113,6 +113,8 @@ static enum hp_reason own_reason(const struct hp_agent_run *run, bool fenced)
         return HP_REASON_TIMEOUT;
     case HP_AGENT_WHY_FENCE:
         return HP_REASON_NODE_LOST;
+    case HP_AGENT_WHY_POOL:
+        return HP_REASON_POOL_ENDED;
     case HP_AGENT_WHY_STOP: /* lost with a helper, which it may have killed: that counts */
         return fenced ? HP_REASON_NODE_LOST : HP_REASON_DRAINED;
     case HP_AGENT_WHY_NONE:
@@ -251,7 +253,36 @@ static enum hp_reason call_reason(struct hp_agent_run *run, const struct hp_agen
         if (cancelled) {
             return HP_REASON_CANCELLED;
         }
+        if (run->why == HP_AGENT_WHY_POOL) {
+            return HP_REASON_POOL_ENDED;
+        }
         return run->why == HP_AGENT_WHY_TIMEOUT ? HP_REASON_TIMEOUT : HP_REASON_ERROR;
+    }
+}
+
+static void set_result(struct hp_agent_run *run, struct hp_st_task_end *end,
+                       const struct hp_agent_event *event)
+{
+    end->digest = digest_of(event->out);
+    end->has |= HP_HAS_ST_TASK_END_DIGEST;
+    if (!take_part(run, HP_AGENT_PART_RESULT, event->out)) {
+        end->result = event->out;
+        end->has |= HP_HAS_ST_TASK_END_RESULT;
+    }
+}
+
+/* What the child printed meanwhile. */
+static void set_log(struct hp_st_task_end *end, const struct hp_agent_event *event)
+{
+    if (event->log_out.size > 0) {
+        end->out = event->log_out;
+        end->out_size = event->log_out.size;
+        end->has |= HP_HAS_ST_TASK_END_OUT | HP_HAS_ST_TASK_END_OUT_SIZE;
+    }
+    if (event->log_err.size > 0) {
+        end->err = event->log_err;
+        end->err_size = event->log_err.size;
+        end->has |= HP_HAS_ST_TASK_END_ERR | HP_HAS_ST_TASK_END_ERR_SIZE;
     }
 }
 
@@ -264,7 +295,7 @@ void hp_agent_end_call(struct hp_agent *agent, struct hp_agent_run *run,
     hp_agent_unplace(agent, run);
     hp_agent_run_move(agent, run, HP_AGENT_FREE, NULL, false);
     if (event->outcome != HP_AGENT_OUTCOME_DIED) {
-        hp_agent_measure(agent, run->parcel->function_index, event->run_us);
+        hp_agent_measure(agent, run->parcel, event->run_us);
     }
     if (run->drop) {
         hp_agent_run_free(agent, run);
@@ -272,16 +303,15 @@ void hp_agent_end_call(struct hp_agent *agent, struct hp_agent_run *run,
     }
     struct hp_st_task_end end = {0};
     enum hp_reason reason = call_reason(run, event);
+    set_log(&end, event);
     if (event->outcome == HP_AGENT_OUTCOME_OK) {
-        end.digest = digest_of(event->out);
-        end.has |= HP_HAS_ST_TASK_END_DIGEST;
-        if (!take_part(run, HP_AGENT_PART_RESULT, event->out)) {
-            end.result = event->out;
-            end.has |= HP_HAS_ST_TASK_END_RESULT;
-        }
+        set_result(run, &end, event);
         set_usage(&end, event);
         finish(agent, run, reason, &end);
         return;
+    }
+    if (event->out.size > 0) {
+        set_result(run, &end, event);
     }
     char room[ERROR_TEXT_BYTES];
     if (event->outcome == HP_AGENT_OUTCOME_DIED) {

@@ -234,6 +234,14 @@ static enum hp_err on_notify(struct hp_agent *agent, const struct hp_rpc *notify
         }
         return err;
     }
+    if (notify->method == HP_METHOD_WORKER_POOL) {
+        struct hp_msg_worker_pool pool;
+        enum hp_err err = hp_msg_worker_pool_decode(notify->params, &agent->arena, &pool, reterr);
+        if (err == HP_OK) {
+            hp_agent_on_pool(agent, &pool);
+        }
+        return err;
+    }
     return HP_OK; /* of a later version */
 }
 

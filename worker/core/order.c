@@ -145,6 +145,17 @@ void hp_agent_run_cancel(struct hp_agent *agent, const struct hp_st_cancel_item 
     }
 }
 
+void hp_agent_run_end_pool(struct hp_agent *agent, struct hp_agent_run *run, uint64_t grace_ms)
+{
+    bool first = run->why < HP_AGENT_WHY_POOL;
+    because(run, HP_AGENT_WHY_POOL);
+    if (first && !run->killed) {
+        hp_agent_signal(agent, run, SIGTERM);
+    }
+    run->kill_at_ms = HP_MIN(run->kill_at_ms, agent->now_ms + grace_ms);
+    hp_agent_run_arm(agent, run);
+}
+
 static void follow(struct hp_agent *agent, const struct hp_list_run_ref *refs, bool on)
 {
     for (uint32_t i = 0; i < refs->count; i++) {
@@ -162,8 +173,8 @@ static void follow(struct hp_agent *agent, const struct hp_list_run_ref *refs, b
  */
 static void recall(struct hp_agent *agent, uint32_t count)
 {
-    while (count > 0 && !hp_list_is_empty(&agent->functions_waiting)) {
-        struct hp_list *node = hp_list_last(&agent->functions_waiting);
+    while (count > 0 && !hp_list_is_empty(&agent->functions.waiting)) {
+        struct hp_list *node = hp_list_last(&agent->functions.waiting);
         hp_agent_release(agent, HP_LIST_ENTRY(node, struct hp_agent_run, link));
         count--;
     }
@@ -211,11 +222,7 @@ void hp_agent_on_control(struct hp_agent *agent, const struct hp_msg_worker_cont
 static void give_up_unstarted(struct hp_agent *agent)
 {
     hp_agent_release_waiting(agent);
-    for (uint32_t i = 0; i < agent->child_count; i++) {
-        if (agent->children[i].count > 0) {
-            hp_agent_recall_child(agent, i);
-        }
-    }
+    hp_agent_recall_all(agent, 0);
 }
 
 void hp_agent_set_broker_drain(struct hp_agent *agent, bool draining)
@@ -238,7 +245,7 @@ static void for_each_running(struct hp_agent *agent,
     HP_LIST_FOR_EACH_SAFE (node, &agent->running) {
         act(agent, HP_LIST_ENTRY(node, struct hp_agent_run, link));
     }
-    for (uint32_t i = 0; i < agent->child_count; i++) {
+    for (uint32_t i = 0; i < agent->child_capacity; i++) {
         struct hp_list *node = hp_list_first(&agent->children[i].runs);
         if (node != NULL) {
             act(agent, HP_LIST_ENTRY(node, struct hp_agent_run, link));
@@ -372,10 +379,6 @@ void hp_agent_fence_tick(struct hp_agent *agent)
                      "no answer from the broker for %llu ms: tasks are ended before the lease is",
                      (unsigned long long)(agent->now_ms - agent->lease_from_ms));
     }
-    for (uint32_t i = 0; i < agent->child_count; i++) {
-        if (agent->children[i].count > 1) {
-            hp_agent_recall_child(agent, i);
-        }
-    }
+    hp_agent_recall_all(agent, 1);
     for_each_running(agent, fence_run);
 }

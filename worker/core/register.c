@@ -108,11 +108,15 @@ static struct hp_list_run_ref all_runs(struct hp_agent *agent)
     struct hp_list_run_ref refs = {
         .items = hp_agent_fx_alloc(agent, (held + 1) * sizeof(struct hp_st_run_ref))};
     list_runs(agent, &agent->running, &refs);
-    for (uint32_t i = 0; i < agent->child_count; i++) {
-        list_runs(agent, &agent->children[i].runs, &refs);
+    HP_LIST_FOR_EACH (node, &agent->crews) {
+        struct hp_agent_crew *crew = HP_LIST_ENTRY(node, struct hp_agent_crew, link);
+        HP_LIST_FOR_EACH (child, &crew->children) {
+            list_runs(agent, &HP_LIST_ENTRY(child, struct hp_agent_child, crew_link)->runs, &refs);
+        }
+        list_runs(agent, &crew->waiting, &refs);
     }
-    const struct hp_list *lists[] = {&agent->fetching, &agent->commands,  &agent->functions_waiting,
-                                     &agent->spooling, &agent->uploading, &agent->ready};
+    const struct hp_list *lists[] = {&agent->fetching, &agent->commands, &agent->spooling,
+                                     &agent->uploading, &agent->ready};
     for (size_t i = 0; i < HP_COUNT_OF(lists); i++) {
         list_runs(agent, lists[i], &refs);
     }
@@ -129,7 +133,9 @@ void hp_agent_send_register(struct hp_agent *agent)
                HP_HAS_WORKER_REGISTER_SLOTS | HP_HAS_WORKER_REGISTER_MEM_BYTES |
                HP_HAS_WORKER_REGISTER_TAGS | HP_HAS_WORKER_REGISTER_FUNCTIONS |
                HP_HAS_WORKER_REGISTER_COMMANDS | HP_HAS_WORKER_REGISTER_PREFETCH_MAX |
-               HP_HAS_WORKER_REGISTER_DRAINING | HP_HAS_WORKER_REGISTER_RUNS,
+               HP_HAS_WORKER_REGISTER_DRAINING | HP_HAS_WORKER_REGISTER_RUNS |
+               HP_HAS_WORKER_REGISTER_LANGUAGES | HP_HAS_WORKER_REGISTER_ANY_INTERPRETER |
+               HP_HAS_WORKER_REGISTER_CHILDREN_MAX,
         .host = config->host,
         .pid = config->pid,
         .slots = config->slots,
@@ -137,12 +143,16 @@ void hp_agent_send_register(struct hp_agent *agent)
         .commands = config->commands,
         .prefetch_max = config->function_count > 0 ? config->prefetch_max : 0,
         .draining = agent->draining_self,
+        .any_interpreter = config->any_interpreter,
+        .children_max = config->children_max,
         .runs = all_runs(agent),
     };
     /* The codec only reads lists; its structs are shared with the decoder and so not const. */
     msg.tags = (struct hp_list_str){(struct hp_str *)(uintptr_t)config->tags, config->tag_count};
     msg.functions =
         (struct hp_list_str){(struct hp_str *)(uintptr_t)config->functions, config->function_count};
+    msg.languages =
+        (struct hp_list_str){(struct hp_str *)(uintptr_t)config->languages, config->language_count};
     hp_agent_rpc_params(agent, &hp_desc_msg_worker_register, &msg);
     agent->register_open = true;
     agent->register_wanted = false;
@@ -198,6 +208,7 @@ void hp_agent_on_register_reply(struct hp_agent *agent, uint64_t sent_ms,
         hp_agent_run_kill(agent, &msg.kill.items[i]);
     }
     hp_agent_set_broker_drain(agent, msg.draining);
+    hp_agent_crews_registered(agent);
 }
 
 void hp_agent_send_heartbeat(struct hp_agent *agent)

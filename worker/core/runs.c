@@ -107,16 +107,24 @@ static void chunk_unref(struct hp_agent_chunk *chunk)
 /* Counts a run out of (-1) or into (+1) the figures of its state. */
 static void count_state(struct hp_agent *agent, const struct hp_agent_run *run, bool in)
 {
-    bool waits = run->state == HP_AGENT_WAITING && run->parcel != NULL && !run->parcel->is_command;
+    struct hp_agent_crew *crew = run->parcel != NULL ? run->parcel->crew : NULL;
+    bool waits = run->state == HP_AGENT_WAITING && crew != NULL;
+    bool held = crew != NULL && run->state >= HP_AGENT_FETCHING && run->state <= HP_AGENT_RUNNING;
     bool foreign = run->foreign && run->state != HP_AGENT_SENT;
     if (in) {
         agent->state_count[run->state]++;
-        agent->functions_waiting_count += waits;
+        if (held) {
+            crew->waiting_count += waits;
+            crew->held++;
+        }
         agent->foreign_unsent += foreign;
     } else {
         HP_ASSERT(agent->state_count[run->state] > 0);
         agent->state_count[run->state]--;
-        agent->functions_waiting_count -= waits;
+        if (held) {
+            crew->waiting_count -= waits;
+            crew->held--;
+        }
         agent->foreign_unsent -= foreign;
     }
 }

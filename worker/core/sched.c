@@ -29,13 +29,18 @@ static bool stopped(const struct hp_agent *agent)
     return agent->fenced || agent->draining_self || agent->draining_broker || agent->stopping;
 }
 
-void hp_agent_measure(struct hp_agent *agent, uint32_t function_index, uint64_t run_us)
+void hp_agent_measure(struct hp_agent *agent, const struct hp_agent_parcel *parcel,
+                      uint64_t run_us)
 {
-    if (function_index >= agent->config.function_count) {
+    uint32_t sample = (uint32_t)HP_MIN(run_us, (uint64_t)HP_AGENT_BUDGET_US * 100) + 1;
+    uint32_t *est_us = NULL;
+    if (parcel->crew->pool != 0) {
+        est_us = &parcel->crew->est_us;
+    } else if (parcel->function_index < agent->config.function_count) {
+        est_us = &agent->function_est_us[parcel->function_index];
+    } else {
         return;
     }
-    uint32_t sample = (uint32_t)HP_MIN(run_us, (uint64_t)HP_AGENT_BUDGET_US * 100) + 1;
-    uint32_t *est_us = &agent->function_est_us[function_index];
     if (*est_us == 0 || sample > HP_AGENT_SLOW_AFTER_MS * 1000) {
         *est_us = sample;
     } else {
@@ -104,7 +109,9 @@ static void head_begins(struct hp_agent *agent, struct hp_agent_child *child)
 
 static uint32_t estimate_us(const struct hp_agent *agent, const struct hp_agent_run *run)
 {
-    uint32_t est_us = agent->function_est_us[run->parcel->function_index];
+    const struct hp_agent_crew *crew = run->parcel->crew;
+    uint32_t est_us =
+        crew->pool != 0 ? crew->est_us : agent->function_est_us[run->parcel->function_index];
     return est_us == 0 || run->parcel->cpus > 1 ? HP_AGENT_BUDGET_US : est_us;
 }
 
@@ -116,7 +123,7 @@ static uint32_t count_fitting(const struct hp_agent *agent, const struct hp_agen
     uint32_t count = 0;
     uint32_t room =
         child->count < HP_AGENT_CHILD_CALLS_MAX ? HP_AGENT_CHILD_CALLS_MAX - child->count : 0;
-    HP_LIST_FOR_EACH (node, &agent->functions_waiting) {
+    HP_LIST_FOR_EACH (node, &child->crew->waiting) {
         const struct hp_agent_run *run = HP_LIST_ENTRY(node, struct hp_agent_run, link);
         uint32_t est_us = estimate_us(agent, run);
         bool first = child->count + count == 0;
@@ -130,13 +137,14 @@ static uint32_t count_fitting(const struct hp_agent *agent, const struct hp_agen
     return count;
 }
 
-static void give(struct hp_agent *agent, uint32_t child_index, uint32_t count)
+static void give(struct hp_agent *agent, struct hp_agent_child *child, uint32_t count)
 {
-    struct hp_agent_child *child = &agent->children[child_index];
+    uint32_t child_index = (uint32_t)(child - agent->children);
+    bool holds_slots = child->crew->pool == 0;
     struct hp_agent_call *calls = hp_agent_fx_alloc(agent, count * sizeof(*calls));
     bool was_idle = child->count == 0;
     for (uint32_t i = 0; i < count; i++) {
-        struct hp_agent_run *run = first_of(&agent->functions_waiting);
+        struct hp_agent_run *run = first_of(&child->crew->waiting);
         calls[i] = (struct hp_agent_call){
             .key = run->key,
             .id = run->id,
@@ -150,7 +158,7 @@ static void give(struct hp_agent *agent, uint32_t child_index, uint32_t count)
         run->est_us = estimate_us(agent, run);
         run->child = child_index;
         child->load_us += run->est_us;
-        child->cpus_held = HP_MAX(child->cpus_held, run->parcel->cpus);
+        child->cpus_held = holds_slots ? HP_MAX(child->cpus_held, run->parcel->cpus) : 0;
         hp_agent_run_move(agent, run, HP_AGENT_RUNNING, &child->runs, false);
     }
     child->count += count;
@@ -165,42 +173,61 @@ static void give(struct hp_agent *agent, uint32_t child_index, uint32_t count)
     effect->call_count = count;
 }
 
+static bool is_taking(const struct hp_agent_child *child)
+{
+    return child->up && !child->stopping && !child->waits;
+}
+
 /* Idle children first, each an equal share; then what fits on top of busy ones. True: gave some. */
-static bool give_round(struct hp_agent *agent, uint64_t seq_end)
+static bool give_round(struct hp_agent *agent, struct hp_agent_crew *crew, uint64_t seq_end)
 {
     bool gave = false;
+    bool holds_slots = crew->pool == 0;
     uint32_t idle = 0;
-    for (uint32_t i = 0; i < agent->child_count; i++) {
-        idle += agent->children[i].up && agent->children[i].count == 0;
+    HP_LIST_FOR_EACH (node, &crew->children) {
+        const struct hp_agent_child *child = HP_LIST_ENTRY(node, struct hp_agent_child, crew_link);
+        idle += is_taking(child) && child->count == 0;
     }
-    idle = HP_MIN(idle, slots_free(agent));
-    for (uint32_t i = 0; i < agent->child_count && idle > 0; i++) {
-        struct hp_agent_child *child = &agent->children[i];
-        struct hp_agent_run *head = first_of(&agent->functions_waiting);
-        if (head == NULL || head->seq >= seq_end || head->parcel->cpus > slots_free(agent)) {
+    idle = holds_slots ? HP_MIN(idle, slots_free(agent)) : idle;
+    HP_LIST_FOR_EACH (node, &crew->children) {
+        struct hp_agent_child *child = HP_LIST_ENTRY(node, struct hp_agent_child, crew_link);
+        struct hp_agent_run *head = first_of(&crew->waiting);
+        if (idle == 0 || head == NULL || head->seq >= seq_end ||
+            (holds_slots && head->parcel->cpus > slots_free(agent))) {
             break;
         }
-        if (!child->up || child->count > 0) {
+        if (!is_taking(child) || child->count > 0) {
             continue;
         }
-        uint32_t share = (agent->functions_waiting_count + idle - 1) / idle;
-        give(agent, i, count_fitting(agent, child, seq_end, share));
+        uint32_t share = (crew->waiting_count + idle - 1) / idle;
+        give(agent, child, count_fitting(agent, child, seq_end, share));
         gave = true;
         idle--;
     }
-    for (uint32_t i = 0; i < agent->child_count; i++) {
-        struct hp_agent_child *child = &agent->children[i];
-        if (!child->up || child->count == 0 || child->slow ||
+    HP_LIST_FOR_EACH (node, &crew->children) {
+        struct hp_agent_child *child = HP_LIST_ENTRY(node, struct hp_agent_child, crew_link);
+        if (!is_taking(child) || child->count == 0 || child->slow ||
             child->load_us > HP_AGENT_BUDGET_US / 2 || child->cpus_held > 1) {
             continue;
         }
         uint32_t count = count_fitting(agent, child, seq_end, UINT32_MAX);
         if (count > 0) {
-            give(agent, i, count);
+            give(agent, child, count);
             gave = true;
         }
     }
     return gave;
+}
+
+/* Pools: their children hold no slots, so nothing but their own children limits them. */
+static void pump_pools(struct hp_agent *agent)
+{
+    HP_LIST_FOR_EACH (node, &agent->crews) {
+        struct hp_agent_crew *crew = HP_LIST_ENTRY(node, struct hp_agent_crew, link);
+        while (crew->pool != 0 && crew->waiting_count > 0 &&
+               give_round(agent, crew, UINT64_MAX)) {
+        }
+    }
 }
 
 void hp_agent_pump(struct hp_agent *agent)
@@ -208,9 +235,10 @@ void hp_agent_pump(struct hp_agent *agent)
     if (stopped(agent)) {
         return;
     }
+    pump_pools(agent);
     for (;;) {
         struct hp_agent_run *command = first_of(&agent->commands);
-        struct hp_agent_run *call = first_of(&agent->functions_waiting);
+        struct hp_agent_run *call = first_of(&agent->functions.waiting);
         bool command_fits = command != NULL && command->parcel->cpus <= slots_free(agent);
         if (command != NULL && (call == NULL || command->seq < call->seq)) {
             if (!command_fits) {
@@ -222,7 +250,7 @@ void hp_agent_pump(struct hp_agent *agent)
         if (call == NULL) {
             return;
         }
-        if (give_round(agent, command == NULL ? UINT64_MAX : command->seq)) {
+        if (give_round(agent, &agent->functions, command == NULL ? UINT64_MAX : command->seq)) {
             continue;
         }
         /* No child takes the call. If slots are not what it lacks, it does not hold commands up. */
@@ -252,7 +280,7 @@ void hp_agent_unplace(struct hp_agent *agent, struct hp_agent_run *run)
     child->count--;
     child->load_us -= run->est_us;
     if (child->count == 0) {
-        HP_ASSERT(agent->slots_used >= child->cpus_held);
+        HP_ASSERT(agent->slots_used >= child->cpus_held); /* 0 for pools */
         agent->slots_used -= child->cpus_held;
         child->cpus_held = 0;
     }
@@ -276,11 +304,26 @@ void hp_agent_release(struct hp_agent *agent, struct hp_agent_run *run)
 
 void hp_agent_release_waiting(struct hp_agent *agent)
 {
-    struct hp_list *lists[] = {&agent->fetching, &agent->commands, &agent->functions_waiting};
+    struct hp_list *lists[] = {&agent->fetching, &agent->commands};
+    struct hp_agent_run *run = NULL;
     for (size_t i = 0; i < HP_COUNT_OF(lists); i++) {
-        struct hp_agent_run *run = NULL;
         while ((run = first_of(lists[i])) != NULL) {
             hp_agent_release(agent, run);
+        }
+    }
+    HP_LIST_FOR_EACH (node, &agent->crews) {
+        struct hp_agent_crew *crew = HP_LIST_ENTRY(node, struct hp_agent_crew, link);
+        while ((run = first_of(&crew->waiting)) != NULL) {
+            hp_agent_release(agent, run);
+        }
+    }
+}
+
+void hp_agent_recall_all(struct hp_agent *agent, uint32_t more_than)
+{
+    for (uint32_t i = 0; i < agent->child_capacity; i++) {
+        if (agent->children[i].count > more_than) {
+            hp_agent_recall_child(agent, i);
         }
     }
 }
@@ -295,15 +338,18 @@ void hp_agent_hand_back(struct hp_agent *agent, struct hp_agent_run *run)
     run->kill_at_ms = HP_AGENT_NEVER;
     bool cancelled = run->why == HP_AGENT_WHY_CANCEL;
     run->why = HP_AGENT_WHY_NONE;
-    hp_agent_run_move(agent, run, HP_AGENT_WAITING, &agent->functions_waiting, true);
+    struct hp_agent_crew *crew = run->parcel->crew;
+    hp_agent_run_move(agent, run, HP_AGENT_WAITING, &crew->waiting, true);
     agent->totals.started_total--;
     if (run->drop) {
         hp_agent_run_free(agent, run);
+    } else if (crew->orphaned) {
+        hp_agent_end_unstarted(agent, run, HP_REASON_POOL_ENDED, "the pool was terminated");
     } else if (cancelled) {
         hp_agent_end_unstarted(agent, run, HP_REASON_CANCELLED, "cancelled before it started");
     } else if (agent->draining_self || agent->draining_broker) {
         hp_agent_release(agent, run);
-    } else if (agent->recall_owed > 0) {
+    } else if (agent->recall_owed > 0 && crew->pool == 0) {
         agent->recall_owed--;
         hp_agent_release(agent, run);
     }
@@ -311,65 +357,92 @@ void hp_agent_hand_back(struct hp_agent *agent, struct hp_agent_run *run)
 
 /* -------------------------------------------------------------------------------- rebalancing */
 
-void hp_agent_rebalance(struct hp_agent *agent)
+/* Takes calls back from the fullest child of a crew if another one has nothing to do. */
+static void rebalance_crew(struct hp_agent *agent, struct hp_agent_crew *crew)
 {
-    if (stopped(agent) || first_of(&agent->functions_waiting) != NULL ||
-        first_of(&agent->commands) != NULL || slots_free(agent) == 0) {
-        return;
-    }
     bool idle = false;
-    uint32_t donor = HP_AGENT_NO_CHILD;
+    struct hp_agent_child *donor = NULL;
     uint64_t most_us = 1000; /* less than this is done before it could begin elsewhere */
-    for (uint32_t i = 0; i < agent->child_count; i++) {
-        const struct hp_agent_child *child = &agent->children[i];
-        idle = idle || (child->up && child->count == 0);
+    HP_LIST_FOR_EACH (node, &crew->children) {
+        struct hp_agent_child *child = HP_LIST_ENTRY(node, struct hp_agent_child, crew_link);
+        idle = idle || (is_taking(child) && child->count == 0);
         bool may = child->count > 1 && (child->recall_ms == HP_AGENT_NEVER ||
                                         child->recall_ms + HP_AGENT_SLOW_AFTER_MS <= agent->now_ms);
         if (may && child->load_us > most_us) {
             most_us = child->load_us;
-            donor = i;
+            donor = child;
         }
     }
-    if (idle && donor != HP_AGENT_NO_CHILD) {
-        hp_agent_recall_child(agent, donor);
+    if (idle && donor != NULL) {
+        hp_agent_recall_child(agent, (uint32_t)(donor - agent->children));
+    }
+}
+
+void hp_agent_rebalance(struct hp_agent *agent)
+{
+    if (stopped(agent)) {
+        return;
+    }
+    HP_LIST_FOR_EACH (node, &agent->crews) {
+        struct hp_agent_crew *crew = HP_LIST_ENTRY(node, struct hp_agent_crew, link);
+        bool has_slots =
+            crew->pool != 0 || (first_of(&agent->commands) == NULL && slots_free(agent) > 0);
+        if (has_slots && crew->waiting_count == 0) {
+            rebalance_crew(agent, crew);
+        }
+    }
+}
+
+static void child_tick(struct hp_agent *agent, struct hp_agent_child *child)
+{
+    if (child->count == 0) {
+        return;
+    }
+    uint64_t age_ms = agent->now_ms - child->since_ms;
+    if (!child->slow && age_ms >= HP_AGENT_SLOW_AFTER_MS) {
+        child->slow = true;
+        if (child->count > 1) {
+            hp_agent_recall_child(agent, (uint32_t)(child - agent->children));
+        }
+    }
+    struct hp_agent_run *head = first_of(&child->runs);
+    if (!head->told && age_ms >= HP_AGENT_TELL_AFTER_MS) {
+        head->told = true;
+        hp_agent_refs_add(&agent->tells, head);
     }
 }
 
 void hp_agent_children_tick(struct hp_agent *agent)
 {
-    for (uint32_t i = 0; i < agent->child_count; i++) {
-        struct hp_agent_child *child = &agent->children[i];
-        if (child->count == 0) {
-            continue;
-        }
-        uint64_t age_ms = agent->now_ms - child->since_ms;
-        if (!child->slow && age_ms >= HP_AGENT_SLOW_AFTER_MS) {
-            child->slow = true;
-            if (child->count > 1) {
-                hp_agent_recall_child(agent, i);
-            }
-        }
-        struct hp_agent_run *head = first_of(&child->runs);
-        if (!head->told && age_ms >= HP_AGENT_TELL_AFTER_MS) {
-            head->told = true;
-            hp_agent_refs_add(&agent->tells, head);
+    HP_LIST_FOR_EACH (node, &agent->crews) {
+        struct hp_agent_crew *crew = HP_LIST_ENTRY(node, struct hp_agent_crew, link);
+        HP_LIST_FOR_EACH (at, &crew->children) {
+            child_tick(agent, HP_LIST_ENTRY(at, struct hp_agent_child, crew_link));
         }
     }
+}
+
+static uint64_t child_deadline_ms(const struct hp_agent_child *child)
+{
+    if (child->count == 0) {
+        return HP_AGENT_NEVER;
+    }
+    const struct hp_agent_run *head = first_of(&child->runs);
+    if (!child->slow) {
+        return child->since_ms + HP_AGENT_SLOW_AFTER_MS;
+    }
+    return head->told ? HP_AGENT_NEVER : child->since_ms + HP_AGENT_TELL_AFTER_MS;
 }
 
 uint64_t hp_agent_children_deadline_ms(const struct hp_agent *agent)
 {
     uint64_t deadline_ms = HP_AGENT_NEVER;
-    for (uint32_t i = 0; i < agent->child_count; i++) {
-        const struct hp_agent_child *child = &agent->children[i];
-        if (child->count == 0) {
-            continue;
-        }
-        const struct hp_agent_run *head = first_of(&child->runs);
-        if (!child->slow) {
-            deadline_ms = HP_MIN(deadline_ms, child->since_ms + HP_AGENT_SLOW_AFTER_MS);
-        } else if (!head->told) {
-            deadline_ms = HP_MIN(deadline_ms, child->since_ms + HP_AGENT_TELL_AFTER_MS);
+    HP_LIST_FOR_EACH (node, &agent->crews) {
+        const struct hp_agent_crew *crew = HP_LIST_ENTRY(node, const struct hp_agent_crew, link);
+        HP_LIST_FOR_EACH (at, &crew->children) {
+            uint64_t at_ms =
+                child_deadline_ms(HP_LIST_ENTRY(at, const struct hp_agent_child, crew_link));
+            deadline_ms = HP_MIN(deadline_ms, at_ms);
         }
     }
     return deadline_ms;

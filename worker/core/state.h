@@ -56,6 +56,7 @@ enum hp_agent_run_state {
 enum hp_agent_why {
     HP_AGENT_WHY_NONE,
     HP_AGENT_WHY_STOP,
+    HP_AGENT_WHY_POOL, /* its pool was terminated */
     HP_AGENT_WHY_FENCE,
     HP_AGENT_WHY_TIMEOUT,
     HP_AGENT_WHY_CANCEL,
@@ -67,7 +68,9 @@ struct hp_agent_parcel {
     uint32_t refs;
     uint32_t cpus;
     uint32_t function_index;
+    struct hp_agent_crew *crew; /* whose children run it; NULL: a command */
     bool is_command;
+    bool durable;
     bool payload_is_argv;
     bool fence;
     bool at_most_once;
@@ -172,6 +175,43 @@ struct hp_agent_child {
     uint64_t recall_ms; /* last RECALL; HP_AGENT_NEVER: none */
     bool up;
     bool slow; /* the first one runs longer than HP_AGENT_SLOW_AFTER_MS */
+    struct hp_agent_crew *crew; /* NULL: a free slot of pools */
+    struct hp_list crew_link;
+    uint32_t pid; /* pools: once it is set up */
+    bool is_set_up;
+    bool stopping;
+    bool waits;
+};
+
+/* The children that run calls of one kind: those of functions, or those of one pool. */
+struct hp_agent_crew {
+    uint64_t pool;       /* 0: functions */
+    struct hp_list link; /* agent->crews, by pool id */
+    struct hp_list children;
+    struct hp_list waiting; /* calls, not yet given to a child */
+    uint32_t waiting_count;
+    uint32_t held; /* runs of it that are being fetched, wait, or run */
+
+    /* of pools */
+    uint32_t est_us; /* measured run time; 0: not known */
+    uint32_t target; /* children it is to have */
+    uint32_t live;   /* children not stopping */
+    uint32_t up;     /* set up, not stopping */
+    uint32_t waits;  /* that wait for other tasks */
+    uint32_t failures;
+    uint32_t quick_deaths;
+    uint64_t retry_at_ms; /* no start before */
+    bool named;           /* by the broker, since this registration */
+    bool changed;         /* a report is due */
+    bool orphaned;        /* ended here: calls that still come are handed back */
+    struct hp_arena arena;
+    struct hp_str language, interpreter, fn;
+    uint64_t calls_max, kill_grace_ms;
+    bool fence;
+    struct hp_bin payload;
+    struct hp_agent_fetch *fetch; /* its payload, if that is a blob */
+    bool ready;                   /* the payload is here */
+    char error[1024];
 };
 
 enum hp_agent_link {
@@ -193,6 +233,7 @@ struct hp_agent_rpc {
     enum hp_method method;
     uint64_t sent_ms;
     uint64_t key;        /* blob.*: the run */
+    uint64_t pool;       /* blob.get: instead, the pool whose payload it is; 0: none */
     uint64_t size;       /* blob.get: bytes asked for */
     uint32_t count;      /* done: runs */
     struct hp_list runs; /* done */
@@ -207,7 +248,7 @@ struct hp_agent_refs {
 struct hp_agent {
     struct hp_agent_config config; /* views into `fixed` */
     struct hp_arena fixed;
-    struct hp_strmap functions;
+    struct hp_strmap function_names;
     uint32_t *function_est_us; /* measured run time of each function; 0: not known */
     struct hp_rand rand;
 
@@ -253,15 +294,17 @@ struct hp_agent {
     struct hp_heap timers;
     struct hp_list fetching;
     struct hp_list commands; /* waiting */
-    struct hp_list functions_waiting;
     struct hp_list running; /* commands; calls are in their child's list */
     struct hp_list spooling;
     struct hp_list uploading;
     struct hp_list ready;
+    struct hp_agent_crew functions;
+    struct hp_list crews; /* functions first, then pools by id */
     struct hp_agent_child *children;
-    uint32_t child_count;
+    uint32_t child_count;    /* of functions */
+    uint32_t child_capacity; /* and of pools */
+    bool reports_due;
     uint32_t state_count[HP_AGENT_SENT + 1];
-    uint32_t functions_waiting_count;
     uint32_t foreign_unsent;
     uint32_t slots_used;
     uint32_t recall_owed;
@@ -341,7 +384,28 @@ void hp_agent_hand_back(struct hp_agent *agent, struct hp_agent_run *run);
 /* Hands a run that never started back to the broker and forgets it. */
 void hp_agent_release(struct hp_agent *agent, struct hp_agent_run *run);
 void hp_agent_release_waiting(struct hp_agent *agent);
-void hp_agent_measure(struct hp_agent *agent, uint32_t function_index, uint64_t run_us);
+void hp_agent_measure(struct hp_agent *agent, const struct hp_agent_parcel *parcel,
+                      uint64_t run_us);
+/* Makes a child's unstarted calls come back; all children, or those of one crew. */
+void hp_agent_recall_all(struct hp_agent *agent, uint32_t more_than);
+
+/* ------------------------------------------------------------------------------- crew.c: pools */
+void hp_agent_crews_init(struct hp_agent *agent);
+void hp_agent_crews_deinit(struct hp_agent *agent);
+struct hp_agent_crew *hp_agent_crew_find(struct hp_agent *agent, uint64_t pool);
+void hp_agent_on_pool(struct hp_agent *agent, const struct hp_msg_worker_pool *msg);
+void hp_agent_on_child(struct hp_agent *agent, const struct hp_agent_event *event);
+/* Starts and stops children as needed; ends pools that have ended. */
+void hp_agent_crews_tick(struct hp_agent *agent);
+uint64_t hp_agent_crews_deadline_ms(const struct hp_agent *agent);
+/* After a registration: the broker names them anew, and is told anew. */
+void hp_agent_crews_registered(struct hp_agent *agent);
+void hp_agent_flush_reports(struct hp_agent *agent);
+/* The payload of a pool has come (or can not come: why). */
+void hp_agent_crew_fetched(struct hp_agent *agent, struct hp_agent_crew *crew, const char *why);
+void hp_agent_crew_check(const struct hp_agent *agent);
+/* Ends a running call because its pool was terminated. */
+void hp_agent_run_end_pool(struct hp_agent *agent, struct hp_agent_run *run, uint64_t grace_ms);
 
 /* ------------------------------------------------------------------- order.c: kill, cancel,
  * timeouts */
