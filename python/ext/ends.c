@@ -55,28 +55,58 @@ void hp_ext_item_drop(struct hp_ext_item *item)
     Py_XDECREF(user); /* last: it may run any code */
 }
 
-void hp_ext_items_drop_all(struct hp_ext_hub *self)
+void hp_ext_items_drop_all(struct hp_ext_hub *self, bool keep_lent)
 {
-    while (self->items.next != &self->items) {
-        hp_ext_item_drop(self->items.next);
+    struct hp_ext_item *item = self->items.next;
+    while (item != &self->items) {
+        if (item->is_lent && keep_lent) {
+            item = item->next;
+        } else {
+            hp_ext_item_drop(item);
+            item = self->items.next; /* any code may have run */
+        }
+    }
+}
+
+/* With the lock: nothing will be said of it any more. */
+static bool is_over(const struct hp_ext_item *item)
+{
+    return item->is_ended && item->is_accepted && !item->is_lent;
+}
+
+/* With the lock: for the next hp_ext_reap. */
+static void enqueue(struct hp_ext_core *core, struct hp_ext_item *item)
+{
+    if (!item->is_queued) {
+        item->is_queued = true;
+        item->queue_next = atomic_load(&core->queue);
+        atomic_store(&core->queue, item);
     }
 }
 
 void hp_ext_reap(struct hp_ext_hub *self)
 {
-    if (atomic_load_explicit(&self->core->released, memory_order_relaxed) == NULL) {
-        return;
-    }
-    struct hp_ext_item *item = atomic_exchange(&self->core->released, NULL);
-    while (item != NULL) {
-        struct hp_ext_item *next = item->release_next;
-        item->is_lent = false;
-        if (item->is_ended) {
-            hp_ext_item_drop(item);
-        } else {
-            release_views(item);
+    while (atomic_load_explicit(&self->core->queue, memory_order_relaxed) != NULL) {
+        struct hp_ext_item freed = {0};
+        (void)pthread_mutex_lock(&hp_ext_ids_lock);
+        struct hp_ext_item *item = atomic_load(&self->core->queue);
+        bool is_done = false;
+        if (item != NULL) {
+            atomic_store(&self->core->queue, item->queue_next);
+            item->is_queued = false;
+            is_done = is_over(item);
+            if (!item->is_lent) {
+                freed.views = item->views;
+                freed.view_count = item->view_count;
+                item->views = NULL;
+                item->view_count = 0;
+            }
         }
-        item = next;
+        (void)pthread_mutex_unlock(&hp_ext_ids_lock);
+        if (is_done) {
+            hp_ext_item_drop(item);
+        }
+        release_views(&freed); /* this may run any code */
     }
 }
 
@@ -194,21 +224,32 @@ static void call_handler(struct hp_ext_hub *self, PyObject *list)
 static void take_end(struct hp_ext_hub *self, const struct hp_hub_end *end, PyObject *list)
 {
     struct hp_ext_item *item = end->user;
-    if (end->id == 0 && item->flag != NULL) {
+    PyObject *user = item->user;
+    (void)pthread_mutex_lock(&hp_ext_ids_lock);
+    if (item->flag != NULL && !item->is_accepted && end->id != 0) {
+        hp_ext_flag_accepted(item->flag, item->index, end->id);
+    } else if (item->flag != NULL && end->id == 0) {
         hp_ext_flag_refused(item->flag, end->status, end->text);
     }
-    if (!item->is_quiet && self->handler != NULL) {
-        PyObject *tuple = hp_ext_end_tuple(self, item->user, item->index, end);
+    item->is_accepted = item->is_accepted || end->id == 0;
+    item->is_ended = true;
+    item->flag = NULL;
+    item->user = NULL;
+    bool is_done = is_over(item) && !item->is_queued;
+    bool is_quiet = item->is_quiet;
+    uint32_t index = item->index;
+    (void)pthread_mutex_unlock(&hp_ext_ids_lock);
+    if (is_done) {
+        hp_ext_item_drop(item);
+    }
+    if (!is_quiet && self->handler != NULL) {
+        PyObject *tuple = hp_ext_end_tuple(self, user, index, end);
         if (tuple == NULL || PyList_Append(list, tuple) != 0) {
             PyErr_WriteUnraisable((PyObject *)self);
         }
         Py_XDECREF(tuple);
     }
-    if (item->is_lent) {
-        item->is_ended = true; /* until the hub has released its payload */
-    } else {
-        hp_ext_item_drop(item);
-    }
+    Py_XDECREF(user);
 }
 
 static void on_ended(void *context, const struct hp_hub_end *ends, size_t count)
@@ -243,14 +284,19 @@ static void on_ended(void *context, const struct hp_hub_end *ends, size_t count)
     PyGILState_Release(gil);
 }
 
+/* It may come after the ends of some of these tasks. */
 static void on_submitted(void *context, void *const *users, uint64_t first, uint32_t count)
 {
-    (void)context;
+    struct hp_ext_core *core = context;
     (void)pthread_mutex_lock(&hp_ext_ids_lock);
-    for (uint32_t i = 0; i < count; i++) {
-        const struct hp_ext_item *item = users[i];
+    for (uint32_t i = 0; i < count && !atomic_load(&core->is_closing); i++) {
+        struct hp_ext_item *item = users[i];
+        item->is_accepted = true;
         if (item->flag != NULL) {
             hp_ext_flag_accepted(item->flag, item->index, first + i);
+        }
+        if (is_over(item)) {
+            enqueue(core, item);
         }
     }
     (void)pthread_mutex_unlock(&hp_ext_ids_lock);
@@ -260,9 +306,12 @@ static void on_released(void *context, void *user)
 {
     struct hp_ext_core *core = context;
     struct hp_ext_item *item = user;
-    item->release_next = atomic_load(&core->released);
-    while (!atomic_compare_exchange_weak(&core->released, &item->release_next, item)) {
+    (void)pthread_mutex_lock(&hp_ext_ids_lock);
+    if (!atomic_load(&core->is_closing)) {
+        item->is_lent = false;
+        enqueue(core, item);
     }
+    (void)pthread_mutex_unlock(&hp_ext_ids_lock);
 }
 
 const struct hp_hub_callbacks hp_ext_callbacks = {

@@ -120,19 +120,25 @@ const struct hp_options *hp_ext_options(PyObject *object);
 
 /* ---------------------------------------------------------------- Hub */
 
-/* A task under way. In the hub's list from its submit to its end. */
+/*
+ * A task under way: from its submit until all three have come that the hub may still say of it: its
+ * end, its id (which may come last) and, if its payload is lent, the payload's release. The list is
+ * guarded by the GIL; what is marked (L) by hp_ext_ids_lock.
+ */
 struct hp_ext_item {
-    PyObject *user;           /* NULL: nobody wants its end (a pool's own task) */
-    struct hp_ext_flag *flag; /* user, if it is a Flag */
+    PyObject *user;           /* NULL: it has ended */
+    struct hp_ext_flag *flag; /* (L) user, if it is a Flag; NULL: none, or it has ended */
     struct hp_ext_item *next;
     struct hp_ext_item *previous;
-    struct hp_ext_item *release_next;
-    Py_buffer *views; /* what is borrowed until the hub releases it */
+    struct hp_ext_item *queue_next; /* (L) */
+    Py_buffer *views;               /* what is borrowed until the hub releases it */
     uint32_t view_count;
     uint32_t index;
-    bool is_quiet; /* its end is not handed to the handler */
-    bool is_ended; /* waits only for its release */
-    bool is_lent;  /* the hub will call released() for it */
+    bool is_quiet;    /* its end is not handed to the handler */
+    bool is_ended;    /* (L) */
+    bool is_accepted; /* (L) its id has come, or never will */
+    bool is_lent;     /* (L) the hub uses its payload */
+    bool is_queued;   /* (L) in the queue of hp_ext_reap */
 };
 
 /* What the callbacks of the hub get: it outlives the Python object, should that go away on the
@@ -140,8 +146,9 @@ struct hp_ext_item {
 struct hp_ext_core {
     struct hp_hub *hub;
     struct hp_ext_hub *self; /* valid while !is_closing */
-    atomic_bool is_closing;
-    _Atomic(struct hp_ext_item *) released; /* stack; filled without the GIL */
+    atomic_bool is_closing;  /* set under hp_ext_ids_lock: no item is touched from then on */
+    _Atomic(struct hp_ext_item *) queue; /* written under hp_ext_ids_lock, without the GIL: items
+                                            for hp_ext_reap, the last one first */
 };
 
 struct hp_ext_hub {
@@ -165,8 +172,9 @@ bool hp_ext_leave(struct hp_ext_hub *self);
 /* ends.c; with the GIL. NULL: MemoryError is set. */
 struct hp_ext_item *hp_ext_item_new(struct hp_ext_hub *self, PyObject *user, uint32_t index);
 void hp_ext_item_drop(struct hp_ext_item *item);
-void hp_ext_items_drop_all(struct hp_ext_hub *self);
-/* Lets go of payloads that the hub does not need any more. */
+/* keep_lent: not those whose payload the hub may still read. */
+void hp_ext_items_drop_all(struct hp_ext_hub *self, bool keep_lent);
+/* Lets go of payloads and items that the hub does not need any more. */
 void hp_ext_reap(struct hp_ext_hub *self);
 
 /* The callbacks of the hub (ends.c); context is the struct hp_ext_core. */

@@ -189,7 +189,9 @@ static void close_hub(struct hp_ext_hub *self)
     if (core == NULL || atomic_load(&core->is_closing)) {
         return;
     }
+    (void)pthread_mutex_lock(&hp_ext_ids_lock);
     atomic_store(&core->is_closing, true);
+    (void)pthread_mutex_unlock(&hp_ext_ids_lock);
     hp_hub_wake(core->hub);
     if (self->deliverer == PyThread_get_thread_ident()) {
         return; /* from inside the handler: hub_dealloc does the rest */
@@ -203,7 +205,7 @@ static void close_hub(struct hp_ext_hub *self)
     {
         self->core = NULL;
         free(core);
-        hp_ext_items_drop_all(self);
+        hp_ext_items_drop_all(self, false);
     }
 }
 
@@ -212,11 +214,12 @@ static void hub_dealloc(PyObject *object)
     struct hp_ext_hub *self = hub_of(object);
     PyObject_GC_UnTrack(object);
     close_hub(self);
-    if (self->core != NULL) {
-        free_later(self->core);
-        self->core = NULL;
+    struct hp_ext_core *core = self->core;
+    self->core = NULL;
+    hp_ext_items_drop_all(self, core != NULL);
+    if (core != NULL) {
+        free_later(core);
     }
-    hp_ext_items_drop_all(self);
     if (self->next_hub != NULL) {
         self->next_hub->previous_hub = self->previous_hub;
     }
@@ -283,9 +286,9 @@ static PyObject *hub_after_fork(PyObject *object, PyObject *unused)
     atomic_store(&self->inside, 0);
     self->deliverer = 0;
     self->interrupted = 0;
-    atomic_store(&self->core->released, NULL);
+    atomic_store(&self->core->queue, NULL);
     enum hp_status status = hp_hub_after_fork(self->core->hub);
-    hp_ext_items_drop_all(self);
+    hp_ext_items_drop_all(self, false);
     if (status != HP_STATUS_OK) {
         return hp_ext_raise(status, hp_hub_error(self->core->hub));
     }

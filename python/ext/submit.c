@@ -348,6 +348,16 @@ PyObject *hp_ext_submit_many(PyObject *object, PyObject *args, PyObject *kwds)
 
 /* ---------------------------------------------------------------- others' tasks */
 
+static void known(struct hp_ext_item *item, uint64_t id)
+{
+    (void)pthread_mutex_lock(&hp_ext_ids_lock);
+    item->is_accepted = true;
+    if (item->flag != NULL) {
+        hp_ext_flag_accepted(item->flag, item->index, id);
+    }
+    (void)pthread_mutex_unlock(&hp_ext_ids_lock);
+}
+
 PyObject *hp_ext_attach(PyObject *object, PyObject *args, PyObject *kwds)
 {
     static char *names[] = {"first", "count", "users", NULL};
@@ -372,6 +382,9 @@ PyObject *hp_ext_attach(PyObject *object, PyObject *args, PyObject *kwds)
     for (uint32_t i = 0; is_good && i < count; i++) {
         items[i] = hp_ext_item_new(self, is_list ? PyTuple_GetItem(tuple, i) : users, i);
         is_good = items[i] != NULL;
+        if (is_good) {
+            known(items[i], first + i);
+        }
     }
     if (is_good) {
         enum hp_status status;

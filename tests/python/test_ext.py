@@ -231,6 +231,7 @@ def test_others_calls(hub):
     assert hub.workers()[0]["node"] == "worker"
     again = Wanted()
     hub.attach(task.id, 1, again)
+    assert again.id == task.id
     assert hub.wait(again, LIMIT_S) and again.end[RESULT] == b"mine"
     hub.forget([(task.id, 1)])
     hub.ping()
