@@ -168,5 +168,5 @@ void hp_node_control_attempt(struct hp_core *core, const struct hp_attempt *atte
                              const struct hp_msg_worker_control *control)
 {
     control_node(core, attempt->node, control,
-                 !hp_volatile_is_now(core, attempt->spec, attempt->id));
+                 attempt->lease != NULL || !attempt->eager);
 }

@@ -143,6 +143,7 @@ void hp_on_worker_register(struct hp_request *request)
     settle_missing(core, node, same_boot);
     memcpy(node->boot, node->hello_boot, sizeof(node->boot));
     node->registered = true;
+    node->register_batch = core->batch_number;
     node->state = HP_SM_NODE_ONLINE;
     seen(core, node);
     if (!stored) {
@@ -209,7 +210,9 @@ void hp_on_worker_heartbeat(struct hp_request *request)
         struct hp_attempt *attempt = HP_CONTAINER_OF(link, struct hp_attempt, node_link);
         /* Before its commit the assignment is not on the way yet; after it, it is there first. */
         bool sent = attempt->lease != NULL ? attempt->lease->number <= core->durable_number
-                                           : attempt->id < core->durable_reserved_id;
+                                           : attempt->eager ||
+                                                 (node->register_batch <= core->durable_number &&
+                                                  attempt->id < core->durable_reserved_id);
         if (sent && !attempt->seen && missing.list.count < MISSING_MAX &&
             attempt->assigned_ms + 2 * core->config.heartbeat_ms < core->now_ms) {
             ref_add(core, &missing, attempt->id, attempt->attempt, attempt->epoch);

@@ -181,11 +181,13 @@ static void send_assign(struct hp_core *core, struct hp_node *node, const struct
     hp_out_assign(core, node->conn, &run, eager);
 }
 
-static bool is_eager(const struct hp_core *core, const struct hp_group *group, uint64_t last_id)
+static bool is_eager(const struct hp_core *core, const struct hp_node *node,
+                     const struct hp_group *group, uint64_t last_id)
 {
     const struct hp_st_task_options *options = &group->spec->options;
-    if (group->in_memory) {
-        return hp_volatile_is_now(core, group->spec, last_id);
+    if (group->in_memory) { /* behind the reply to its registration */
+        return hp_volatile_is_now(core, group->spec, last_id) &&
+               node->register_batch <= core->durable_number;
     }
     return core->config.eager && options->kind == HP_TASK_KIND_FUNCTION && !options->at_most_once &&
            group->batch == core->batch_number && last_id < core->durable_reserved_id;
@@ -213,7 +215,7 @@ static void give_run(struct hp_core *core, struct hp_lane *lane, struct hp_node 
     struct hp_group *group = run->group;
     group->refs++; /* the run may end below */
     uint64_t id = run->first;
-    bool eager = is_eager(core, group, id + count - 1);
+    bool eager = is_eager(core, node, group, id + count - 1);
     struct hp_attempt *first = NULL;
     for (uint32_t i = 0; i < count; i++) {
         struct hp_attempt *attempt =
@@ -252,7 +254,7 @@ static void give_parked(struct hp_core *core, struct hp_lane *lane, struct hp_no
     attempt->group_count = parked->group_count;
     attempt->created_at_ms = group->created_at_ms;
     put_lease(core, attempt);
-    attempt->eager = group->in_memory && is_eager(core, group, parked->id);
+    attempt->eager = group->in_memory && is_eager(core, node, group, parked->id);
     if (!group->in_memory) {
         hp_batch_add(core->batch, HP_OP_SIDE_DEL)->side_del.first = parked->id;
         struct hp_queue *queue = lane->queue;

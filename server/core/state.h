@@ -205,6 +205,7 @@ struct hp_node {
     struct hp_heap_node heap_node; /* core->node_heap by lease_end_ms, while it may expire */
     struct hp_list link;
     uint64_t done_count;
+    uint64_t register_batch; /* with its registration, in this process */
 };
 
 struct hp_reply_memo {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Random operations on the core, and a naive model beside it: one worker, commands, no windows in
- * the model's mind. After each step all indices are checked, after each round the states agree.
+ * Random operations on the core, and a naive model beside it: one worker, commands, some of them not
+ * durable, no windows in the model's mind. After each step all indices are checked, after each round the states agree.
  */
 #include "tests/lib/hp_test.h"
 
@@ -16,6 +16,8 @@ struct model {
     enum hp_task_state state;
     uint32_t attempt, failures, max_retries;
     uint64_t ready_ms; /* delayed: when it may run */
+    bool in_memory;    /* not durable: a restart loses it */
+    bool forgotten;    /* its row may be gone */
 };
 
 struct world {
@@ -79,6 +81,9 @@ static void submit(struct world *world)
     options.retry_base_ms = 0;
     options.priority = 99 + (uint32_t)hp_rand_uniform(&world->rand, 3);
     options.delay_ms = delayed ? DELAY_MS : 0;
+    bool in_memory = hp_rand_chance(&world->rand, 1, 2);
+    options.has |= in_memory ? HP_HAS_ST_TASK_OPTIONS_DURABLE : 0;
+    options.durable = !in_memory;
     uint64_t id = rig_submitted(world->rig, 1, ++world->number, &options, count, NULL);
     assert_true(world->count + count <= TASKS_MAX);
     assert_true(id > (world->count > 0 ? world->tasks[world->count - 1].id : 0));
@@ -87,6 +92,7 @@ static void submit(struct world *world)
             (struct model){.id = id + i,
                            .state = delayed ? HP_TASK_STATE_DELAYED : HP_TASK_STATE_READY,
                            .max_retries = options.max_retries,
+                           .in_memory = in_memory,
                            .ready_ms = world->rig->now_ms + options.delay_ms};
     }
 }
@@ -160,8 +166,43 @@ static void crash(struct world *world)
     }
     rig_crash(world->rig);
     rig_hello(world->rig, 1, "aaaaaaaaaaaaaaa", NULL);
+    world->number = hp_session_find(world->rig->core, hp_bin_make("aaaaaaaaaaaaaaa", 16))
+                        ->last_number; /* what hello tells */
     rig_hello(world->rig, 2, NULL, "w");
     rig_register(world->rig, 2, SLOTS, runs);
+    for (uint32_t i = 0; i < world->count; i++) {
+        if (world->tasks[i].in_memory) {
+            world->tasks[i].state = HP_TASK_STATE_UNKNOWN;
+        }
+    }
+}
+
+/* Ended tasks may be forgotten; nobody else may notice. */
+static void forget(struct world *world)
+{
+    struct hp_st_id_range range = {.has = HP_HAS_ST_ID_RANGE_COUNT};
+    range.first = world->tasks[hp_rand_uniform(&world->rand, world->count)].id;
+    range.count = (uint32_t)hp_rand_between(&world->rand, 1, 40);
+    struct hp_msg_task_forget msg = {.ranges = {.items = &range, .count = 1}};
+    for (uint64_t id = range.first; id < range.first + range.count; id++) {
+        struct model *task = find(world, id);
+        if (task != NULL && (!task->in_memory || task->state >= HP_TASK_STATE_DONE)) {
+            task->forgotten = true; /* a durable one may end before the store is told */
+        }
+    }
+    rig_begin(world->rig);
+    (void)RIG_CALL(world->rig, 1, TASK_FORGET, task_forget, &msg);
+    rig_end(world->rig);
+    rig_settle(world->rig);
+}
+
+static void idle(struct world *world)
+{
+    bool more = true;
+    while (more) {
+        struct hp_error error;
+        assert_ok(hp_store_idle(world->rig->store, &more, &error));
+    }
 }
 
 static void agree(struct world *world)
@@ -169,6 +210,12 @@ static void agree(struct world *world)
     for (uint32_t i = 0; i < world->count; i++) {
         const struct model *task = &world->tasks[i];
         struct hp_st_task_status status = rig_get(world->rig, 1, task->id);
+        bool gone = status.state == HP_TASK_STATE_GONE || status.state == HP_TASK_STATE_UNKNOWN;
+        if (task->forgotten && gone) {
+            assert_true(task->state >= HP_TASK_STATE_DONE);
+            continue;
+        }
+        assert_false(task->forgotten && task->in_memory);
         bool due = task->state == HP_TASK_STATE_DELAYED && task->ready_ms <= world->rig->now_ms;
         if (status.state != task->state && !(due && status.state == HP_TASK_STATE_READY)) {
             fail_msg("task %llu: state %d, the model says %d",
@@ -184,8 +231,10 @@ static void step(struct world *world)
         submit(world);
     } else if (kind < 75) {
         end_one(world);
-    } else if (kind < 85) {
+    } else if (kind < 82) {
         cancel(world);
+    } else if (kind < 85) {
+        forget(world);
     } else if (kind < 97) {
         rig_pass(world->rig, hp_rand_between(&world->rand, 1, 400));
     } else {
@@ -194,6 +243,9 @@ static void step(struct world *world)
     rig_pass(world->rig, 1);
     rig_pass(world->rig, 0);
     take_assignments(world);
+    if (hp_rand_chance(&world->rand, 1, 10)) {
+        idle(world);
+    }
     if (world->count > 0 && hp_rand_chance(&world->rand, 1, 20)) {
         agree(world);
     }
