@@ -68,7 +68,9 @@ static enum hp_err give_call(struct hp_worker *worker, uint32_t child,
 {
     struct hp_exec_call call = {
         .key = from->key,
-        .function = worker->functions[from->function_index],
+        .function = from->function_index < worker->function_count
+                        ? worker->functions[from->function_index]
+                        : HP_STR(""), /* of a language: its payload says all */
         .payload_fd = -1,
         .kill_on_partition = from->fence,
         .task_id = from->id,
@@ -110,7 +112,7 @@ static void give_calls(struct hp_worker *worker, const struct hp_agent_effect *e
     for (uint32_t i = effect->call_count; i > given; i--) {
         hp_worker_feed_add(worker, HP_AGENT_EXEC_HANDED_BACK)->key = effect->calls[i - 1].key;
     }
-    if (err != HP_ERR_AGAIN) {
+    if (err != HP_ERR_AGAIN && err != HP_ERR_CLOSED) {
         hp_exec_child_recycle(worker->exec, effect->child);
     }
 }
@@ -200,6 +202,14 @@ static void carry_out(struct hp_worker *worker, const struct hp_agent_effect *ef
     case HP_AGENT_LOG:
         log_line(effect);
         break;
+    case HP_AGENT_CHILD_START:
+        hp_worker_child_start(worker, effect->child, effect->start);
+        break;
+    case HP_AGENT_CHILD_STOP:
+        hp_worker_child_stop(worker, effect->child, effect->signal);
+        break;
+    case HP_AGENT_POOL_GONE:
+        break; /* its children are gone, and nothing else is kept for it */
     case HP_AGENT_EXIT:
         worker->exiting = true;
         break;

@@ -18,6 +18,7 @@
 #define TOKEN_BYTES_MAX 512u
 #define PATH_BYTES 4096u
 #define PREFETCH_DEFAULT 4000u
+#define PYTHON_DEFAULT "/usr/bin/python3"
 
 enum option_index {
     OPT_CONFIG,
@@ -35,6 +36,11 @@ enum option_index {
     OPT_RECYCLE_CALLS,
     OPT_RECYCLE_MEM,
     OPT_RESULT_MAX,
+    OPT_PYTHON,
+    OPT_ANY_INTERPRETER,
+    OPT_PYTHON_PATH,
+    OPT_INHERIT_ENV,
+    OPT_CHILDREN_MAX,
     OPT_LOG_LEVEL,
     OPT_CHECK_CONFIG,
     OPT_EXAMPLE_CONFIG,
@@ -119,6 +125,30 @@ static const struct hp_conf_option options[] = {
                         .min = 1,
                         .max = (uint64_t)1 << 30,
                         .text = "Largest result of a function."},
+    [OPT_PYTHON] = {.name = "python",
+                    .type = HP_CONF_STR,
+                    .value_name = "FILE",
+                    .text = "Interpreter for the children of Python pools, or none. Default: "
+                            "/usr/bin/python3 if it is there."},
+    [OPT_ANY_INTERPRETER] = {.name = "any_interpreter",
+                             .type = HP_CONF_BOOL,
+                             .default_text = "no",
+                             .text = "Run the interpreter that a pool's client asks for, where it "
+                                     "exists on this host."},
+    [OPT_PYTHON_PATH] = {.name = "python_path",
+                         .type = HP_CONF_STR,
+                         .value_name = "DIR[:DIR...]",
+                         .text = "PYTHONPATH of those children. Default: where the package "
+                                 "hostpool is, if that is beside this program."},
+    [OPT_INHERIT_ENV] = {.name = "inherit_env",
+                         .type = HP_CONF_BOOL,
+                         .default_text = "no",
+                         .text = "Give children of pools this process's environment instead of a "
+                                 "clean one."},
+    [OPT_CHILDREN_MAX] = {.name = "children_max",
+                          .type = HP_CONF_INT,
+                          .max = 65536,
+                          .text = "Children of pools at once. Default: 16 for each slot."},
     [OPT_LOG_LEVEL] = {.name = "log_level",
                        .type = HP_CONF_STR,
                        .default_text = "info",
@@ -382,6 +412,26 @@ static enum hp_err read_numbers(struct hp_worker_config *config, struct hp_error
     config->recycle_calls = hp_conf_u64(conf, OPT_RECYCLE_CALLS);
     config->recycle_mem_bytes = hp_conf_u64(conf, OPT_RECYCLE_MEM);
     config->result_max_bytes = hp_conf_u64(conf, OPT_RESULT_MAX);
+    config->any_interpreter = hp_conf_bool(conf, OPT_ANY_INTERPRETER);
+    config->inherit_env = hp_conf_bool(conf, OPT_INHERIT_ENV);
+    config->children_max =
+        (uint32_t)HP_MIN(or_default(config, OPT_CHILDREN_MAX, 16u * (uint64_t)config->slots),
+                         (uint64_t)65536);
+    if (hp_conf_is_set(conf, OPT_PYTHON)) {
+        config->python = hp_conf_str(conf, OPT_PYTHON);
+        config->python = strcmp(config->python, "none") == 0 ? NULL : config->python;
+        if (config->python != NULL && config->python[0] != '/') {
+            return hp_error_set(reterr, HP_ERR_INVALID,
+                                "python: give an absolute path, or none, not \"%s\"",
+                                config->python);
+        }
+    } else if (access(PYTHON_DEFAULT, X_OK) == 0) {
+        config->python = PYTHON_DEFAULT;
+    }
+    config->python_path =
+        hp_conf_is_set(conf, OPT_PYTHON_PATH) ? hp_conf_str(conf, OPT_PYTHON_PATH) : NULL;
+    config->token_file =
+        hp_conf_is_set(conf, OPT_TOKEN_FILE) ? hp_conf_str(conf, OPT_TOKEN_FILE) : NULL;
     if (!config->commands && config->module_count == 0) {
         return hp_error_set(reterr, HP_ERR_INVALID,
                             "nothing to run: commands are off and no module is given");

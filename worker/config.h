@@ -48,6 +48,12 @@ struct hp_worker_config {
     uint64_t recycle_mem_bytes;
     uint64_t result_max_bytes;
     bool commands;
+    const char *python;      /* interpreter of Python pools; NULL: none */
+    const char *python_path; /* NULL: found by itself */
+    const char *token_file;  /* NULL: none */
+    uint32_t children_max;
+    bool any_interpreter;
+    bool inherit_env;
     enum hp_log_level log_level;
 };
 

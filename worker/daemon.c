@@ -129,6 +129,7 @@ static enum hp_err start_exec(struct hp_worker *worker, struct hp_error *reterr)
         .modules = config->modules,
         .module_count = config->module_count,
         .function_children = config->slots,
+        .pool_children_max = config->children_max,
         .recycle_calls = config->recycle_calls,
         .recycle_rss_kb = config->recycle_mem_bytes / 1024,
         .result_cap_bytes = config->result_max_bytes,
@@ -137,7 +138,10 @@ static enum hp_err start_exec(struct hp_worker *worker, struct hp_error *reterr)
         .context = worker,
     };
     err = hp_exec_start(&exec_config, &worker->exec, reterr);
-    return err == HP_OK && config->module_count > 0 ? wait_for_modules(worker, reterr) : err;
+    if (err == HP_OK && config->module_count > 0) {
+        err = wait_for_modules(worker, reterr);
+    }
+    return err == HP_OK ? hp_worker_pools_start(worker, reterr) : err;
 }
 
 static enum hp_err lock_state(struct hp_worker *worker, struct hp_error *reterr)
@@ -169,6 +173,10 @@ static enum hp_err make_agent(struct hp_worker *worker, struct hp_error *reterr)
         .functions = worker->functions,
         .function_count = worker->function_count,
         .commands = config->commands,
+        .languages = worker->languages,
+        .language_count = worker->language_count,
+        .any_interpreter = config->any_interpreter,
+        .children_max = config->children_max,
     };
     enum hp_err err = hp_random_id16(worker->boot);
     if (err == HP_OK) {
@@ -280,6 +288,7 @@ static void turn(struct hp_worker *worker)
         }
     }
     act_on_signals(worker);
+    hp_worker_pools_tick(worker);
     if (worker->feed_count == 0) {
         hp_agent_tick(worker->agent, hp_clock_boot_ms());
     }
@@ -331,6 +340,7 @@ void hp_worker_deinit(struct hp_worker *worker)
         hp_loop_free(worker->loop);
     }
     hp_worker_feed_deinit(worker);
+    hp_worker_pools_deinit(worker);
     hp_arena_deinit(&worker->arena);
     hp_lock_release(&worker->lock_fd);
 }

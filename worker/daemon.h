@@ -30,8 +30,34 @@ struct hp_worker_map {
     size_t size;
 };
 
+/* An interpreter from which children of pools are forked. */
+struct hp_worker_python {
+    char path[4096];
+    uint32_t zygote;    /* of the executor; 0: does not run */
+    bool is_ready;      /* it has said its language */
+    bool is_own;        /* the configured one */
+    char language[64];  /* "python3.11" */
+    uint64_t idle_ms;   /* CLOCK_BOOTTIME when its last child went; 0: has some */
+    uint32_t child_count;
+};
+
+#define HP_WORKER_PYTHONS_MAX HP_EXEC_ZYGOTES_MAX
+
+/* A child that waits until its interpreter is warm, or that runs. */
+struct hp_worker_pool_child {
+    struct hp_agent_pool_child spec; /* views as long as its pool is here */
+    uint32_t python;                 /* index, + 1; 0: native, or not in use */
+    bool is_pending;
+};
+
 struct hp_worker {
     const struct hp_worker_config *config;
+    struct hp_worker_python pythons[HP_WORKER_PYTHONS_MAX];
+    struct hp_worker_pool_child *pool_children; /* config->children_max */
+    char **python_env;                          /* of interpreters; owned */
+    struct hp_str languages[2];
+    uint32_t language_count;
+    bool python_probed; /* the configured interpreter has spoken, or failed */
     struct hp_exec *exec;
     struct hp_loop *loop;
     struct hp_watch *exec_watch;
@@ -72,6 +98,20 @@ struct hp_agent_event *hp_worker_feed_add(struct hp_worker *worker, enum hp_agen
 /* Gives the gathered events to the agent. False: there were none. */
 bool hp_worker_feed_flush(struct hp_worker *worker);
 void hp_worker_feed_deinit(struct hp_worker *worker);
+
+/* pools.c: children of pools, and the interpreters they are forked from. */
+/* Starts the configured interpreter and waits until it has said what it is; a broken one is logged
+ * and done without. */
+enum hp_err hp_worker_pools_start(struct hp_worker *worker, struct hp_error *reterr) HP_MUST_CHECK;
+void hp_worker_pools_deinit(struct hp_worker *worker);
+void hp_worker_child_start(struct hp_worker *worker, uint32_t child,
+                           const struct hp_agent_pool_child *spec);
+void hp_worker_child_stop(struct hp_worker *worker, uint32_t child, int signal);
+void hp_worker_child_gone(struct hp_worker *worker, uint32_t child);
+void hp_worker_zygote_ready(void *context, uint32_t zygote, const char *text);
+void hp_worker_zygote_failed(void *context, uint32_t zygote, const char *text);
+/* Ends interpreters that nobody needs any more. */
+void hp_worker_pools_tick(struct hp_worker *worker);
 
 /* carry.c: carries out all effects, and sends. */
 void hp_worker_settle(struct hp_worker *worker);

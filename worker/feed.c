@@ -156,10 +156,10 @@ static bool map_result(struct hp_worker *worker, const struct hp_exec_call_end *
     return true;
 }
 
-static void set_ok(struct hp_worker *worker, struct hp_agent_event *event,
+/* The result, or what goes along with an error. */
+static void set_result(struct hp_worker *worker, struct hp_agent_event *event,
                    const struct hp_exec_call_end *end)
 {
-    event->outcome = HP_AGENT_OUTCOME_OK;
     if (end->result_fd < 0) {
         event->out = keep(worker, end->result);
     } else if (!map_result(worker, end, &event->out)) {
@@ -198,11 +198,16 @@ static void on_call_done(void *context, uint32_t child, uint64_t key, struct hp_
     struct hp_agent_event *event = hp_worker_feed_add(worker, HP_AGENT_EXEC_RESULT);
     event->key = key;
     set_usage(event, &end->usage);
+    event->outcome = outcome_of(end->status);
+    event->log_out = keep(worker, end->out);
+    event->log_err = keep(worker, end->err);
     if (end->status == HP_EXEC_CALL_OK) {
-        set_ok(worker, event, end);
+        set_result(worker, event, end);
         return;
     }
-    event->outcome = outcome_of(end->status);
+    if (end->result_bytes > 0) {
+        set_result(worker, event, end);
+    }
     event->error = hp_bin_as_str(keep(worker, hp_str_as_bin(end->text)));
     event->retry_ms = end->retry_ms;
     event->oom = end->oom;
@@ -223,23 +228,45 @@ static void on_recalled(void *context, uint32_t child, uint64_t key)
 static void on_child_ready(void *context, uint32_t child, pid_t pid)
 {
     hp_log(HP_LOG_DEBUG, "child_ready", HP_KV_U64("child", child), HP_KV_I64("pid", pid));
-    hp_worker_feed_add(context, HP_AGENT_EXEC_CHILD_UP)->child = child;
+    struct hp_agent_event *event = hp_worker_feed_add(context, HP_AGENT_EXEC_CHILD_UP);
+    event->child = child;
+    event->pid = (uint32_t)pid;
 }
 
 static void on_child_ended(void *context, uint32_t child, const struct hp_exec_child_end *end)
 {
-    hp_log(end->recycled ? HP_LOG_DEBUG : HP_LOG_WARN, "child_ended", HP_KV_U64("child", child),
+    struct hp_worker *worker = context;
+    bool is_expected = end->recycled || end->killed;
+    hp_log(is_expected ? HP_LOG_DEBUG : HP_LOG_WARN, "child_ended", HP_KV_U64("child", child),
            HP_KV_I64("pid", end->pid), HP_KV_I64("exit_code", end->exit_code),
            HP_KV_I64("signal", end->signal), HP_KV_BOOL("oom", end->oom),
            HP_KV_BOOL("killed", end->killed), HP_KV_U64("calls", end->call_count),
            HP_KV_U64("restart_ms", end->restart_ms));
-    hp_worker_feed_add(context, HP_AGENT_EXEC_CHILD_DOWN)->child = child;
+    struct hp_agent_event *event = hp_worker_feed_add(worker, HP_AGENT_EXEC_CHILD_DOWN);
+    event->child = child;
+    if (child >= hp_exec_pool_child_first(worker->exec)) {
+        event->gone = true;
+        event->recycled = end->recycled || end->killed;
+        event->init_failed = end->init_failed;
+        event->error = hp_bin_as_str(keep(worker, hp_str_as_bin(end->error)));
+        hp_worker_child_gone(worker, child);
+    }
+}
+
+static void on_child_waits(void *context, uint32_t child, bool waits)
+{
+    struct hp_agent_event *event = hp_worker_feed_add(context, HP_AGENT_EXEC_CHILD_WAITS);
+    event->child = child;
+    event->on = waits;
 }
 
 static void on_child_output(void *context, uint32_t child, enum hp_exec_stream stream,
                             struct hp_bin data)
 {
-    (void)context; /* the log is global */
+    const struct hp_worker *worker = context;
+    if (child >= hp_exec_pool_child_first(worker->exec)) {
+        return; /* it goes with the end of the call */
+    }
     hp_log(HP_LOG_INFO, "child_output", HP_KV_U64("child", child),
            HP_KV_STR("stream", stream == HP_EXEC_STDERR ? "stderr" : "stdout"),
            HP_KV_STRN("text", hp_bin_as_str(data)));
@@ -284,5 +311,8 @@ const struct hp_exec_callbacks hp_worker_exec_callbacks = {
     .child_ready = on_child_ready,
     .child_ended = on_child_ended,
     .child_output = on_child_output,
+    .child_waits = on_child_waits,
+    .zygote_ready = hp_worker_zygote_ready,
+    .zygote_failed = hp_worker_zygote_failed,
     .helper_died = on_helper_died,
 };
