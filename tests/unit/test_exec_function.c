@@ -74,7 +74,7 @@ static void functions_are_listed(void **state)
     struct fixture *f = *state;
     assert_true(f->is_ready);
     assert_string_equal(f->error, "");
-    assert_int_equal(f->function_count, 16);
+    assert_int_equal(f->function_count, 18);
     assert_int_equal(hp_exec_child_count(f->exec), 2);
     assert_true(f->child_pid[0] > 0 && f->child_pid[0] != f->child_pid[1]);
 }
@@ -488,7 +488,7 @@ static void hooks_run_where_they_should(void **state)
     const char *const both[] = {HP_TEST_MODULES "/hp_test_hooks.so", HP_EXAMPLE_MODULE};
     struct fixture *f = start_modules(both, 2);
     assert_string_equal(f->error, "");
-    assert_int_equal(f->function_count, 19);
+    assert_int_equal(f->function_count, 21);
     put(f, 0, 1, "hooks", "", 0);
     put(f, 0, 2, "hooks.dotted", "", 0);
     put(f, 0, 3, "mute", "", 0);
