@@ -191,6 +191,21 @@ static void random_other(struct history *h, struct hp_batch *batch)
     }
 }
 
+/* Clients forget ranges, ended or not, in any order. */
+static void random_forget(struct history *h, struct hp_batch *batch)
+{
+    uint32_t count = 1 + (uint32_t)pick(h, 3);
+    struct hp_id_span spans[3];
+    for (uint32_t i = 0; i < count; i++) {
+        spans[i].first = pick(h, 10) == 0 ? 1 : ID_BASE + pick(h, h->used + 1U);
+        spans[i].count = pick(h, 4) == 0 ? UINT32_MAX : 1 + (uint32_t)pick(h, 300);
+    }
+    struct hp_op *op = hp_batch_add(batch, HP_OP_FORGET);
+    op->forget.spans = hp_arena_copy(&batch->arena, spans, count * sizeof(spans[0]));
+    op->forget.span_count = count;
+    op->forget.wall_ms = h->wall_ms;
+}
+
 static void print_all(FILE *out, struct history *h, struct fixture *f, uint64_t seed)
 {
     struct hp_rand rand;
@@ -277,8 +292,16 @@ static void run_history(uint64_t seed, uint32_t step_count)
         /* An id must not change twice in one batch in ways the core never would: one act a batch.
          */
         random_step(h, batch);
+        bool forget = pick(h, 6) == 0;
+        if (forget) {
+            random_forget(h, batch);
+        }
         assert_int_equal(hp_store_apply(h->stores[0].store, &batch, 1, &error), HP_OK);
         apply(&h->stores[1], batch);
+        if (forget) {
+            run_idle(&h->stores[0]);
+            run_idle(&h->stores[1]);
+        }
         h->wall_ms += 10000 * (int64_t)pick(h, 2);
         if (pick(h, 10) == 0) {
             reap(&h->stores[0], h->wall_ms);

@@ -206,16 +206,21 @@ static inline void apply(struct fixture *f, struct hp_batch *batch)
     hp_batch_free(batch);
 }
 
-static inline void reap(struct fixture *f, int64_t wall_ms)
+static inline void run_idle(struct fixture *f)
 {
-    struct hp_batch *batch = begin_batch(f);
-    hp_batch_add(batch, HP_OP_REAP)->reap.wall_ms = wall_ms;
-    apply(f, batch);
     bool more = true;
     while (more) {
         struct hp_error error = {0};
         assert_int_equal(hp_store_idle(f->store, &more, &error), HP_OK);
     }
+}
+
+static inline void reap(struct fixture *f, int64_t wall_ms)
+{
+    struct hp_batch *batch = begin_batch(f);
+    hp_batch_add(batch, HP_OP_REAP)->reap.wall_ms = wall_ms;
+    apply(f, batch);
+    run_idle(f);
 }
 
 /* ------------------------------------------------------------------ answers as text */

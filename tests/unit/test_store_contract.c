@@ -338,6 +338,88 @@ static void test_retention(void **state)
     assert_int_equal(figures.task_count, 0);
 }
 
+static void add_forget(struct hp_batch *batch, uint64_t first, uint32_t count)
+{
+    struct hp_id_span span = {first, count};
+    struct hp_op *op = hp_batch_add(batch, HP_OP_FORGET);
+    op->forget.spans = hp_arena_copy(&batch->arena, &span, sizeof(span));
+    op->forget.span_count = 1;
+    op->forget.wall_ms = WALL;
+}
+
+static void forget(struct fixture *f, uint64_t first, uint32_t count)
+{
+    struct hp_batch *batch = begin_batch(f);
+    add_forget(batch, first, count);
+    apply(f, batch);
+    run_idle(f);
+}
+
+static void test_forget(void **state)
+{
+    struct fixture *f = *state;
+    struct hp_store_figures figures;
+    struct hp_batch *batch = begin_batch(f);
+    for (uint64_t first = 1; first <= 31; first += 3) {
+        add_group(batch, first, 3, 1, WALL, "o", "p");
+    }
+    add_side(batch, HP_SIDE_EXPIRY, 1, 3, WALL + 5);
+    apply(f, batch);
+    batch = begin_batch(f);
+    for (uint64_t id = 1; id <= 32; id++) { /* one run over all; 33 lives */
+        add_result(batch, id, 1, id == 2 ? 2 : 1, WALL + 100, "e");
+    }
+    apply(f, batch);
+    forget(f, 1, 3);
+    char *text = TEXT_OF(print_tasks(out, f->store, 1, 4));
+    assert_non_null(strstr(text, "task 1 gone ended 1+1 s=1 "));
+    assert_non_null(strstr(text, "task 2 gone ended 2+1 s=2 "));
+    assert_non_null(strstr(text, "task 4 in 4+3"));
+    free(text);
+    expect_text(TEXT_OF(print_sides(out, f->store, 0)), "");
+    forget(f, 8, 1); /* a part stays until the rest is forgotten */
+    forget(f, 9, 1);
+    text = TEXT_OF(print_tasks(out, f->store, 7, 3));
+    assert_null(strstr(text, "gone"));
+    free(text);
+    forget(f, 7, 1);
+    /* Two ranges around groups that nobody forgot. */
+    batch = begin_batch(f);
+    add_forget(batch, 13, 3);
+    add_forget(batch, 22, 3);
+    add_forget(batch, 13, 3);
+    apply(f, batch);
+    run_idle(f);
+    text = TEXT_OF(print_tasks(out, f->store, 7, 18));
+    assert_non_null(strstr(text, "task 7 gone"));
+    assert_non_null(strstr(text, "task 10 in 10+3"));
+    assert_non_null(strstr(text, "task 13 gone"));
+    assert_non_null(strstr(text, "task 16 in 16+3"));
+    assert_non_null(strstr(text, "task 19 in 19+3"));
+    assert_non_null(strstr(text, "task 24 gone"));
+    free(text);
+    hp_store_figures(f->store, &figures);
+    assert_int_equal(figures.task_count, 33 - 12);
+    forget(f, 1, UINT32_MAX); /* all but the one that lives, and its group */
+    hp_store_figures(f->store, &figures);
+    assert_int_equal(figures.task_count, 3);
+    assert_int_equal(figures.reaped, 30);
+    fixture_reopen(f);
+    batch = begin_batch(f);
+    add_result(batch, 33, 1, 1, WALL + 100, "e");
+    apply(f, batch);
+    forget(f, 33, 1); /* the other parts were forgotten before the restart: not known any more */
+    hp_store_figures(f->store, &figures);
+    assert_int_equal(figures.task_count, 3);
+    forget(f, 31, 2);
+    hp_store_figures(f->store, &figures);
+    assert_int_equal(figures.task_count, 0);
+    reap(f, WALL + HP_STORE_TOMB_MS);
+    text = TEXT_OF(print_tasks(out, f->store, 1, 33));
+    assert_null(strstr(text, "gone"));
+    free(text);
+}
+
 static void test_many_results(void **state)
 {
     struct fixture *f = *state;
@@ -396,7 +478,7 @@ int main(void)
         BOTH(test_fresh),        BOTH(test_groups),     BOTH(test_results),
         BOTH(test_list),         BOTH(test_lanes),      BOTH(test_leases),
         BOTH(test_sides),        BOTH(test_names),      BOTH(test_retention),
-        BOTH(test_many_results), BOTH(test_check_load),
+        BOTH(test_forget),       BOTH(test_many_results), BOTH(test_check_load),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
