@@ -5,7 +5,10 @@
  */
 #include "server/core/state.h"
 
-enum { SPANS_MAX = 4096 }; /* then they go with this turn */
+enum {
+    SPANS_MAX = 4096,    /* then they go with this turn */
+    GATHER_MS = 1000,    /* each telling costs the store transactions of its own */
+};
 
 void hp_forget_add(struct hp_core *core, uint64_t first, uint64_t end)
 {
@@ -36,10 +39,11 @@ void hp_forget_add(struct hp_core *core, uint64_t first, uint64_t end)
 void hp_forget_flush(struct hp_core *core, bool now)
 {
     struct hp_forgets *forgets = &core->forgets;
-    if (forgets->count == 0 ||
-        (!now && core->batch->op_count == 0 && forgets->count < SPANS_MAX)) {
+    bool rides = core->batch->op_count > 0 && core->now_ms >= forgets->next_ms;
+    if (forgets->count == 0 || (!now && !rides && forgets->count < SPANS_MAX)) {
         return;
     }
+    forgets->next_ms = core->now_ms + GATHER_MS;
     struct hp_id_span *spans =
         hp_arena_copy(&core->batch->arena, forgets->spans, forgets->count * sizeof(*spans));
     HP_ASSERT(spans != NULL);

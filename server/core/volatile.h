@@ -108,6 +108,7 @@ struct hp_volatile {
 struct hp_forgets {
     struct hp_id_span *spans;
     uint32_t count, capacity;
+    uint64_t next_ms; /* not with a batch of others before */
 };
 
 /* ------------------------------------------------ volatile.c */

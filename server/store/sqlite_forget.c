@@ -15,7 +15,8 @@
 
 #define TODO_MAX 65536u   /* spans that wait; more are left to retention */
 #define PARTS_MAX 65536u  /* parts of groups that wait for the rest */
-#define STRETCH_IDS 8192u /* one range of deletes */
+#define STRETCH_IDS 2048u /* one range of deletes */
+#define SLICE_US 2000u
 
 /* The open transaction. */
 struct slice {
@@ -400,7 +401,7 @@ enum hp_err hp_sqlite_forget(struct hp_sqlite *s, bool *ret_more, struct hp_erro
     hp_sqlite_reap_begin(s);
     enum hp_err err = hp_sqlite_begin(s, reterr);
     if (err == HP_OK) {
-        err = run_slice(&slice, start_us + HP_SQLITE_REAP_SLICE_US, reterr);
+        err = run_slice(&slice, start_us + SLICE_US, reterr);
     }
     err = err == HP_OK ? hp_sqlite_commit(s, reterr) : hp_sqlite_abort(s, err, reterr);
     if (err == HP_ERR_NOSPACE) {
