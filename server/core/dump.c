@@ -146,7 +146,8 @@ static void dump_attempts(const struct hp_core *core, struct hp_buf *out)
                  "releases=%u\n",
             U(attempt->id), attempt->attempt, U(attempt->epoch),
             hp_task_state_name((enum hp_task_state)attempt->state), attempt->node->number,
-            U(attempt->lease != NULL ? attempt->lease->number : 0), attempt->failures, attempt->losses, attempt->releases);
+            U(attempt->lease != NULL ? attempt->lease->number : 0), attempt->failures,
+            attempt->losses, attempt->releases);
     }
     hp_free(entries);
 }

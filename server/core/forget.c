@@ -6,16 +6,15 @@
 #include "server/core/state.h"
 
 enum {
-    SPANS_MAX = 4096,    /* then they go with this turn */
-    GATHER_MS = 1000,    /* each telling costs the store transactions of its own */
+    SPANS_MAX = 4096, /* then they go with this turn */
+    GATHER_MS = 1000, /* each telling costs the store transactions of its own */
 };
 
 void hp_forget_add(struct hp_core *core, uint64_t first, uint64_t end)
 {
     struct hp_forgets *forgets = &core->forgets;
     while (first < end) {
-        struct hp_id_span *last =
-            forgets->count > 0 ? &forgets->spans[forgets->count - 1] : NULL;
+        struct hp_id_span *last = forgets->count > 0 ? &forgets->spans[forgets->count - 1] : NULL;
         uint64_t part = end - first;
         part = part < UINT32_MAX ? part : UINT32_MAX;
         if (last != NULL && last->first + last->count == first &&

@@ -2,8 +2,8 @@
 /*
  * Large payloads and results of tasks that are not durable: whole in memory, within the bound of
  * all that is not durable, so that a chunk is answered in the turn it came in. What does not fit:
- * clients are told to try again; a worker's result becomes an ordinary blob, a file, which the store
- * drops when the task is forgotten.
+ * clients are told to try again; a worker's result becomes an ordinary blob, a file, which the
+ * store drops when the task is forgotten.
  */
 #include <xxhash.h>
 

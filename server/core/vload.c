@@ -23,8 +23,8 @@ static uint32_t add_group(struct view *view, const struct hp_vgroup *group)
     }
     if (loaded->group_count == view->group_capacity) {
         view->group_capacity = view->group_capacity < 32 ? 64 : view->group_capacity * 2;
-        struct hp_loaded_group *groups = HP_ARENA_NEW_ARRAY(
-            &view->core->arena, struct hp_loaded_group, view->group_capacity);
+        struct hp_loaded_group *groups =
+            HP_ARENA_NEW_ARRAY(&view->core->arena, struct hp_loaded_group, view->group_capacity);
         HP_ASSERT(groups != NULL);
         if (loaded->group_count > 0) {
             memcpy(groups, loaded->groups, loaded->group_count * sizeof(*groups));
@@ -133,9 +133,9 @@ static void complete_tasks(struct view *view, const struct hp_loaded *loaded)
 /* Newest first: from the store's page and from here, as far as that page goes. */
 struct merge {
     const struct hp_loaded *store;
-    uint32_t at;        /* next of the store's tasks */
-    uint64_t below;     /* next id here is below this */
-    uint64_t low;       /* the page goes down to here */
+    uint32_t at;    /* next of the store's tasks */
+    uint64_t below; /* next id here is below this */
+    uint64_t low;   /* the page goes down to here */
     struct hp_vgroup *group;
 };
 

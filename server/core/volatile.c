@@ -3,7 +3,7 @@
 #include "server/core/state.h"
 
 enum {
-    KEEP_MS = 10000,       /* a result is not dropped for others before, if it can be helped */
+    KEEP_MS = 10000, /* a result is not dropped for others before, if it can be helped */
     SWEEP_EVERY_MS = 10000,
     SWEEP_SLOTS = 20000,
     DUE_SLICE = 4096,
@@ -368,8 +368,7 @@ void hp_volatile_return(struct hp_core *core, struct hp_attempt *attempt, int64_
 {
     struct hp_vgroup *group = hp_volatile_group(core, attempt->id);
     HP_ASSERT(group != NULL);
-    struct hp_vtimer *timer =
-        timer_new(core, HP_VTIMER_RETURNED, group, attempt->id, run_at_ms);
+    struct hp_vtimer *timer = timer_new(core, HP_VTIMER_RETURNED, group, attempt->id, run_at_ms);
     timer->attempt = attempt->attempt;
     timer->failures = attempt->failures;
     timer->losses = attempt->losses;
@@ -429,8 +428,7 @@ static bool never_started(const struct hp_core *core, const struct hp_vgroup *gr
 {
     uint64_t id = group->first + index;
     return group->ends[index] == NULL && !hp_idmap_find(&core->attempts, id, NULL) &&
-           !hp_idmap_find(&core->parked, id, NULL) &&
-           !hp_idmap_find(&core->vol.returned, id, NULL);
+           !hp_idmap_find(&core->parked, id, NULL) && !hp_idmap_find(&core->vol.returned, id, NULL);
 }
 
 static void expire(struct hp_core *core, struct hp_vgroup *group)

@@ -11,8 +11,8 @@
  *  - hp_vblob: a large payload or result.
  *
  * Invariants (hp_core_check):
- *  V1 a task of a vgroup has ended (ends[i] != NULL), or is in one of: attempts, parked, `returned`,
- *     its lane's runs, or its group is delayed.
+ *  V1 a task of a vgroup has ended (ends[i] != NULL), or is in one of: attempts, parked,
+ *     `returned`, its lane's runs, or its group is delayed.
  *  V2 bytes is the sum of what hp_vgroup_bytes, hp_vend_bytes, groups in memory and blobs take.
  */
 #ifndef HP_SERVER_CORE_VOLATILE_H
@@ -71,8 +71,8 @@ struct hp_vgroup {
 struct hp_vblob {
     uint64_t id;
     uint64_t size, written;
-    uint64_t owner;    /* task; 0: none yet */
-    uint64_t used_ms;  /* monotonic, while it has no owner */
+    uint64_t owner;     /* task; 0: none yet */
+    uint64_t used_ms;   /* monotonic, while it has no owner */
     void *digest_state; /* until it is whole */
     uint64_t digest;
     struct hp_vblob *next_owned;

@@ -2,8 +2,8 @@
 /*
  * What clients forgot: groups of which all tasks have ended and been forgotten go before their
  * time, as retention would take them (sqlite_reap.c), in slices, each one transaction. Whole groups
- * side by side are one range. Parts of groups are remembered, in memory, until the rest comes; their
- * blobs go at once. Forgetting is a hint: what a crash loses goes with retention.
+ * side by side are one range. Parts of groups are remembered, in memory, until the rest comes;
+ * their blobs go at once. Forgetting is a hint: what a crash loses goes with retention.
  */
 #include <string.h>
 
@@ -183,9 +183,7 @@ static enum hp_err add_to_stretch(struct slice *slice, struct hp_span group,
     slice->group_count++;
     slice->task_count += group.end - group.first;
     part_remove(&slice->s->forget.parts, group);
-    return err == HP_OK
-               ? hp_sqlite_bury(slice->s, group.first, group.end, states, reterr)
-               : err;
+    return err == HP_OK ? hp_sqlite_bury(slice->s, group.first, group.end, states, reterr) : err;
 }
 
 /* Releases blobs of [first, end). slice->full: go on from there in the next slice. */
@@ -310,9 +308,8 @@ static enum hp_err take_group(struct slice *slice, struct hp_span group, struct 
 static uint64_t next_bucket(const struct hp_sqlite *s, uint64_t id, uint64_t end)
 {
     uint32_t index = hp_sqlite_bucket_index(s, id >> HP_SQLITE_BUCKET_SHIFT);
-    return index < s->bucket_count
-               ? HP_MIN(end, s->buckets[index].number << HP_SQLITE_BUCKET_SHIFT)
-               : end;
+    return index < s->bucket_count ? HP_MIN(end, s->buckets[index].number << HP_SQLITE_BUCKET_SHIFT)
+                                   : end;
 }
 
 /* One group, or one gap, from span->first on. */

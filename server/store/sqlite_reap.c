@@ -281,7 +281,7 @@ static enum hp_err delete_group(struct hp_sqlite *s, struct hp_bucket *bucket, b
     if (err == HP_OK) {
         err = hp_sqlite_reap_sides(s, group.first, group.end, reterr);
     }
-    if (states->size >= HP_SQLITE_STATES_BYTES_MAX) { /* too many to keep: ended, how is not known */
+    if (states->size >= HP_SQLITE_STATES_BYTES_MAX) { /* too many: ended, how is not known */
         hp_row_clear(states);
         note_state(reap, 0, group.end - group.first);
     }

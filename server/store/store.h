@@ -13,8 +13,8 @@
  *  S6 Retention is by group: a group goes, with its results, when all its ids have ended and all
  *     their results expired. For 24 h a tombstone answers `gone` for its ids.
  *  S9 A group of which all ids have ended and were named by FORGET ops goes likewise, before its
- *     time. FORGET is a hint and not durable: a crash may lose it. Named ids that have not ended are
- *     as if not named. Blobs of an ended and named id may go at once.
+ *     time. FORGET is a hint and not durable: a crash may lose it. Named ids that have not ended
+ *     are as if not named. Blobs of an ended and named id may go at once.
  *  S7 A lease found at recovery is reported if its id has no result, no DELAYED, RETURNED or BURIED
  *     side row, and no lease in a later batch. So a task that goes back to waiting while the lease
  *     row of its batch lives must get a RETURNED side row (which its next dispatch deletes).

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Random operations on the core, and a naive model beside it: one worker, commands, some of them not
- * durable, no windows in the model's mind. After each step all indices are checked, after each round the states agree.
+ * Random operations on the core, and a naive model beside it: one worker, commands, some of them
+ * not durable, no windows in the model's mind. After each step all indices are checked, after each
+ * round the states agree.
  */
 #include "tests/lib/hp_test.h"
 

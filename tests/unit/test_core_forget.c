@@ -4,11 +4,9 @@
 
 #include "tests/lib/core_rig.h"
 
-
 static void forget(struct rig *rig, uint64_t first, uint32_t count)
 {
-    struct hp_st_id_range range = {
-        .has = HP_HAS_ST_ID_RANGE_COUNT, .first = first, .count = count};
+    struct hp_st_id_range range = {.has = HP_HAS_ST_ID_RANGE_COUNT, .first = first, .count = count};
     struct hp_msg_task_forget msg = {.ranges = {.items = &range, .count = 1}};
     rig_begin(rig);
     (void)RIG_CALL(rig, 1, TASK_FORGET, task_forget, &msg);
@@ -54,7 +52,7 @@ static void durable_groups_go(void **state)
     struct hp_st_task_options options = rig_command();
     uint64_t id = rig_submitted(rig, 1, 1, &options, 3, NULL);
     end_all(rig, id, 2);
-    forget(rig, id, 3); /* one lives: as if it was not named */
+    forget(rig, id, 3);                  /* one lives: as if it was not named */
     assert_int_equal(rig->job_count, 0); /* nobody writes anything for it */
     pass_all(rig);
     assert_int_equal(rig_state(rig, 1, id), HP_TASK_STATE_DONE);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Tasks that are not durable: nothing waits for the disk, nothing is written, nothing is doubled. */
+/* Tasks that are not durable: nothing waits for the disk, nothing is written or doubled. */
 #include "tests/lib/hp_test.h"
 
 #include <xxhash.h>
@@ -255,6 +255,34 @@ static void cancels_need_no_disk(void **state)
     rig_free(rig);
 }
 
+/* Merged, newest first, in pages of any size. */
+static void list_in_pages(struct rig *rig, const uint64_t expect[6])
+{
+    struct hp_rpc rpc;
+    struct hp_error error;
+    for (uint32_t limit = 1; limit <= 6; limit++) {
+        uint32_t at = 0;
+        uint64_t before = 0;
+        do {
+            struct hp_msg_task_list list = {.has = HP_HAS_TASK_LIST_LIMIT, .limit = limit};
+            list.has |= before != 0 ? HP_HAS_TASK_LIST_BEFORE : 0;
+            list.before = before;
+            struct hp_msg_task_list_reply reply;
+            rig_begin(rig);
+            uint32_t msgid = RIG_CALL(rig, 1, TASK_LIST, task_list, &list);
+            rig_end(rig);
+            rig_settle(rig);
+            assert_true(replied(rig, 1, msgid, &rpc));
+            assert_ok(hp_msg_task_list_reply_decode(rpc.result, &rig->arena, &reply, &error));
+            for (uint32_t i = 0; i < reply.tasks.count && at < 6; i++) {
+                assert_int_equal(reply.tasks.items[i].id, expect[at++]);
+            }
+            before = (reply.has & HP_HAS_TASK_LIST_REPLY_NEXT) != 0 ? reply.next : 0;
+        } while (before != 0 && at < 6);
+        assert_int_equal(at, 6);
+    }
+}
+
 static void queries_know_them(void **state)
 {
     (void)state;
@@ -282,29 +310,7 @@ static void queries_know_them(void **state)
     assert_false(waited.timed_out);
     assert_int_equal(waited.tasks.items[0].state, HP_TASK_STATE_DONE);
     assert_true((waited.tasks.items[0].has & HP_HAS_ST_TASK_STATUS_END) != 0);
-    /* list: merged, newest first, in pages */
-    for (uint32_t limit = 1; limit <= 6; limit++) {
-        uint64_t expect[] = {last + 1, last, other + 1, other, id + 1, id};
-        uint32_t at = 0;
-        uint64_t before = 0;
-        do {
-            struct hp_msg_task_list list = {.has = HP_HAS_TASK_LIST_LIMIT, .limit = limit};
-            list.has |= before != 0 ? HP_HAS_TASK_LIST_BEFORE : 0;
-            list.before = before;
-            struct hp_msg_task_list_reply reply;
-            rig_begin(rig);
-            msgid = RIG_CALL(rig, 1, TASK_LIST, task_list, &list);
-            rig_end(rig);
-            rig_settle(rig);
-            assert_true(replied(rig, 1, msgid, &rpc));
-            assert_ok(hp_msg_task_list_reply_decode(rpc.result, &rig->arena, &reply, &error));
-            for (uint32_t i = 0; i < reply.tasks.count && at < 6; i++) {
-                assert_int_equal(reply.tasks.items[i].id, expect[at++]);
-            }
-            before = (reply.has & HP_HAS_TASK_LIST_REPLY_NEXT) != 0 ? reply.next : 0;
-        } while (before != 0 && at < 6);
-        assert_int_equal(at, 6);
-    }
+    list_in_pages(rig, (const uint64_t[]){last + 1, last, other + 1, other, id + 1, id});
     /* why, and get of both kinds in one request */
     struct hp_msg_task_why why = {.id = last};
     rig_begin(rig);
@@ -565,8 +571,7 @@ static void blobs_are_in_memory(void **state)
     assert_int_equal(got.digest, digest);
     /* As a payload; a durable task may not have it. */
     struct hp_bin none = {0};
-    struct hp_msg_task_submit msg = {.has = HP_HAS_TASK_SUBMIT_PAYLOADS |
-                                            HP_HAS_TASK_SUBMIT_BLOBS |
+    struct hp_msg_task_submit msg = {.has = HP_HAS_TASK_SUBMIT_PAYLOADS | HP_HAS_TASK_SUBMIT_BLOBS |
                                             HP_HAS_TASK_SUBMIT_NUMBER,
                                      .number = 2,
                                      .options = rig_command(),

@@ -572,44 +572,6 @@ static void test_backup_given_up(void **state)
     expect_open(f, false, HP_OK, NULL);
 }
 
-static bool has_blob(const struct fixture *f, uint64_t blob)
-{
-    char blob_dir[300];
-    uint64_t size = 0;
-    uint64_t digest = 0;
-    path_of(f, "blobs", blob_dir);
-    return hp_blob_stat(blob_dir, blob, &size, &digest, NULL) == HP_OK;
-}
-
-static void test_forgotten_blobs(void **state)
-{
-    struct fixture *f = *state;
-    struct hp_batch *batch = begin_batch(f);
-    add_group(batch, 1, 2, 1, WALL, "o", "p");
-    for (uint64_t blob = 5; blob <= 204; blob++) { /* more than a slice removes */
-        put_blob_file(f, blob);
-        struct hp_op *op = hp_batch_add(batch, HP_OP_BLOB);
-        op->blob.blob = blob;
-        op->blob.owner = blob == 6 ? 2 : blob == 7 ? 900 : 1;
-    }
-    add_result(batch, 1, 1, 1, WALL + 100, "e");
-    struct hp_id_span span = {1, 2};
-    struct hp_op *op = hp_batch_add(batch, HP_OP_FORGET);
-    op->forget.spans = hp_arena_copy(&batch->arena, &span, sizeof(span));
-    op->forget.span_count = 1;
-    op->forget.wall_ms = WALL;
-    apply(f, batch);
-    run_idle(f);
-    assert_false(has_blob(f, 5)); /* its task has ended and is forgotten */
-    assert_false(has_blob(f, 204));
-    assert_true(has_blob(f, 6)); /* lives */
-    assert_true(has_blob(f, 7)); /* of a task kept in memory */
-    fixture_reopen(f);
-    run_idle(f);
-    assert_true(has_blob(f, 6));
-    assert_false(has_blob(f, 7)); /* which the restart lost */
-}
-
 static void test_missing_blob(void **state)
 {
     struct fixture *f = *state;
@@ -725,7 +687,6 @@ int main(void)
         cmocka_unit_test(test_full_disk),
         cmocka_unit_test_setup_teardown(test_backup, setup, teardown),
         cmocka_unit_test_setup_teardown(test_backup_given_up, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_forgotten_blobs, setup, teardown),
         cmocka_unit_test_setup_teardown(test_missing_blob, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bucket_dropped, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reap_cut, setup, teardown),
