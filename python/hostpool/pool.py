@@ -413,6 +413,7 @@ class Pool:
             if time.monotonic() > until or self._information(INFO_SECONDS).get("error"):
                 return children[index] if index < len(children) else None
             self._connection.call(self._hub.pool_info, self._id, 0.05)
+            time.sleep(0.01)
         return None
 
     @property
@@ -451,13 +452,12 @@ class Pool:
                 return
             self._state = TERMINATE
             feeds = list(self._feeds)
-        error = exceptions.PoolTerminated("the pool was terminated")
         for feed in feeds:
-            feed.fail(error)
-        self._end_at_broker(terminate=True)
+            feed.fail(exceptions.PoolTerminated("the pool was terminated"))
         for result in list(self._cache.values()):
-            result._fail(error)
+            result._fail(exceptions.PoolTerminated("the pool was terminated"))
         self._changed.set()
+        self._end_at_broker(terminate=True)
 
     def _end_at_broker(self, terminate: bool) -> None:
         if self._is_ended or os.getpid() != self._pid:
@@ -530,6 +530,11 @@ class Pool:
         """This is a forked child of the process that has the pool."""
         self._state = _FORKED
         self._lock = threading.Lock()
+        error = exceptions.PoolTerminated("this is a forked child of the process that waits for it")
+        for feed in self._feeds:
+            feed.forked(error)
+        for result in list(self._cache.values()):
+            result._forked(error)
         self._cache = {}
         self._feeds = set()
 
@@ -619,6 +624,8 @@ class _MapFeed:
     def fail(self, error: BaseException) -> None:
         """The pool was terminated: stops."""
         self.error = error
+
+    forked = fail
 
     def run(self) -> None:
         """Submits all."""

@@ -230,6 +230,13 @@ class ApplyResult(_hostpool.Flag):
             pool._leave(self._job)
             self._pool = None
 
+    def _forked(self, error: BaseException) -> None:
+        """In a forked child: it never comes."""
+        self._callback = self._error_callback = None
+        self._outcome = (False, error)
+        self._pool = None
+        self.set()
+
     def _call_back(self, outcome: Outcome) -> None:
         if self._has_called:
             return
@@ -894,6 +901,14 @@ class Stream:
             finally:
                 self.lock.release()
             self._finish_if_fed()
+
+    def forked(self, error: BaseException) -> None:
+        """In a forked child: nothing comes any more."""
+        self.lock, self.take_lock = threading.Lock(), threading.Lock()
+        self.error = error
+        self.pool = self.items = None
+        self.length = self.submitted
+        self.is_direct = False
 
     def is_over(self) -> bool:
         """All was taken."""

@@ -205,10 +205,7 @@ class _Pool:
                      answer[1:], None if is_ok else "error")
         os.close(in_write)
         os.close(out_read)
-        try:
-            os.kill(pid, signal.SIGKILL if self.phase == ENDING else 0)
-        except OSError:
-            pass
+        os.kill(pid, signal.SIGKILL)  # other children have copies of its pipe
         os.waitpid(pid, 0)
         self.pids.pop(threading.current_thread(), None)
         if not self.pids:
