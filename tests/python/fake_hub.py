@@ -264,7 +264,7 @@ class Hub:
             end = self.ends.get()
             if end is None:
                 return
-            self.kept[end[1]] = end
+            self.kept[end[1]] = (None,) + end[1:]
             self.handler([end])
             del end
             with _changed:
