@@ -219,7 +219,13 @@ static uint32_t cancel_some(struct hp_core *core, struct hp_pending *pending,
     enum hp_task_state now = hp_task_now(core, task);
     uint32_t count = 1;
     enum hp_cancel_outcome outcome = HP_CANCEL_OUTCOME_TOO_LATE;
-    if (now == 0) {
+    struct hp_pool *pool = hp_pool_find(core, task->id);
+    if (pool != NULL) {
+        if (msg->mode != HP_CANCEL_MODE_QUEUED) {
+            hp_pool_terminate(core, pool);
+            outcome = HP_CANCEL_OUTCOME_CANCELLING;
+        }
+    } else if (now == 0) {
         if (hp_recent_find(core, task->id) != 1) {
             return 0;
         }

@@ -118,7 +118,9 @@ static uint32_t check_node(struct check *check, const struct hp_node *node)
         check_attempt(check, attempt);
         count++;
         mem += options->mem_bytes;
-        if (options->kind == HP_TASK_KIND_FUNCTION && options->cpus == 1) {
+        if (options->kind == HP_TASK_KIND_CALL) {
+            HP_ASSERT(attempt->pool_node != NULL && attempt->pool_node->node == node);
+        } else if (options->kind == HP_TASK_KIND_FUNCTION && options->cpus == 1) {
             light++;
         } else {
             cpus += options->cpus;

@@ -34,6 +34,7 @@ void hp_conn_close(struct hp_core *core, struct hp_conn *conn)
             hp_session_dirty(core, conn->session); /* its client may come to another broker */
         }
         hp_session_unref(core, conn->session);
+        hp_pools_dirty(core);
     }
     if (conn->node != NULL && conn->node->conn == conn) {
         hp_node_conn_closed(core, conn->node);
@@ -120,6 +121,7 @@ static void bind_session(struct hp_core *core, struct hp_conn *conn, struct hp_s
     conn->session = hp_session_ref(session);
     session->conn = conn;
     session->seen_ms = core->now_ms;
+    hp_pools_dirty(core); /* the client of some may be back */
     hp_list_remove(&session->link);
     hp_list_push_back(&core->session_list, &session->link);
 }
@@ -258,6 +260,13 @@ static handler_fn *const handlers[] = {
     [HP_METHOD_TASK_WHY] = hp_on_task_why,
     [HP_METHOD_TASK_FOLLOW] = hp_on_task_follow,
     [HP_METHOD_TASK_SIGNAL] = hp_on_task_signal,
+    [HP_METHOD_POOL_INFO] = hp_on_pool_info,
+    [HP_METHOD_POOL_LIST] = hp_on_pool_list,
+    [HP_METHOD_POOL_END] = hp_on_pool_end,
+    [HP_METHOD_POOL_DETACH] = hp_on_pool_detach,
+    [HP_METHOD_POOL_PUT] = hp_on_pool_put,
+    [HP_METHOD_POOL_GET] = hp_on_pool_get,
+    [HP_METHOD_WORKER_POOL_REPORT] = hp_on_worker_pool_report,
     [HP_METHOD_TASK_FORGET] = hp_on_task_forget,
     [HP_METHOD_BLOB_OPEN] = hp_on_blob_open,
     [HP_METHOD_BLOB_PUT] = hp_on_blob_put,

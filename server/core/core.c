@@ -76,11 +76,12 @@ static void init_maps(struct hp_core *core)
     struct hp_idmap *maps[] = {&core->lanes,         &core->specs,    &core->attempts,
                                &core->nodes,         &core->ukeys,    &core->timers,
                                &core->expiries,      &core->parked,   &core->waiters,
-                               &core->lease_batches, &core->pendings, &core->recent_map};
+                               &core->lease_batches, &core->pendings, &core->recent_map,
+                               &core->pools};
     for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++) {
         hp_idmap_init(maps[i], seed);
     }
-    struct hp_list *lists[] = {&core->conn_list,     &core->conn_dirty,  &core->session_list,
+    struct hp_list *lists[] = {&core->pool_list,     &core->conn_list,     &core->conn_dirty,  &core->session_list,
                                &core->session_dirty, &core->queue_dirty, &core->lane_dirty,
                                &core->class_list,    &core->node_list,   &core->pending_list,
                                &core->follows,       &core->spec_idle};
@@ -212,6 +213,9 @@ void hp_loaded_take(struct hp_core *core, const struct hp_loaded *loaded)
     case HP_PENDING_BACKUP:
         hp_broker_report_loaded(core, pending, loaded);
         break;
+    case HP_PENDING_POOL:
+        hp_pools_loaded(core, pending, loaded);
+        break;
     case HP_PENDING_REPLACE:
         hp_submit_replace_loaded(core, pending, loaded);
         break;
@@ -335,6 +339,8 @@ void hp_core_end(struct hp_core *core)
     hp_wait_due(core);
     hp_volatile_loads(core);
     hp_conn_prehello_due(core);
+    hp_pools_run(core);
+    hp_volatile_loads(core);
     if (core->next_reap_ms <= core->now_ms) {
         hp_batch_add(core->batch, HP_OP_REAP)->reap.wall_ms = core->wall_ms;
         core->next_reap_ms = core->now_ms + REAP_EVERY_MS;
@@ -380,6 +386,8 @@ uint64_t hp_core_next_deadline_ms(const struct hp_core *core)
         at = end < at ? end : at;
     }
     uint64_t timer = hp_timer_deadline_ms(core);
+    at = timer < at ? timer : at;
+    timer = hp_pools_deadline_ms(core);
     at = timer < at ? timer : at;
     timer = hp_volatile_deadline_ms(core);
     at = timer < at ? timer : at;

@@ -143,6 +143,7 @@ void hp_node_expire(struct hp_core *core)
             hp_out_close(core, conn, "its lease ran out without a heartbeat");
         }
         lose_all(core, node, HP_REASON_NODE_LOST);
+        hp_pools_node_lost(core, node);
     }
 }
 

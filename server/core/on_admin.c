@@ -243,6 +243,7 @@ void hp_on_worker_drain(struct hp_request *request)
     }
     struct hp_msg_worker_drain_reply reply = {.changed = node->draining != msg.on};
     node->draining = msg.on;
+    hp_pools_dirty(core);
     size_t size = msg.on && msg.reason.size < sizeof(node->reason) ? msg.reason.size : 0;
     if (size > 0) {
         memcpy(node->reason, msg.reason.data, size);
@@ -309,6 +310,7 @@ static uint32_t counters(const struct hp_core *core, struct hp_st_counter *out)
         {"bad_requests_total", core->figures.bad_requests},
         {"busy_total", core->figures.busy},
         {"events_dropped_total", core->figures.events_dropped},
+        {"pools", hp_idmap_count(&core->pools)},
         {"volatile_tasks", core->vol.task_count},
         {"volatile_bytes", core->vol.bytes},
         {"volatile_dropped_total", core->vol.dropped},

@@ -279,6 +279,18 @@ static void put_times(struct hp_core *core, const struct submit *submit)
     }
 }
 
+/* A pool is a group of one that no lane has: its children are what is given out. */
+static void create_pool(struct submit *submit)
+{
+    struct hp_core *core = submit->request->core;
+    bool has_payload = submit->msg.payloads.count > 0;
+    (void)put_group(core, submit);
+    put_blobs(core, submit);
+    hp_pool_open(core, submit->first, submit->spec, submit->request->conn->session,
+                 has_payload ? submit->msg.payloads.items[0] : (struct hp_bin){0},
+                 submit->msg.blobs.count > 0 ? submit->msg.blobs.items[0] : 0);
+}
+
 static void create_durable(struct submit *submit)
 {
     struct hp_core *core = submit->request->core;
@@ -319,8 +331,15 @@ static void create(struct submit *submit)
         held = !hp_volatile_is_now(core, spec, submit->first + submit->count - 1);
         hp_volatile_submit(core, spec, submit->request->conn->session, submit->first,
                            submit->count, make_pack(&core->arena, submit), blobs_of(submit));
+    } else if (spec->options.kind == HP_TASK_KIND_POOL) {
+        create_pool(submit);
     } else {
         create_durable(submit);
+    }
+    if (spec->options.kind == HP_TASK_KIND_CALL) {
+        struct hp_pool *pool = hp_pool_find(core, spec->options.pool);
+        pool->live += submit->count;
+        pool->memory_live += submit->in_memory ? submit->count : 0;
     }
     core->figures.submitted += submit->count;
     core->dispatch_wanted = true;
@@ -373,6 +392,42 @@ static const char *check_blobs(const struct submit *submit)
     return NULL;
 }
 
+/* True: it is a call of no open pool, or a pool that can not be; that was answered. */
+static bool pool_refused(struct submit *submit)
+{
+    struct hp_core *core = submit->request->core;
+    const struct hp_st_task_options *options = &submit->spec->options;
+    char text[1400];
+    if (options->kind == HP_TASK_KIND_POOL) {
+        bool is_unsupported = false;
+        const char *wrong =
+            submit->count != 1 || options->ukey.size > 0 || due_at(core, options) > core->wall_ms
+                ? "a pool is one task, without unique key and delay"
+                : hp_pool_check(core, submit->spec, &is_unsupported, text, sizeof(text));
+        if (wrong != NULL) {
+            refuse(submit,
+                   is_unsupported ? HP_RPC_ERROR_UNSUPPORTED : HP_RPC_ERROR_BAD_REQUEST, wrong);
+        }
+        return wrong != NULL;
+    }
+    if (options->kind != HP_TASK_KIND_CALL) {
+        return false;
+    }
+    const struct hp_pool *pool = hp_pool_find(core, options->pool);
+    unsigned long long id = options->pool;
+    if (pool == NULL) {
+        (void)snprintf(text, sizeof(text), "there is no pool %llu, or it has ended", id);
+        refuse(submit, HP_RPC_ERROR_NOT_FOUND, text);
+    } else if (pool->state != HP_SM_POOL_OPEN) {
+        (void)snprintf(text, sizeof(text), "pool %llu is %s", id,
+                       pool->broken                           ? pool->error
+                       : pool->state == HP_SM_POOL_CLOSING ? "closed"
+                                                           : "terminated");
+        refuse(submit, HP_RPC_ERROR_ILLEGAL_STATE, text);
+    }
+    return pool == NULL || pool->state != HP_SM_POOL_OPEN;
+}
+
 static void carry_out(struct hp_request *request, enum hp_submit_outcome outcome)
 {
     struct hp_core *core = request->core;
@@ -407,6 +462,8 @@ static void carry_out(struct hp_request *request, enum hp_submit_outcome outcome
     wrong = wrong != NULL ? wrong : check_blobs(&submit);
     if (wrong != NULL) {
         refuse(&submit, HP_RPC_ERROR_BAD_REQUEST, wrong);
+    } else if (pool_refused(&submit)) {
+        /* answered */
     } else if (submit.in_memory ? !memory_is_full(&submit) : !key_is_held(&submit)) {
         create(&submit);
     }

@@ -78,9 +78,9 @@ static void copy_names(struct hp_node *node, const struct hp_msg_worker_register
     hp_arena_reset(&node->arena);
     hp_strmap_deinit(&node->fn_set);
     hp_idmap_deinit(&node->fits);
-    const struct hp_list_str *from[2] = {&msg->tags, &msg->functions};
-    struct hp_list_str *to[2] = {&node->tags, &node->functions};
-    for (int k = 0; k < 2; k++) {
+    const struct hp_list_str *from[3] = {&msg->tags, &msg->functions, &msg->languages};
+    struct hp_list_str *to[3] = {&node->tags, &node->functions, &node->languages};
+    for (int k = 0; k < 3; k++) {
         to[k]->count = from[k]->count;
         to[k]->items = HP_ARENA_NEW_ARRAY(&node->arena, struct hp_str, from[k]->count + 1U);
         HP_ASSERT(to[k]->items != NULL);
@@ -105,6 +105,8 @@ static void copy_offer(struct hp_node *node, const struct hp_msg_worker_register
     node->commands = msg->commands;
     node->prefetch_max = msg->prefetch_max;
     node->leaving = msg->draining;
+    node->any_interpreter = msg->any_interpreter;
+    node->children_max = msg->children_max;
 }
 
 /* Attempts the returning worker does not name: of an old boot they are lost, of the same boot their
@@ -141,6 +143,9 @@ void hp_on_worker_register(struct hp_request *request)
     struct ref_list kill = {0};
     mark_runs(core, node, &msg.runs, &kill);
     settle_missing(core, node, same_boot);
+    if (!same_boot) {
+        hp_pools_node_lost(core, node);
+    }
     memcpy(node->boot, node->hello_boot, sizeof(node->boot));
     node->registered = true;
     node->register_batch = core->batch_number;
@@ -164,6 +169,7 @@ void hp_on_worker_register(struct hp_request *request)
     struct hp_buf *out = hp_out_reply(core, request->conn, true);
     hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
     hp_must(hp_msg_worker_register_reply_encode(out, &reply));
+    hp_pools_node_registered(core, node);
 }
 
 /* ------------------------------------------------ heartbeat */

@@ -43,6 +43,7 @@ enum hp_side_kind {
     HP_SIDE_BURIED = 3,     /* one task, parked; run_at_ms is 0 */
     HP_SIDE_CANCELLING = 4, /* one task, leased, its cancel is durable; run_at_ms is 0 */
     HP_SIDE_EXPIRY = 5,     /* range: what has not started at run_at_ms expires */
+    HP_SIDE_POOL = 6,       /* one task, a pool that has not ended; mode is its state */
 };
 
 /* Key is (kind is EXPIRY or not, first): a group may have a DELAYED and an EXPIRY row. */
@@ -303,7 +304,7 @@ enum hp_record_kind {
     HP_RECORD_NODE,
     HP_RECORD_LANE,
     HP_RECORD_LEASE, /* with its group's options */
-    HP_RECORD_SIDE,  /* only CANCELLING and BURIED ones; others come by HP_LOAD_SIDES */
+    HP_RECORD_SIDE,  /* only CANCELLING, BURIED, POOL ones; others come by HP_LOAD_SIDES */
     HP_RECORD_UKEY,
 };
 

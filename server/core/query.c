@@ -27,6 +27,9 @@ enum hp_task_state hp_task_now(struct hp_core *core, const struct hp_loaded_task
     if (hp_idmap_find(&core->parked, task->id, NULL)) {
         return HP_TASK_STATE_READY;
     }
+    if (hp_pool_find(core, task->id) != NULL) {
+        return HP_TASK_STATE_RUNNING;
+    }
     if (hp_recent_find(core, task->id) != 0) {
         return 0; /* it moved after the store looked */
     }

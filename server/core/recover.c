@@ -62,12 +62,19 @@ static void recover_lease(struct hp_core *core, const struct hp_record *record)
     attempt->created_at_ms = record->lease.created_at_ms;
     attempt->lease = lease_batch(core, record->lease.batch);
     attempt->lease->live++;
+    if (attempt->pool_node != NULL) {
+        attempt->pool_node->pool->live++;
+    }
     node->state = HP_SM_NODE_AWAY;
     hp_node_renew(core, node, core->config.lease_ms + core->recover_grace_ms);
 }
 
 static void recover_side(struct hp_core *core, const struct hp_side *side)
 {
+    if (side->kind == HP_SIDE_POOL) {
+        hp_pool_recover(core, side);
+        return;
+    }
     struct hp_attempt *attempt = hp_attempt_find(core, side->first);
     if (side->kind == HP_SIDE_CANCELLING && attempt != NULL) {
         attempt->cancel_mode = side->mode;
@@ -105,6 +112,10 @@ void hp_core_recover(struct hp_core *core, const struct hp_record *record, uint6
         hp_must(hp_idmap_put(&core->ukeys,
                              hp_hash(record->ukey.key.data, record->ukey.key.size, core->hash_seed),
                              record->ukey.id));
+        if (hp_pool_of_key(record->ukey.key) != 0) {
+            hp_pool_content(hp_pool_found(core, hp_pool_of_key(record->ukey.key)),
+                            record->ukey.key);
+        }
         break;
     }
     hp_arena_reset(&core->arena);
@@ -186,6 +197,7 @@ static void free_specs(struct hp_core *core)
 
 static void free_objects(struct hp_core *core)
 {
+    hp_pools_free_all(core);
     free_lanes(core);
     hp_volatile_free_all(core);
     free_specs(core);

@@ -10,7 +10,7 @@
  */
 #include "server/core/state.h"
 
-enum { PREFETCH_TARGET_US = 10000, ROUND_MAX = 128 };
+enum { PREFETCH_TARGET_US = 10000, ROUND_MAX = 128, OVERLAP_BELOW_US = 100000 };
 
 static struct hp_lane *top_lane(const struct hp_class *class_)
 {
@@ -20,7 +20,8 @@ static struct hp_lane *top_lane(const struct hp_class *class_)
 
 static bool is_light(const struct hp_class *class_)
 {
-    return class_->kind == HP_TASK_KIND_FUNCTION && class_->cpus == 1;
+    return class_->kind == HP_TASK_KIND_CALL ||
+           (class_->kind == HP_TASK_KIND_FUNCTION && class_->cpus == 1);
 }
 
 /* How many function tasks per slot the node may hold. */
@@ -30,14 +31,21 @@ static uint32_t depth_of(const struct hp_class *class_, const struct hp_node *no
         return 1;
     }
     uint64_t depth = PREFETCH_TARGET_US / class_->run_us;
+    if (class_->kind == HP_TASK_KIND_CALL && depth < 2 && class_->run_us < OVERLAP_BELOW_US) {
+        depth = 2; /* the next payload comes while this one runs */
+    }
     uint64_t most = 1 + node->prefetch_max / (node->slots > 0 ? node->slots : 1);
     depth = depth < 1 ? 1 : depth;
     return (uint32_t)(depth > most ? most : depth);
 }
 
 /* Tasks of the class that the node may take now. */
-static uint32_t room_for(const struct hp_class *class_, const struct hp_node *node, bool prefetch)
+static uint32_t room_for(const struct hp_core *core, const struct hp_class *class_,
+                         const struct hp_node *node, bool prefetch)
 {
+    if (class_->kind == HP_TASK_KIND_CALL) {
+        return hp_pool_room(core, class_, node, depth_of(class_, node, prefetch));
+    }
     if (class_->mem_bytes > 0 && node->used_mem + class_->mem_bytes > node->mem_bytes) {
         return 0;
     }
@@ -63,7 +71,7 @@ static bool reserve(struct hp_core *core, struct hp_lane *lane, struct hp_node *
 {
     struct hp_node *holder = hp_idmap_find_ptr(&core->nodes, lane->reserved_node);
     if (holder == NULL || !hp_node_is_up(holder) || holder->draining || holder->leaving ||
-        !hp_class_fits(lane->class_, holder)) {
+        !hp_class_fits(core, lane->class_, holder)) {
         lane->reserved_node = node->number;
         holder = node;
     }
@@ -80,10 +88,10 @@ static struct hp_lane *best_lane(struct hp_core *core, struct hp_node *node, boo
     HP_LIST_FOR_EACH (link, &core->class_list) {
         struct hp_class *class_ = HP_CONTAINER_OF(link, struct hp_class, link);
         struct hp_lane *lane = top_lane(class_);
-        if (lane == NULL || !hp_class_fits(class_, node)) {
+        if (lane == NULL || !hp_class_fits(core, class_, node)) {
             continue;
         }
-        uint32_t room = room_for(class_, node, prefetch);
+        uint32_t room = room_for(core, class_, node, prefetch);
         if (room == 0) {
             if (!is_light(class_) && ranks_before(lane, blocked) && reserve(core, lane, node)) {
                 blocked = lane;
@@ -189,7 +197,7 @@ static bool is_eager(const struct hp_core *core, const struct hp_node *node,
         return hp_volatile_is_now(core, group->spec, last_id) &&
                node->register_batch <= core->durable_number;
     }
-    return core->config.eager && options->kind == HP_TASK_KIND_FUNCTION && !options->at_most_once &&
+    return core->config.eager && options->kind != HP_TASK_KIND_COMMAND && !options->at_most_once &&
            group->batch == core->batch_number && last_id < core->durable_reserved_id;
 }
 

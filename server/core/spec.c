@@ -3,6 +3,8 @@
  * Interned options, and what they stand for: queue, class of needs, concurrency key, lane.
  * A submit with options seen before costs one encode, one hash and one lookup.
  */
+#include <stdio.h>
+
 #include "server/core/state.h"
 
 enum { KEY_BYTES_MAX = 64 << 10, TAGS_MAX = 16, SPEC_IDLE_MAX = 1024 };
@@ -90,8 +92,12 @@ static void put_class_key(struct hp_buf *buf, const struct hp_st_task_options *o
     int count = sorted_tags(&options->tags, tags);
     hp_must(hp_wire_put_array(buf, 5));
     hp_must(hp_wire_put_u64(buf, options->kind));
-    bool function = options->kind == HP_TASK_KIND_FUNCTION;
-    hp_must(hp_wire_put_str(buf, function ? options->fn : HP_STR("")));
+    char pool[24];
+    (void)snprintf(pool, sizeof(pool), "%llu", (unsigned long long)options->pool);
+    struct hp_str name = options->kind == HP_TASK_KIND_FUNCTION ? options->fn
+                         : options->kind == HP_TASK_KIND_CALL   ? hp_str_of(pool)
+                                                                : HP_STR("");
+    hp_must(hp_wire_put_str(buf, name));
     hp_must(hp_wire_put_array(buf, (uint32_t)count));
     for (int i = 0; i < count; i++) {
         hp_must(hp_wire_put_str(buf, tags[i]));
@@ -149,6 +155,9 @@ static struct hp_class *class_get(struct hp_core *core, const struct hp_wire_obj
     class_->id = core->next_class++;
     class_->kind = (uint32_t)hp_wire_u64(hp_wire_item(parts, 0));
     class_->fn = hp_wire_str(hp_wire_item(parts, 1));
+    if (class_->kind == HP_TASK_KIND_CALL) {
+        hp_must(hp_parse_u64(class_->fn, &class_->pool, NULL));
+    }
     const struct hp_wire_obj *tags = hp_wire_item(parts, 2);
     class_->tags.count = hp_wire_count(tags);
     class_->tags.items = hp_must_calloc((class_->tags.count + 1) * sizeof(struct hp_str));
@@ -203,8 +212,11 @@ static bool class_fits(const struct hp_class *class_, const struct hp_node *node
     return class_->cpus <= node->slots && class_->mem_bytes <= node->mem_bytes;
 }
 
-bool hp_class_fits(const struct hp_class *class_, struct hp_node *node)
+bool hp_class_fits(const struct hp_core *core, const struct hp_class *class_, struct hp_node *node)
 {
+    if (class_->kind == HP_TASK_KIND_CALL) {
+        return hp_pool_is_granted(core, class_, node); /* changes all the time */
+    }
     uint64_t known = 0;
     if (!hp_idmap_find(&node->fits, class_->id, &known)) {
         known = class_fits(class_, node) ? 2 : 1;
@@ -274,6 +286,10 @@ static void lane_fill(struct hp_core *core, struct hp_lane *lane, const struct h
     lane->class_ = class_get(core, NULL, hp_bin_as_str(hp_buf_bin(&buf)));
     lane->class_->refs++;
     hp_buf_deinit(&buf);
+    struct hp_pool *pool = hp_pool_find(core, lane->class_->pool);
+    if (pool != NULL) {
+        hp_list_push_back(&pool->lanes, &lane->pool_link);
+    }
 }
 
 struct hp_lane *hp_lane_of_key(struct hp_core *core, struct hp_str key, uint32_t id)
@@ -294,6 +310,7 @@ struct hp_lane *hp_lane_of_key(struct hp_core *core, struct hp_str key, uint32_t
     hp_list_init(&lane->parked);
     hp_list_init(&lane->queue_link);
     hp_list_init(&lane->ckey_link);
+    hp_list_init(&lane->pool_link);
     hp_list_init(&lane->dirty_link);
     lane_fill(core, lane, parts);
     hp_list_push_back(&lane->queue->lanes, &lane->queue_link);
@@ -319,6 +336,7 @@ void hp_lane_release(struct hp_core *core, struct hp_lane *lane)
     hp_heap_remove(&lane->class_->lanes, &lane->heap_node);
     hp_list_remove(&lane->queue_link);
     hp_list_remove(&lane->ckey_link);
+    hp_list_remove(&lane->pool_link);
     (void)hp_idmap_remove(&core->lanes, lane->id, NULL);
     (void)hp_strmap_remove(&core->lane_keys, lane->key, NULL);
     class_unref(core, lane->class_);
@@ -361,6 +379,9 @@ static enum hp_err check_options(const struct hp_st_task_options *options, struc
     if (options->kind == HP_TASK_KIND_COMMAND && options->payload_use != HP_PAYLOAD_USE_ARGV &&
         (options->argv.count == 0 || options->argv.items[0].size == 0)) {
         return hp_error_set(reterr, HP_ERR_INVALID, "options.argv: a command task needs a program");
+    }
+    if (options->kind == HP_TASK_KIND_CALL && options->pool == 0) {
+        return hp_error_set(reterr, HP_ERR_INVALID, "options.pool: a call names its pool");
     }
     return check_names(options, reterr);
 }

@@ -35,6 +35,7 @@
 #include "proto/wire.h"
 #include "server/core/core.h"
 #include "server/core/pack.h"
+#include "server/core/pool.h"
 #include "server/core/volatile.h"
 
 /* Bytes of queued events or assignments after which a frame is closed. */
@@ -73,6 +74,7 @@ struct hp_class {
     struct hp_heap lanes; /* open lanes, best first */
     struct hp_list link;  /* core->class_list: all classes */
     uint64_t run_us;      /* moving average of measured run times; 0: unknown */
+    uint64_t pool;        /* kind call: whose calls; else 0 */
 };
 
 /* Options of tasks, decoded once and shared by all submits that send the same bytes. */
@@ -146,6 +148,7 @@ struct hp_lane {
     uint64_t rank_id;
     struct hp_heap_node heap_node;
     struct hp_list queue_link, ckey_link, dirty_link;
+    struct hp_list pool_link; /* hp_pool.lanes */
     struct hp_id_run *spill; /* appended this turn, only for the store */
     uint32_t spill_count, spill_capacity;
     bool runs_pending;                               /* payloads are being loaded */
@@ -172,6 +175,7 @@ struct hp_attempt {
     struct hp_node *node;
     struct hp_spec *spec;
     struct hp_session *session; /* counted; or NULL */
+    struct hp_pool_node *pool_node; /* calls; else NULL */
     struct hp_lease_batch *lease; /* NULL: not durable */
     int64_t started_at_ms, created_at_ms;
     uint64_t assigned_ms; /* monotonic */
@@ -194,7 +198,11 @@ struct hp_node {
     uint32_t pid, slots, prefetch_max;
     uint64_t mem_bytes;
     struct hp_arena arena; /* tags and functions */
-    struct hp_list_str tags, functions;
+    struct hp_list_str tags, functions, languages;
+    bool any_interpreter;
+    bool wants_complete;   /* it has not been told yet that all its pools were named */
+    uint32_t children_max; /* of pools; 0: by its slots */
+    uint32_t pool_granted; /* of them, over all pools */
     struct hp_strmap fn_set;
     struct hp_idmap fits; /* class id -> 1 no, 2 yes */
     struct hp_conn *conn;
@@ -305,6 +313,7 @@ enum hp_pending_kind {
     HP_PENDING_FOLLOW,
     HP_PENDING_CHECK,
     HP_PENDING_BACKUP,
+    HP_PENDING_POOL,    /* the group of a pool found at the start */
     HP_PENDING_REPLACE, /* a submit with on_conflict=replace */
 };
 
@@ -383,7 +392,10 @@ struct hp_core {
     uint32_t next_node;
     struct hp_lease_batch *open_lease;
     struct hp_idmap lease_batches;
-    struct hp_idmap ukeys;                    /* hash of (queue, key) -> id */
+    struct hp_idmap ukeys;                    /* hash of (queue, key) -> id; contents of pools */
+    struct hp_idmap pools;                    /* id -> hp_pool */
+    struct hp_list pool_list;                 /* by id */
+    uint64_t pools_due_ms;                    /* when the pass over them is due; 0: now */
     struct hp_idmap timers, expiries, parked; /* by first id */
     struct hp_heap timer_heap;
     bool timers_more, timers_loading; /* rows after the mark are only in the store */
@@ -460,7 +472,7 @@ struct hp_queue *hp_queue_get(struct hp_core *core, struct hp_str name);
 void hp_queue_dirty(struct hp_core *core, struct hp_queue *queue);
 void hp_queue_store(struct hp_core *core, struct hp_queue *queue);
 void hp_queue_recover(struct hp_core *core, struct hp_str name, struct hp_bin state);
-bool hp_class_fits(const struct hp_class *class_, struct hp_node *node);
+bool hp_class_fits(const struct hp_core *core, const struct hp_class *class_, struct hp_node *node);
 void hp_ckey_limit(struct hp_core *core, struct hp_ckey *ckey, uint32_t max);
 struct hp_lane *hp_lane_of_key(struct hp_core *core, struct hp_str key, uint32_t id);
 struct hp_str hp_lane_key(struct hp_core *core, const struct hp_st_task_options *options);

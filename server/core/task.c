@@ -115,7 +115,9 @@ struct hp_attempt *hp_attempt_new(struct hp_core *core, uint64_t id, struct hp_n
     hp_list_init(&attempt->node_link);
     hp_list_push_back(&node->attempts, &attempt->node_link);
     node->attempt_count++;
-    if (spec->options.kind == HP_TASK_KIND_FUNCTION && spec->options.cpus == 1) {
+    if (spec->options.kind == HP_TASK_KIND_CALL) {
+        hp_pool_attempt(core, attempt, true);
+    } else if (spec->options.kind == HP_TASK_KIND_FUNCTION && spec->options.cpus == 1) {
         node->fn_count++;
     } else {
         node->used_cpus += spec->options.cpus;
@@ -161,7 +163,9 @@ void hp_attempt_drop(struct hp_core *core, struct hp_attempt *attempt)
     struct hp_lane *lane = spec->lane;
     hp_list_remove(&attempt->node_link);
     node->attempt_count--;
-    if (spec->options.kind == HP_TASK_KIND_FUNCTION && spec->options.cpus == 1) {
+    if (spec->options.kind == HP_TASK_KIND_CALL) {
+        hp_pool_attempt(core, attempt, false);
+    } else if (spec->options.kind == HP_TASK_KIND_FUNCTION && spec->options.cpus == 1) {
         node->fn_count--;
     } else {
         node->used_cpus -= spec->options.cpus;
@@ -286,6 +290,9 @@ void hp_task_finish(struct hp_core *core, const struct hp_finish *finish)
     count_end(core, finish);
     tell_session(core, finish);
     hp_wait_ended(core, finish->first, finish->count);
+    if (finish->spec != NULL && finish->spec->options.kind == HP_TASK_KIND_CALL) {
+        hp_pool_calls_ended(core, finish->spec, finish->count);
+    }
     for (uint32_t i = 0; !hp_list_is_empty(&core->follows) && i < finish->count; i++) {
         hp_follow_drop(core, finish->first + i, 0);
     }
@@ -331,6 +338,11 @@ uint64_t hp_backoff_ms(struct hp_core *core, const struct hp_spec *spec, uint32_
 static void return_task(struct hp_core *core, struct hp_attempt *attempt, uint64_t delay_ms,
                         enum hp_reason reason)
 {
+    if (attempt->pool_node != NULL && attempt->pool_node->pool->state == HP_SM_POOL_ENDING) {
+        finish_attempt(core, attempt, HP_TASK_STATE_FAILED,
+                       hp_pool_reason(attempt->pool_node->pool), (struct hp_bin){0});
+        return;
+    }
     uint64_t deadline = attempt->spec->options.deadline_ms;
     int64_t run_at = core->wall_ms + (int64_t)delay_ms;
     if (deadline > 0 && run_at > attempt->created_at_ms + (int64_t)deadline) {
@@ -372,14 +384,14 @@ static void attempt_failed(struct hp_core *core, struct hp_attempt *attempt, enu
     const struct hp_st_task_options *options = &attempt->spec->options;
     bool again;
     uint32_t n;
-    if (is_child_death(reason) && options->kind == HP_TASK_KIND_FUNCTION) {
+    if (is_child_death(reason) && options->kind != HP_TASK_KIND_COMMAND) {
         attempt->losses++;
         again = attempt->losses <= options->child_losses;
         n = attempt->losses;
     } else {
         attempt->failures++;
         again = attempt->failures <= options->max_retries && reason != HP_REASON_PERMANENT &&
-                reason != HP_REASON_NO_FUNCTION;
+                reason != HP_REASON_NO_FUNCTION && reason != HP_REASON_POOL_ENDED;
         n = attempt->failures;
     }
     if (options->at_most_once || !again) {
@@ -402,6 +414,9 @@ void hp_attempt_ended(struct hp_core *core, struct hp_attempt *attempt, enum hp_
     } else if (reason == HP_REASON_DRAINED || reason == HP_REASON_NODE_LOST ||
                reason == HP_REASON_NODE_RESTART || reason == HP_REASON_CANCELLED) {
         hp_attempt_lost(core, attempt, reason); /* its worker gave it up, not the task */
+    } else if (reason == HP_REASON_POOL_ENDED && attempt->pool_node != NULL &&
+               attempt->pool_node->pool->state != HP_SM_POOL_ENDING) {
+        hp_attempt_lost(core, attempt, HP_REASON_DRAINED); /* it ended there, but not here */
     } else {
         attempt_failed(core, attempt, reason, retry_ms, has_retry, end);
     }

@@ -29,11 +29,36 @@ static void say(struct why *why, const char *format, ...)
     }
 }
 
-static const char *node_reason(const struct hp_class *class_, struct hp_node *node, char *text,
-                               size_t size)
+/* What a worker has of the call's pool. */
+static const char *pool_reason(const struct hp_core *core, const struct hp_class *class_,
+                               const struct hp_node *node, char *text, size_t size)
+{
+    const struct hp_pool *pool = hp_pool_find(core, class_->pool);
+    const struct hp_pool_node *entry = pool != NULL ? hp_pool_node_find(pool, node) : NULL;
+    if (pool == NULL || !pool->loaded) {
+        return "waits until the pool has been read from the database";
+    }
+    if (entry != NULL && entry->quarantined) {
+        (void)snprintf(text, size, "could not set up a child: %.200s", entry->error);
+    } else if (entry == NULL || entry->granted == 0) {
+        (void)snprintf(text, size, "%s", hp_pool_suits(pool, node)
+                                             ? "has no child of the pool: others have all of them"
+                                             : "cannot have children of the pool");
+    } else {
+        (void)snprintf(text, size, "has %u of %u children set up, %u calls", entry->pid_count,
+                       entry->granted, entry->held);
+    }
+    return text;
+}
+
+static const char *node_reason(const struct hp_core *core, const struct hp_class *class_,
+                               struct hp_node *node, char *text, size_t size)
 {
     if (!hp_node_is_up(node) || !node->registered) {
         return "is not connected";
+    }
+    if (class_->kind == HP_TASK_KIND_CALL) {
+        return pool_reason(core, class_, node, text, size);
     }
     if (class_->kind == HP_TASK_KIND_FUNCTION && !hp_strmap_find(&node->fn_set, class_->fn, NULL)) {
         (void)snprintf(text, size, "has no function %.*s", HP_STR_ARG(class_->fn));
@@ -50,7 +75,7 @@ static const char *node_reason(const struct hp_class *class_, struct hp_node *no
         (void)snprintf(text, size, "offers less memory than it needs");
         return text;
     }
-    if (!hp_class_fits(class_, node)) {
+    if (!hp_class_fits(core, class_, node)) {
         return "lacks a tag it needs";
     }
     if (node->draining) {
@@ -84,17 +109,42 @@ static void say_ready(struct why *why, const struct hp_lane *lane)
     HP_LIST_FOR_EACH (link, &why->core->node_list) {
         struct hp_node *node = HP_CONTAINER_OF(link, struct hp_node, link);
         char text[320];
-        const char *reason = node_reason(class_, node, text, sizeof(text));
-        fits += hp_node_is_up(node) && node->registered && hp_class_fits(class_, node);
+        const char *reason = node_reason(why->core, class_, node, text, sizeof(text));
+        fits += hp_node_is_up(node) && node->registered && hp_class_fits(why->core, class_, node);
         nodes++;
         say(why, "  %.*s %s", HP_STR_ARG(node->name), reason);
     }
     if (nodes == 0) {
         say(why, "No worker has ever connected. Start one: hostpool-worker --broker HOST:PORT");
+    } else if (fits == 0 && class_->kind == HP_TASK_KIND_CALL) {
+        say(why, "No connected worker has children of pool %llu.",
+            (unsigned long long)class_->pool);
     } else if (fits == 0) {
         say(why, "No connected worker can ever run it (%s%.*s).",
             class_->kind == HP_TASK_KIND_FUNCTION ? "function " : "command",
             HP_STR_ARG(class_->fn));
+    }
+}
+
+static void say_pool(struct why *why, const struct hp_pool *pool)
+{
+    say(why, "It is a pool, %s; %u of %u children are set up; %llu calls have not ended.",
+        hp_pool_state_name((enum hp_pool_state)pool->state), pool->up, hp_pool_processes(pool),
+        (unsigned long long)pool->live);
+    if (pool->error[0] != '\0') {
+        say(why, "%.900s", pool->error);
+    }
+    HP_LIST_FOR_EACH (link, &pool->nodes) {
+        const struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
+        say(why, "  %.*s: %u of %u children, %u calls%s%.200s", HP_STR_ARG(entry->node->name),
+            entry->pid_count, entry->granted, entry->held, entry->error[0] != '\0' ? "; " : "",
+            entry->error);
+    }
+    if (pool->orphan_at_ms != UINT64_MAX) {
+        say(why, "Its client is gone: it ends in %llu s.",
+            (unsigned long long)((pool->orphan_at_ms - HP_MIN(pool->orphan_at_ms,
+                                                              why->core->now_ms)) /
+                                 1000));
     }
 }
 
@@ -104,7 +154,10 @@ static void say_state(struct why *why, const struct hp_loaded *loaded,
     struct hp_core *core = why->core;
     say(why, "%llu is %s.", (unsigned long long)task->id, hp_task_state_name(now));
     const struct hp_attempt *attempt = hp_attempt_find(core, task->id);
-    if (attempt != NULL) {
+    const struct hp_pool *pool = hp_pool_find(core, task->id);
+    if (pool != NULL) {
+        say_pool(why, pool);
+    } else if (attempt != NULL) {
         say(why, "Attempt %u on %.*s since %lld s (%u failures, %u losses).", attempt->attempt,
             HP_STR_ARG(attempt->node->name),
             (long long)((core->wall_ms - attempt->started_at_ms) / 1000), attempt->failures,

@@ -121,7 +121,8 @@ enum hp_err hp_mem_recover(struct hp_store *store, hp_record_fn *fn, void *conte
     recover_leases(mem, fn, context);
     for (uint32_t i = 0; i < mem->sides.count; i++) {
         const struct hp_side *side = mem->sides.slots[i].item;
-        if (side->kind == HP_SIDE_CANCELLING || side->kind == HP_SIDE_BURIED) {
+        if (side->kind == HP_SIDE_CANCELLING || side->kind == HP_SIDE_BURIED ||
+            side->kind == HP_SIDE_POOL) {
             struct hp_record record = {.kind = HP_RECORD_SIDE, .side = *side};
             fn(context, &record);
         }

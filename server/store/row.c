@@ -323,7 +323,7 @@ bool hp_row_get_side(struct hp_bin row, enum hp_row_table table, uint64_t first,
     side.reason = hp_row_get_u32(&in);
     side.mode = hp_row_get_u32(&in);
     side.grace_ms = hp_row_get_u64(&in);
-    if (!hp_row_done(&in) || kind < HP_SIDE_DELAYED || kind > HP_SIDE_EXPIRY || side.count == 0) {
+    if (!hp_row_done(&in) || kind < HP_SIDE_DELAYED || kind > HP_SIDE_POOL || side.count == 0) {
         return false;
     }
     side.kind = (enum hp_side_kind)kind;

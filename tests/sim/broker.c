@@ -236,7 +236,7 @@ static void check_idle(struct sim_broker *broker)
         HP_LIST_FOR_EACH (at, &core->class_list) {
             struct hp_class *class_ = HP_CONTAINER_OF(at, struct hp_class, link);
             bool idle = !reserved && class_->cpus == 1 && hp_heap_peek(&class_->lanes) != NULL &&
-                        hp_class_fits(class_, node);
+                        hp_class_fits(core, class_, node);
             if (idle) {
                 sim_broker_dump(broker->sim);
             }

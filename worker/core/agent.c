@@ -104,7 +104,7 @@ static void init_records(struct hp_agent *agent, const struct hp_agent_config *c
     hp_buf_init(&agent->rx, 2 * HP_LIMIT_FRAME_BYTES);
     hp_buf_init(&agent->tx, OUTPUT_BYTES_MAX);
     hp_buf_init(&agent->scratch, UINT32_MAX - 1);
-    hp_pool_init(&agent->runs, sizeof(struct hp_agent_run), RUN_RECORDS_MAX);
+    hp_slots_init(&agent->runs, sizeof(struct hp_agent_run), RUN_RECORDS_MAX);
     hp_idmap_init(&agent->by_id, config->seed);
     hp_heap_init(&agent->timers, timer_before);
     struct hp_list *lists[] = {&agent->fetching, &agent->commands,  &agent->running,
@@ -168,7 +168,7 @@ static void free_runs(struct hp_agent *agent)
 {
     uint32_t index = 0;
     for (;;) {
-        struct hp_agent_run *run = hp_pool_next(&agent->runs, &index, NULL);
+        struct hp_agent_run *run = hp_slots_next(&agent->runs, &index, NULL);
         if (run == NULL) {
             return;
         }
@@ -195,7 +195,7 @@ void hp_agent_free(struct hp_agent *agent)
     if (agent->chunk != NULL && --agent->chunk->refs == 0) {
         hp_free(agent->chunk);
     }
-    hp_pool_deinit(&agent->runs);
+    hp_slots_deinit(&agent->runs);
     hp_idmap_deinit(&agent->by_id);
     hp_heap_deinit(&agent->timers);
     hp_buf_deinit(&agent->rx);

@@ -16,7 +16,7 @@ void hp_agent_get_stats(const struct hp_agent *agent, struct hp_agent_stats *ret
     stats->registered = agent->link == HP_AGENT_LINK_UP;
     stats->draining = agent->draining_self || agent->draining_broker;
     stats->fenced = agent->fenced;
-    stats->held = hp_pool_count(&agent->runs);
+    stats->held = hp_slots_count(&agent->runs);
     stats->waiting = agent->state_count[HP_AGENT_FETCHING] + agent->state_count[HP_AGENT_WAITING];
     stats->running = agent->state_count[HP_AGENT_RUNNING];
     stats->unacked = agent->state_count[HP_AGENT_SPOOLING] +
@@ -121,7 +121,7 @@ void hp_agent_check(const struct hp_agent *agent)
     uint32_t index = 0;
     uint32_t foreign = 0;
     const struct hp_agent_run *run = NULL;
-    while ((run = hp_pool_next(&agent->runs, &index, NULL)) != NULL) {
+    while ((run = hp_slots_next(&agent->runs, &index, NULL)) != NULL) {
         foreign += run->foreign && run->state != HP_AGENT_SENT;
         HP_ASSERT(hp_idmap_find(&agent->by_id, run->id, NULL));
         HP_ASSERT(hp_list_is_linked(&run->link));
@@ -160,7 +160,7 @@ enum hp_err hp_agent_dump(const struct hp_agent *agent, struct hp_buf *buf)
         (unsigned long long)agent->broker_epoch, agent->slots_used, agent->config.slots,
         agent->fenced ? " fenced" : "", agent->draining_self ? " draining" : "",
         agent->draining_broker ? " drained" : "");
-    uint32_t count = hp_pool_count(&agent->runs);
+    uint32_t count = hp_slots_count(&agent->runs);
     HP_CLEANUP(hp_free_ptr)
     const struct hp_agent_run **runs = hp_alloc_array(count + 1, sizeof(struct hp_agent_run *));
     if (runs == NULL) {
@@ -168,7 +168,7 @@ enum hp_err hp_agent_dump(const struct hp_agent *agent, struct hp_buf *buf)
     }
     uint32_t index = 0;
     for (uint32_t i = 0; i < count; i++) {
-        runs[i] = hp_pool_next(&agent->runs, &index, NULL);
+        runs[i] = hp_slots_next(&agent->runs, &index, NULL);
     }
     qsort(runs, count, sizeof(struct hp_agent_run *), compare_runs);
     for (uint32_t i = 0; i < count && err == HP_OK; i++) {

@@ -13,7 +13,7 @@
 
 struct hp_agent_run *hp_agent_run_get(struct hp_agent *agent, uint64_t key)
 {
-    return hp_pool_get(&agent->runs, key);
+    return hp_slots_get(&agent->runs, key);
 }
 
 struct hp_agent_run *hp_agent_run_new(struct hp_agent *agent, uint64_t id, uint32_t attempt,
@@ -21,14 +21,14 @@ struct hp_agent_run *hp_agent_run_new(struct hp_agent *agent, uint64_t id, uint3
 {
     void *memory = NULL;
     uint64_t key = 0;
-    if (hp_pool_alloc(&agent->runs, &memory, &key) != HP_OK) {
+    if (hp_slots_alloc(&agent->runs, &memory, &key) != HP_OK) {
         return NULL;
     }
     struct hp_agent_run *run = memory;
     uint64_t older = 0;
     (void)hp_idmap_find(&agent->by_id, id, &older); /* absent: 0 */
     if (hp_idmap_put(&agent->by_id, id, key) != HP_OK) {
-        (void)hp_pool_free(&agent->runs, key); /* just made, so not stale */
+        (void)hp_slots_free(&agent->runs, key); /* just made, so not stale */
         return NULL;
     }
     hp_list_init(&run->link);
@@ -164,7 +164,7 @@ void hp_agent_run_free(struct hp_agent *agent, struct hp_agent_run *run)
     if (run->parcel != NULL) {
         hp_agent_parcel_unref(run->parcel);
     }
-    (void)hp_pool_free(&agent->runs, run->key); /* live until here */
+    (void)hp_slots_free(&agent->runs, run->key); /* live until here */
 }
 
 bool hp_agent_run_has_ended(const struct hp_agent_run *run)

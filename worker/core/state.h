@@ -19,7 +19,7 @@
 #include "common/base/heap.h"
 #include "common/base/idmap.h"
 #include "common/base/list.h"
-#include "common/base/pool.h"
+#include "common/base/slots.h"
 #include "common/base/rand.h"
 #include "common/base/strmap.h"
 #include "proto/hp_msg.h"
@@ -289,7 +289,7 @@ struct hp_agent {
     bool fenced;
 
     /* runs */
-    struct hp_pool runs;
+    struct hp_slots runs;
     struct hp_idmap by_id;
     struct hp_heap timers;
     struct hp_list fetching;

@@ -4,7 +4,7 @@
  * never matches a handle. A handle could match again only after 2^31 reuses of one place.
  * I2: the free list holds exactly the places of existing slabs with an even generation.
  */
-#include "common/base/pool.h"
+#include "common/base/slots.h"
 
 #include <stdbool.h>
 #include <string.h>
@@ -15,55 +15,55 @@
 #define SLAB_OBJECTS 256u
 #define POOL_ALIGN 16u
 
-struct hp_pool_slab {
+struct hp_slots_slab {
     uint32_t generations[SLAB_OBJECTS];
     uint32_t next_free[SLAB_OBJECTS]; /* index + 1; valid while the place is free */
     uint8_t objects[];                /* aligned to 16: both arrays are multiples of it */
 };
 
-HP_STATIC_ASSERT(sizeof(struct hp_pool_slab) % POOL_ALIGN == 0, "objects are aligned");
+HP_STATIC_ASSERT(sizeof(struct hp_slots_slab) % POOL_ALIGN == 0, "objects are aligned");
 
-void hp_pool_init(struct hp_pool *pool, size_t object_size, uint32_t max)
+void hp_slots_init(struct hp_slots *pool, size_t object_size, uint32_t max)
 {
     HP_ASSERT(object_size > 0 && object_size <= (1u << 20));
     HP_ASSERT(max > 0 && max <= (UINT32_C(1) << 31));
     uint32_t rounded = ((uint32_t)object_size + POOL_ALIGN - 1) & ~(POOL_ALIGN - 1);
-    *pool = (struct hp_pool){.object_size = rounded, .max = max};
+    *pool = (struct hp_slots){.object_size = rounded, .max = max};
 }
 
-void hp_pool_deinit(struct hp_pool *pool)
+void hp_slots_deinit(struct hp_slots *pool)
 {
     for (uint32_t i = 0; i < pool->slab_count; i++) {
         hp_free(pool->slabs[i]);
     }
     hp_free(pool->slabs);
-    *pool = (struct hp_pool){.object_size = pool->object_size, .max = pool->max};
+    *pool = (struct hp_slots){.object_size = pool->object_size, .max = pool->max};
 }
 
-static struct hp_pool_slab *slab_of(const struct hp_pool *pool, uint32_t index)
+static struct hp_slots_slab *slab_of(const struct hp_slots *pool, uint32_t index)
 {
     return pool->slabs[index / SLAB_OBJECTS];
 }
 
-static uint8_t *object_of(const struct hp_pool *pool, uint32_t index)
+static uint8_t *object_of(const struct hp_slots *pool, uint32_t index)
 {
     size_t place = index % SLAB_OBJECTS;
     return slab_of(pool, index)->objects + place * pool->object_size;
 }
 
-static enum hp_err add_slab(struct hp_pool *pool)
+static enum hp_err add_slab(struct hp_slots *pool)
 {
     if (pool->slab_count == pool->slab_capacity) {
         uint32_t capacity = HP_MAX(pool->slab_capacity * 2, 8);
-        struct hp_pool_slab **slabs =
-            hp_realloc_array(pool->slabs, capacity, sizeof(struct hp_pool_slab *));
+        struct hp_slots_slab **slabs =
+            hp_realloc_array(pool->slabs, capacity, sizeof(struct hp_slots_slab *));
         if (slabs == NULL) {
             return HP_ERR_NOMEM;
         }
         pool->slabs = slabs;
         pool->slab_capacity = capacity;
     }
-    struct hp_pool_slab *slab = hp_alloc(sizeof(*slab) + (size_t)SLAB_OBJECTS * pool->object_size);
+    struct hp_slots_slab *slab = hp_alloc(sizeof(*slab) + (size_t)SLAB_OBJECTS * pool->object_size);
     if (slab == NULL) {
         return HP_ERR_NOMEM;
     }
@@ -78,7 +78,7 @@ static enum hp_err add_slab(struct hp_pool *pool)
     return HP_OK;
 }
 
-enum hp_err hp_pool_alloc(struct hp_pool *pool, void **ret_object, uint64_t *ret_handle)
+enum hp_err hp_slots_alloc(struct hp_slots *pool, void **ret_object, uint64_t *ret_handle)
 {
     HP_ASSERT(pool->object_size > 0);
     if (pool->count >= pool->max) {
@@ -91,7 +91,7 @@ enum hp_err hp_pool_alloc(struct hp_pool *pool, void **ret_object, uint64_t *ret
         }
     }
     uint32_t index = pool->free_head - 1;
-    struct hp_pool_slab *slab = slab_of(pool, index);
+    struct hp_slots_slab *slab = slab_of(pool, index);
     uint32_t place = index % SLAB_OBJECTS;
     HP_ASSERT((slab->generations[place] & 1) == 0); /* I2 */
     pool->free_head = slab->next_free[place];
@@ -106,7 +106,7 @@ enum hp_err hp_pool_alloc(struct hp_pool *pool, void **ret_object, uint64_t *ret
     return HP_OK;
 }
 
-uint64_t hp_pool_handle_at(const struct hp_pool *pool, uint32_t index)
+uint64_t hp_slots_handle_at(const struct hp_slots *pool, uint32_t index)
 {
     if (index / SLAB_OBJECTS >= pool->slab_count) {
         return 0;
@@ -115,25 +115,25 @@ uint64_t hp_pool_handle_at(const struct hp_pool *pool, uint32_t index)
     return (generation & 1) != 0 ? (uint64_t)generation << 32 | index : 0;
 }
 
-void *hp_pool_at(const struct hp_pool *pool, uint32_t index)
+void *hp_slots_at(const struct hp_slots *pool, uint32_t index)
 {
-    return hp_pool_handle_at(pool, index) != 0 ? object_of(pool, index) : NULL;
+    return hp_slots_handle_at(pool, index) != 0 ? object_of(pool, index) : NULL;
 }
 
-void *hp_pool_get(const struct hp_pool *pool, uint64_t handle)
+void *hp_slots_get(const struct hp_slots *pool, uint64_t handle)
 {
     uint32_t index = hp_pool_index_of(handle);
-    bool is_live = handle != 0 && hp_pool_handle_at(pool, index) == handle;
+    bool is_live = handle != 0 && hp_slots_handle_at(pool, index) == handle;
     return is_live ? object_of(pool, index) : NULL;
 }
 
-enum hp_err hp_pool_free(struct hp_pool *pool, uint64_t handle)
+enum hp_err hp_slots_free(struct hp_slots *pool, uint64_t handle)
 {
-    if (hp_pool_get(pool, handle) == NULL) {
+    if (hp_slots_get(pool, handle) == NULL) {
         return HP_ERR_STALE;
     }
     uint32_t index = hp_pool_index_of(handle);
-    struct hp_pool_slab *slab = slab_of(pool, index);
+    struct hp_slots_slab *slab = slab_of(pool, index);
     uint32_t place = index % SLAB_OBJECTS;
     slab->generations[place]++;
     slab->next_free[place] = pool->free_head;
@@ -143,12 +143,12 @@ enum hp_err hp_pool_free(struct hp_pool *pool, uint64_t handle)
     return HP_OK;
 }
 
-void *hp_pool_next(const struct hp_pool *pool, uint32_t *index, uint64_t *ret_handle)
+void *hp_slots_next(const struct hp_slots *pool, uint32_t *index, uint64_t *ret_handle)
 {
     while (*index / SLAB_OBJECTS < pool->slab_count) {
         uint32_t at = *index;
         *index = at + 1;
-        uint64_t handle = hp_pool_handle_at(pool, at);
+        uint64_t handle = hp_slots_handle_at(pool, at);
         if (handle != 0) {
             if (ret_handle != NULL) {
                 *ret_handle = handle;

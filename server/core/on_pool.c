@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What clients ask of pools, and what workers report of them. */
+#include <stdio.h>
+
+#include "common/base/endian.h"
+#include "server/core/state.h"
+
+enum { FAILURES_MAX = 3, CHILDREN_SHOWN = 4096, LIST_BYTES = 512 * 1024, DIGEST_MIN = 16 };
+
+static void no_pool(struct hp_request *request, uint64_t id)
+{
+    hp_out_error(request->core, request->conn, request->rpc->msgid, true, HP_RPC_ERROR_NOT_FOUND,
+                 "there is no pool %llu, or it has ended", (unsigned long long)id);
+}
+
+/* ------------------------------------------------ pool.info */
+static void list_children(struct hp_core *core, const struct hp_pool *pool,
+                          struct hp_list_pool_child *ret)
+{
+    uint32_t most = pool->up < CHILDREN_SHOWN ? pool->up : CHILDREN_SHOWN;
+    ret->items = HP_ARENA_NEW_ARRAY(&core->arena, struct hp_st_pool_child, most + 1U);
+    HP_ASSERT(ret->items != NULL);
+    HP_LIST_FOR_EACH (link, &pool->nodes) {
+        const struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
+        for (uint32_t i = 0; i < entry->pid_count && ret->count < most; i++) {
+            ret->items[ret->count++] = (struct hp_st_pool_child){
+                .node = entry->node->name, .pid = (uint32_t)entry->pids[i]};
+        }
+    }
+}
+
+/* Why its children cannot be set up, of a pool that is not broken yet. */
+static const char *latest_error(const struct hp_pool *pool)
+{
+    if (pool->error[0] != '\0') {
+        return pool->error;
+    }
+    HP_LIST_FOR_EACH (link, &pool->nodes) {
+        const struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
+        if (entry->error[0] != '\0') {
+            return entry->error;
+        }
+    }
+    return "";
+}
+
+static void reply_info(struct hp_core *core, struct hp_conn *conn, uint32_t msgid,
+                       const struct hp_pool *pool)
+{
+    struct hp_msg_pool_info_reply reply = {.state = (enum hp_pool_state)pool->state,
+                                           .processes = hp_pool_processes(pool),
+                                           .live = pool->live,
+                                           .detached = pool->detached};
+    const char *error = latest_error(pool);
+    list_children(core, pool, &reply.children);
+    if (error[0] != '\0') {
+        reply.error = hp_str_of(error);
+        reply.has |= HP_HAS_POOL_INFO_REPLY_ERROR;
+    }
+    struct hp_buf *out = hp_out_reply(core, conn, true);
+    hp_must(hp_rpc_put_reply(out, msgid));
+    hp_must(hp_msg_pool_info_reply_encode(out, &reply));
+}
+
+static bool is_telling(const struct hp_pool *pool)
+{
+    return pool->loaded && (pool->up > 0 || pool->broken || pool->state >= HP_SM_POOL_ENDING);
+}
+
+void hp_pool_answer_waits(struct hp_core *core, struct hp_pool *pool)
+{
+    HP_LIST_FOR_EACH_SAFE (link, &pool->waits) {
+        struct hp_pool_wait *wait = HP_CONTAINER_OF(link, struct hp_pool_wait, link);
+        struct hp_conn *conn = hp_conn_find(core, wait->conn);
+        if (conn != NULL && !is_telling(pool) && wait->deadline_ms > core->now_ms) {
+            continue;
+        }
+        if (conn != NULL) {
+            reply_info(core, conn, wait->msgid, pool);
+        }
+        hp_list_remove(&wait->link);
+        hp_free(wait);
+    }
+}
+
+void hp_on_pool_info(struct hp_request *request)
+{
+    struct hp_core *core = request->core;
+    struct hp_msg_pool_info msg;
+    struct hp_error error;
+    if (hp_msg_pool_info_decode(request->rpc->params, &core->arena, &msg, &error) != HP_OK) {
+        hp_request_bad(request, &error);
+        return;
+    }
+    struct hp_pool *pool = hp_pool_find(core, msg.pool);
+    if (pool == NULL) {
+        no_pool(request, msg.pool);
+        return;
+    }
+    if (pool->loaded) {
+        hp_pool_regrant(core, pool); /* so that one just submitted says what it will have */
+    }
+    if (msg.wait_ms == 0 || is_telling(pool)) {
+        reply_info(core, request->conn, request->rpc->msgid, pool);
+        return;
+    }
+    struct hp_pool_wait *wait = hp_must_calloc(sizeof(*wait));
+    wait->conn = request->conn->id;
+    wait->msgid = request->rpc->msgid;
+    wait->deadline_ms = core->now_ms + msg.wait_ms;
+    hp_list_init(&wait->link);
+    hp_list_push_back(&pool->waits, &wait->link);
+    hp_pools_dirty(core);
+}
+
+/* ------------------------------------------------ pool.list */
+static void fill_entry(const struct hp_pool *pool, struct hp_st_pool_entry *ret)
+{
+    const struct hp_st_task_options *options = pool->spec != NULL ? &pool->spec->options : NULL;
+    const char *error = latest_error(pool);
+    *ret = (struct hp_st_pool_entry){
+        .has = HP_HAS_ST_POOL_ENTRY_CREATED_AT_MS,
+        .pool = pool->id,
+        .state = (enum hp_pool_state)pool->state,
+        .processes = hp_pool_processes(pool),
+        .children = pool->up,
+        .live = pool->live,
+        .running = pool->held,
+        .detached = pool->detached,
+        .owned = pool->session != NULL && pool->session->conn != NULL,
+        .created_at_ms = pool->created_at_ms,
+    };
+    if (options != NULL) {
+        ret->name = options->name;
+        ret->has |= options->name.size > 0 ? HP_HAS_ST_POOL_ENTRY_NAME : 0;
+        ret->user = options->user;
+        ret->has |= options->user.size > 0 ? HP_HAS_ST_POOL_ENTRY_USER : 0;
+        ret->language = options->language;
+        ret->has |= HP_HAS_ST_POOL_ENTRY_LANGUAGE;
+    }
+    if (error[0] != '\0') {
+        ret->error = hp_str_of(error);
+        ret->has |= HP_HAS_ST_POOL_ENTRY_ERROR;
+    }
+}
+
+void hp_on_pool_list(struct hp_request *request)
+{
+    struct hp_core *core = request->core;
+    struct hp_msg_pool_list msg;
+    struct hp_error error;
+    if (hp_msg_pool_list_decode(request->rpc->params, &core->arena, &msg, &error) != HP_OK) {
+        hp_request_bad(request, &error);
+        return;
+    }
+    struct hp_msg_pool_list_reply reply = {0};
+    size_t bytes = 0;
+    reply.pools.items = HP_ARENA_NEW_ARRAY(&core->arena, struct hp_st_pool_entry, msg.limit + 1U);
+    HP_ASSERT(reply.pools.items != NULL);
+    HP_LIST_FOR_EACH (link, &core->pool_list) {
+        const struct hp_pool *pool = HP_CONTAINER_OF(link, struct hp_pool, link);
+        if (pool->id <= msg.after) {
+            continue;
+        }
+        if (reply.pools.count == msg.limit || bytes > LIST_BYTES) {
+            reply.next = reply.pools.items[reply.pools.count - 1].pool;
+            reply.has |= HP_HAS_POOL_LIST_REPLY_NEXT;
+            break;
+        }
+        struct hp_st_pool_entry *entry = &reply.pools.items[reply.pools.count++];
+        fill_entry(pool, entry);
+        bytes += 512U + entry->error.size;
+    }
+    struct hp_buf *out = hp_out_reply(core, request->conn, true);
+    hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
+    hp_must(hp_msg_pool_list_reply_encode(out, &reply));
+}
+
+/* ------------------------------------------------ pool.end, pool.detach */
+static void reply_state(struct hp_request *request, uint8_t state)
+{
+    /* pool.end and pool.detach have the same reply. */
+    struct hp_msg_pool_end_reply reply = {.state = (enum hp_pool_state)state};
+    struct hp_buf *out = hp_out_reply(request->core, request->conn, true);
+    hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
+    hp_must(hp_msg_pool_end_reply_encode(out, &reply));
+}
+
+void hp_on_pool_end(struct hp_request *request)
+{
+    struct hp_core *core = request->core;
+    struct hp_msg_pool_end msg;
+    struct hp_error error;
+    if (hp_msg_pool_end_decode(request->rpc->params, &core->arena, &msg, &error) != HP_OK) {
+        hp_request_bad(request, &error);
+        return;
+    }
+    struct hp_pool *pool = hp_pool_find(core, msg.pool);
+    if (pool == NULL && msg.pool < core->next_id && msg.pool > 0) {
+        reply_state(request, HP_SM_POOL_ENDED); /* repeated after its end, for all we know */
+        return;
+    }
+    if (pool == NULL) {
+        no_pool(request, msg.pool);
+        return;
+    }
+    if (msg.how == HP_POOL_END_TERMINATE) {
+        hp_pool_terminate(core, pool);
+    } else {
+        hp_pool_close(core, pool);
+    }
+    reply_state(request, pool->state);
+}
+
+void hp_on_pool_detach(struct hp_request *request)
+{
+    struct hp_core *core = request->core;
+    struct hp_session *session = request->conn->session;
+    struct hp_msg_pool_detach msg;
+    struct hp_error error;
+    if (hp_msg_pool_detach_decode(request->rpc->params, &core->arena, &msg, &error) != HP_OK) {
+        hp_request_bad(request, &error);
+        return;
+    }
+    struct hp_pool *pool = hp_pool_find(core, msg.pool);
+    if (pool == NULL) {
+        no_pool(request, msg.pool);
+        return;
+    }
+    if (!msg.on && session == NULL) {
+        (void)hp_error_set(&error, HP_ERR_INVALID,
+                           "pool.detach.on: false needs a session that owns the pool");
+        hp_request_bad(request, &error);
+        return;
+    }
+    pool->detached = msg.on;
+    if (!msg.on && pool->session != session) {
+        if (pool->session != NULL) {
+            hp_session_unref(core, pool->session);
+        }
+        pool->session = hp_session_ref(session);
+    }
+    hp_pool_store(core, pool);
+    hp_pools_dirty(core);
+    reply_state(request, pool->state);
+}
+
+/* ------------------------------------------------ contents */
+/* The key in `ukeys`: no user's key begins with NUL. False: the digest is not one. */
+static bool content_key(struct hp_request *request, uint64_t pool, struct hp_bin digest,
+                        struct hp_bin *ret)
+{
+    struct hp_core *core = request->core;
+    if (digest.size < DIGEST_MIN) {
+        struct hp_error error;
+        (void)hp_error_set(&error, HP_ERR_INVALID, "digest: 16 to 32 bytes of a hash");
+        hp_request_bad(request, &error);
+        return false;
+    }
+    uint8_t *key = hp_arena_alloc(&core->arena, 10U + digest.size);
+    HP_ASSERT(key != NULL);
+    key[0] = 0;
+    key[1] = 'p';
+    hp_put_be64(key + 2, pool);
+    memcpy(key + 10, digest.data, digest.size);
+    *ret = hp_bin_make(key, 10U + digest.size);
+    return true;
+}
+
+void hp_on_pool_put(struct hp_request *request)
+{
+    struct hp_core *core = request->core;
+    struct hp_msg_pool_put msg;
+    struct hp_error error;
+    struct hp_bin key;
+    if (hp_msg_pool_put_decode(request->rpc->params, &core->arena, &msg, &error) != HP_OK) {
+        hp_request_bad(request, &error);
+        return;
+    }
+    struct hp_pool *pool = hp_pool_find(core, msg.pool);
+    if (pool == NULL) {
+        no_pool(request, msg.pool);
+        return;
+    }
+    if (!content_key(request, msg.pool, msg.digest, &key)) {
+        return;
+    }
+    uint64_t hash = hp_hash(key.data, key.size, core->hash_seed);
+    bool known = hp_idmap_find(&core->ukeys, hash, NULL);
+    if (!known && msg.blob != 0) {
+        hp_must(hp_idmap_put(&core->ukeys, hash, msg.blob));
+        struct hp_op *op = hp_batch_add(core->batch, HP_OP_UKEY);
+        op->ukey.key = hp_batch_copy(core->batch, key.data, key.size);
+        op->ukey.id = msg.blob;
+        op = hp_batch_add(core->batch, HP_OP_BLOB);
+        op->blob.blob = msg.blob;
+        op->blob.owner = pool->id;
+        hp_pool_content(pool, key);
+    }
+    struct hp_msg_pool_put_reply reply = {.known = known};
+    struct hp_buf *out = hp_out_reply(core, request->conn, true);
+    hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
+    hp_must(hp_msg_pool_put_reply_encode(out, &reply));
+}
+
+void hp_on_pool_get(struct hp_request *request)
+{
+    struct hp_core *core = request->core;
+    struct hp_msg_pool_get msg;
+    struct hp_error error;
+    struct hp_bin key;
+    uint64_t blob = 0;
+    if (hp_msg_pool_get_decode(request->rpc->params, &core->arena, &msg, &error) != HP_OK) {
+        hp_request_bad(request, &error);
+        return;
+    }
+    if (!content_key(request, msg.pool, msg.digest, &key)) {
+        return;
+    }
+    if (!hp_idmap_find(&core->ukeys, hp_hash(key.data, key.size, core->hash_seed), &blob)) {
+        hp_out_error(core, request->conn, request->rpc->msgid, true, HP_RPC_ERROR_NOT_FOUND,
+                     "pool %llu has no such content, or has ended", (unsigned long long)msg.pool);
+        return;
+    }
+    struct hp_msg_pool_get_reply reply = {.blob = blob};
+    struct hp_buf *out = hp_out_reply(core, request->conn, true);
+    hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
+    hp_must(hp_msg_pool_get_reply_encode(out, &reply));
+}
+
+/* ------------------------------------------------ worker.pool_report */
+static void take_report(struct hp_core *core, struct hp_pool *pool, struct hp_pool_node *entry,
+                        const struct hp_st_pool_report *report)
+{
+    pool->up = pool->up - entry->pid_count + report->pids.count;
+    hp_free(entry->pids);
+    entry->pids = NULL;
+    entry->pid_count = report->pids.count;
+    if (entry->pid_count > 0) {
+        size_t size = entry->pid_count * sizeof(*entry->pids);
+        entry->pids = hp_must_alloc(size);
+        memcpy(entry->pids, report->pids.items, size);
+    }
+    entry->waiting = report->waiting;
+    entry->failures = report->failures;
+    size_t size = HP_MIN((size_t)report->error.size, sizeof(entry->error) - 1);
+    memcpy(entry->error, report->error.data != NULL ? report->error.data : "", size);
+    entry->error[size] = '\0';
+    if (entry->failures >= FAILURES_MAX && !entry->quarantined) {
+        entry->quarantined = true;
+        hp_trace(core, HP_TRACE_WARN, "pool_quarantine", "pool=%llu node=%.*s",
+                 (unsigned long long)pool->id, HP_STR_ARG(entry->node->name));
+    }
+    hp_pools_dirty(core);
+    core->dispatch_wanted = true;
+}
+
+/* Tells a worker that a pool it has children of is no more. */
+static void disown(struct hp_core *core, struct hp_node *node, uint64_t pool)
+{
+    struct hp_st_pool_order order = {
+        .has = HP_HAS_ST_POOL_ORDER_KILL, .pool = pool, .children = 0, .kill = true};
+    struct hp_msg_worker_pool msg = {.has = HP_HAS_WORKER_POOL_POOLS,
+                                     .pools = {.items = &order, .count = 1}};
+    struct hp_buf *out = hp_out_reply(core, node->conn, true);
+    hp_must(hp_rpc_put_notify(out, HP_METHOD_WORKER_POOL));
+    hp_must(hp_msg_worker_pool_encode(out, &msg));
+}
+
+void hp_on_worker_pool_report(struct hp_request *request)
+{
+    struct hp_core *core = request->core;
+    struct hp_node *node = request->conn->node;
+    struct hp_msg_worker_pool_report msg;
+    struct hp_error error;
+    if (hp_msg_worker_pool_report_decode(request->rpc->params, &core->arena, &msg, &error) !=
+        HP_OK) {
+        hp_request_bad(request, &error);
+        return;
+    }
+    for (uint32_t i = 0; i < msg.pools.count && node->registered; i++) {
+        const struct hp_st_pool_report *report = &msg.pools.items[i];
+        struct hp_pool *pool = hp_pool_find(core, report->pool);
+        if (pool == NULL) {
+            if (report->pids.count > 0) {
+                disown(core, node, report->pool);
+            }
+            continue;
+        }
+        struct hp_pool_node *entry = hp_pool_node_of(pool, node);
+        take_report(core, pool, entry, report);
+    }
+}

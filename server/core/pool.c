@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Pools as objects: made, found again after a restart, looked after, freed. */
+#include "common/base/endian.h"
+#include "server/core/state.h"
+
+enum { STATE_MASK = 0xff, FLAG_DETACHED = 0x100, FLAG_BROKEN = 0x200, FLAG_CANCELLED = 0x400 };
+
+struct hp_pool *hp_pool_find(const struct hp_core *core, uint64_t id)
+{
+    return hp_idmap_find_ptr(&core->pools, id);
+}
+
+static struct hp_pool *pool_new(struct hp_core *core, uint64_t id)
+{
+    struct hp_pool *pool = hp_must_calloc(sizeof(*pool));
+    pool->id = id;
+    pool->state = HP_SM_POOL_OPEN;
+    pool->orphan_at_ms = UINT64_MAX;
+    hp_list_init(&pool->link);
+    hp_list_init(&pool->nodes);
+    hp_list_init(&pool->waits);
+    hp_list_init(&pool->lanes);
+    struct hp_list *before = &core->pool_list;
+    while (before->prev != &core->pool_list &&
+           HP_CONTAINER_OF(before->prev, struct hp_pool, link)->id > id) {
+        before = before->prev; /* ids rise, so this is short */
+    }
+    hp_list_push_back(before, &pool->link);
+    hp_must(hp_idmap_put_ptr(&core->pools, id, pool));
+    hp_pools_dirty(core);
+    return pool;
+}
+
+struct hp_pool *hp_pool_found(struct hp_core *core, uint64_t id)
+{
+    struct hp_pool *pool = hp_pool_find(core, id);
+    return pool != NULL ? pool : pool_new(core, id);
+}
+
+/* Lanes of its calls that were there before it was known. */
+static void adopt_lanes(struct hp_core *core, struct hp_pool *pool)
+{
+    struct hp_idmap_iter iter = {0};
+    uint64_t value = 0;
+    while (hp_idmap_next(&core->lanes, &iter, NULL, &value)) {
+        struct hp_lane *lane = (struct hp_lane *)(uintptr_t)value;
+        if (lane->class_->pool == pool->id && !hp_list_is_linked(&lane->pool_link)) {
+            hp_list_push_back(&pool->lanes, &lane->pool_link);
+            pool->live += lane->ready_count + lane->parked_count;
+        }
+    }
+}
+
+static void set_loaded(struct hp_core *core, struct hp_pool *pool, struct hp_spec *spec,
+                       struct hp_session *session, struct hp_bin payload, uint64_t blob)
+{
+    pool->loaded = true;
+    pool->spec = hp_spec_ref(core, spec);
+    pool->session = session != NULL ? hp_session_ref(session) : NULL;
+    pool->blob = blob;
+    if (payload.size > 0) {
+        pool->payload.data = hp_memdup(payload.data, payload.size);
+        HP_ASSERT(pool->payload.data != NULL);
+        pool->payload.size = payload.size;
+    }
+    hp_pools_dirty(core);
+}
+
+void hp_pool_open(struct hp_core *core, uint64_t id, struct hp_spec *spec,
+                  struct hp_session *session, struct hp_bin payload, uint64_t blob)
+{
+    struct hp_pool *pool = pool_new(core, id);
+    pool->created_at_ms = core->wall_ms;
+    set_loaded(core, pool, spec, session, payload, blob);
+    hp_pool_store(core, pool);
+    hp_trace(core, HP_TRACE_INFO, "pool_open", "pool=%llu language=%.*s processes=%u",
+             (unsigned long long)id, HP_STR_ARG(spec->options.language), spec->options.processes);
+}
+
+void hp_pool_store(struct hp_core *core, const struct hp_pool *pool)
+{
+    struct hp_op *op = hp_batch_add(core->batch, HP_OP_SIDE);
+    op->side = (struct hp_side){.first = pool->id,
+                                .count = 1,
+                                .kind = HP_SIDE_POOL,
+                                .lane = pool->spec != NULL ? pool->spec->lane->id : 0,
+                                .mode = pool->state | (pool->detached ? FLAG_DETACHED : 0U) |
+                                        (pool->broken ? FLAG_BROKEN : 0U) |
+                                        (pool->cancelled ? FLAG_CANCELLED : 0U)};
+}
+
+/* ------------------------------------------------ after a restart */
+void hp_pool_recover(struct hp_core *core, const struct hp_side *side)
+{
+    struct hp_pool *pool = hp_pool_found(core, side->first);
+    uint32_t state = side->mode & STATE_MASK;
+    if (state == HP_SM_POOL_OPEN || state == HP_SM_POOL_CLOSING || state == HP_SM_POOL_ENDING) {
+        pool->state = (uint8_t)state;
+    }
+    pool->detached = (side->mode & FLAG_DETACHED) != 0;
+    pool->broken = (side->mode & FLAG_BROKEN) != 0;
+    pool->cancelled = (side->mode & FLAG_CANCELLED) != 0;
+}
+
+static void load(struct hp_core *core, struct hp_pool *pool)
+{
+    struct hp_pending *pending = hp_pending_new(core, HP_PENDING_POOL, NULL, 0);
+    pending->id = pool->id;
+    struct hp_load *asked = hp_out_load(core, HP_LOAD_GROUPS, pending);
+    asked->spans = hp_must_alloc(sizeof(*asked->spans));
+    asked->spans[0] = (struct hp_id_span){pool->id, 1};
+    asked->span_count = 1;
+    asked->bytes_max = 1U << 20;
+    pool->loading = true;
+}
+
+void hp_pools_loaded(struct hp_core *core, struct hp_pending *pending,
+                     const struct hp_loaded *loaded)
+{
+    struct hp_pool *pool = hp_pool_find(core, pending->id);
+    if (pool == NULL || pool->loaded) {
+        return;
+    }
+    pool->loading = false;
+    const struct hp_loaded_group *group = loaded->group_count > 0 ? &loaded->groups[0] : NULL;
+    struct hp_error error;
+    struct hp_spec *spec = group != NULL && !group->damaged
+                               ? hp_spec_get(core, group->options, &error)
+                               : NULL;
+    if (spec == NULL) { /* its row is damaged: nothing can be set up from it */
+        (void)hp_strlcpy(pool->error, "the pool's row in the database is damaged",
+                         sizeof(pool->error));
+        pool->broken = true;
+        pool->loaded = true;
+        pool->state = HP_SM_POOL_ENDING;
+        hp_pools_dirty(core);
+        return;
+    }
+    pool->created_at_ms = group->created_at_ms;
+    bool has_pack = group->pack.size > 0;
+    struct hp_session *session =
+        group->session.size == 16 ? hp_session_get(core, group->session) : NULL;
+    set_loaded(core, pool, spec, session,
+               has_pack ? hp_pack_payload(group->pack, 0) : (struct hp_bin){0},
+               has_pack && hp_pack_has_blobs(group->pack) ? hp_pack_blob(group->pack, 0) : 0);
+    hp_spec_unref(core, spec);
+    adopt_lanes(core, pool);
+}
+
+/* ------------------------------------------------ contents */
+enum { KEY_HEAD = 10 }; /* NUL, 'p', the pool's id */
+
+uint64_t hp_pool_of_key(struct hp_bin key)
+{
+    bool is_content = key.size > KEY_HEAD && key.data[0] == 0 && key.data[1] == 'p';
+    return is_content ? hp_get_be64(key.data + 2) : 0;
+}
+
+void hp_pool_content(struct hp_pool *pool, struct hp_bin key)
+{
+    if (pool->content_count == pool->content_capacity) {
+        uint32_t capacity = pool->content_capacity == 0 ? 8 : pool->content_capacity * 2;
+        struct hp_bin *grown = hp_must_alloc(capacity * sizeof(*grown));
+        if (pool->content_count > 0) {
+            memcpy(grown, pool->contents, pool->content_count * sizeof(*grown));
+        }
+        hp_free(pool->contents);
+        pool->contents = grown;
+        pool->content_capacity = capacity;
+    }
+    struct hp_bin copy = {.data = hp_memdup(key.data, key.size), .size = key.size};
+    HP_ASSERT(copy.data != NULL);
+    pool->contents[pool->content_count++] = copy;
+}
+
+/* ------------------------------------------------ the pass */
+void hp_pools_dirty(struct hp_core *core)
+{
+    core->pools_due_ms = 0;
+}
+
+/* Is its client there? Sets when it is ended for want of one. */
+static void look_for_owner(struct hp_core *core, struct hp_pool *pool)
+{
+    bool is_alone = pool->loaded && pool->state == HP_SM_POOL_OPEN && !pool->detached &&
+                    (pool->session == NULL || pool->session->conn == NULL);
+    if (!is_alone) {
+        pool->orphan_at_ms = UINT64_MAX;
+        return;
+    }
+    uint64_t wait_ms = pool->spec != NULL ? pool->spec->options.orphan_ms : 0;
+    if (pool->orphan_at_ms == UINT64_MAX) {
+        pool->orphan_at_ms = core->now_ms + wait_ms;
+    }
+    if (pool->orphan_at_ms > core->now_ms) {
+        return;
+    }
+    pool->orphan_at_ms = UINT64_MAX;
+    bool is_durable = pool->spec == NULL || pool->spec->options.durable;
+    hp_trace(core, HP_TRACE_WARN, "pool_orphaned", "pool=%llu %s", (unsigned long long)pool->id,
+             is_durable ? "closed" : "terminated");
+    if (is_durable) {
+        hp_pool_close(core, pool);
+    } else {
+        hp_pool_terminate(core, pool);
+    }
+}
+
+static bool is_hopeless(struct hp_core *core, const struct hp_pool *pool)
+{
+    bool any_failed = false;
+    if (pool->up > 0 || !pool->loaded || pool->spec == NULL) {
+        return false;
+    }
+    HP_LIST_FOR_EACH (link, &core->node_list) {
+        const struct hp_node *node = HP_CONTAINER_OF(link, struct hp_node, link);
+        if (node->state == HP_SM_NODE_OFFLINE || !hp_pool_suits(pool, node)) {
+            continue;
+        }
+        const struct hp_pool_node *entry = hp_pool_node_find(pool, node);
+        if (entry == NULL || !entry->quarantined) {
+            return false;
+        }
+        any_failed = true;
+    }
+    return any_failed;
+}
+
+/* When the pass must come again even if nothing happens. */
+static uint64_t next_of(const struct hp_pool *pool)
+{
+    uint64_t at = pool->orphan_at_ms;
+    HP_LIST_FOR_EACH (link, &pool->waits) {
+        const struct hp_pool_wait *wait = HP_CONTAINER_OF(link, struct hp_pool_wait, link);
+        at = wait->deadline_ms < at ? wait->deadline_ms : at;
+    }
+    return at;
+}
+
+void hp_pools_run(struct hp_core *core)
+{
+    if (core->pools_due_ms > core->now_ms) {
+        return;
+    }
+    core->pools_due_ms = UINT64_MAX;
+    uint64_t next = UINT64_MAX;
+    bool are_loaded = true;
+    HP_LIST_FOR_EACH_SAFE (link, &core->pool_list) {
+        struct hp_pool *pool = HP_CONTAINER_OF(link, struct hp_pool, link);
+        if (!pool->loaded) {
+            are_loaded = false;
+            if (!pool->loading) {
+                load(core, pool);
+            }
+            uint64_t at = next_of(pool);
+            next = at < next ? at : next;
+            hp_pool_answer_waits(core, pool);
+            continue;
+        }
+        look_for_owner(core, pool);
+        if (pool->state != HP_SM_POOL_ENDING && is_hopeless(core, pool)) {
+            hp_pool_break(core, pool);
+        }
+        hp_pool_regrant(core, pool);
+        if (pool->state != HP_SM_POOL_OPEN && hp_pool_end_step(core, pool)) {
+            continue;
+        }
+        hp_pool_send_orders(core, pool);
+        hp_pool_answer_waits(core, pool);
+        uint64_t at = next_of(pool);
+        next = at < next ? at : next;
+    }
+    if (are_loaded) {
+        hp_pools_complete(core);
+    }
+    if (next < core->pools_due_ms) {
+        core->pools_due_ms = next;
+    }
+}
+
+uint64_t hp_pools_deadline_ms(const struct hp_core *core)
+{
+    return core->pools_due_ms;
+}
+
+/* ------------------------------------------------ freeing */
+void hp_pool_free(struct hp_core *core, struct hp_pool *pool)
+{
+    HP_LIST_FOR_EACH_SAFE (link, &pool->nodes) {
+        struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
+        hp_list_remove(&entry->link);
+        hp_free(entry->pids);
+        hp_free(entry);
+    }
+    HP_LIST_FOR_EACH_SAFE (link, &pool->waits) {
+        hp_list_remove(link);
+        hp_free(HP_CONTAINER_OF(link, struct hp_pool_wait, link));
+    }
+    HP_LIST_FOR_EACH_SAFE (link, &pool->lanes) {
+        hp_list_remove(link);
+    }
+    for (uint32_t i = 0; i < pool->content_count; i++) {
+        hp_free((void *)(uintptr_t)pool->contents[i].data);
+    }
+    hp_free(pool->contents);
+    hp_free((void *)(uintptr_t)pool->payload.data);
+    hp_list_remove(&pool->link);
+    (void)hp_idmap_remove(&core->pools, pool->id, NULL);
+    hp_free(pool);
+}
+
+/* At the end of the core: no counts matter any more. */
+void hp_pools_free_all(struct hp_core *core)
+{
+    HP_LIST_FOR_EACH_SAFE (link, &core->pool_list) {
+        hp_pool_free(core, HP_CONTAINER_OF(link, struct hp_pool, link));
+    }
+    hp_idmap_deinit(&core->pools);
+}

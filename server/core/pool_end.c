@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The end of pools. Closing: what was submitted is run, then the pool is done. Ending (terminated,
+ * cancelled, broken): what waits is failed in slices, what runs is ended by its workers.
+ */
+#include "server/core/state.h"
+
+enum { SLICE = 2048 };
+
+static void move(struct hp_core *core, struct hp_pool *pool, uint8_t state)
+{
+    HP_ASSERT(hp_pool_may_move((enum hp_sm_pool)pool->state, (enum hp_sm_pool)state));
+    pool->state = state;
+    hp_pool_store(core, pool);
+    hp_pools_dirty(core);
+}
+
+void hp_pool_close(struct hp_core *core, struct hp_pool *pool)
+{
+    if (pool->state == HP_SM_POOL_OPEN) {
+        move(core, pool, HP_SM_POOL_CLOSING);
+    }
+}
+
+void hp_pool_terminate(struct hp_core *core, struct hp_pool *pool)
+{
+    if (pool->state == HP_SM_POOL_OPEN || pool->state == HP_SM_POOL_CLOSING) {
+        pool->cancelled = true;
+        move(core, pool, HP_SM_POOL_ENDING);
+    }
+}
+
+/* No worker could set up a child of it. */
+void hp_pool_break(struct hp_core *core, struct hp_pool *pool)
+{
+    const struct hp_pool_node *worst = NULL;
+    HP_LIST_FOR_EACH (link, &pool->nodes) {
+        const struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
+        if (entry->error[0] != '\0' && (worst == NULL || entry->failures > worst->failures)) {
+            worst = entry;
+        }
+    }
+    if (worst != NULL) {
+        char host[256];
+        (void)hp_strlcpy(host, worst->node->host, sizeof(host));
+        struct hp_buf text;
+        hp_buf_init(&text, 4096);
+        hp_must(hp_buf_append_format(&text, "no child could be set up; on %s: %s", host,
+                                     worst->error));
+        size_t size = text.size < sizeof(pool->error) - 1 ? text.size : sizeof(pool->error) - 1;
+        memcpy(pool->error, text.data, size);
+        pool->error[size] = '\0';
+        hp_buf_deinit(&text);
+    }
+    hp_trace(core, HP_TRACE_WARN, "pool_broken", "pool=%llu", (unsigned long long)pool->id);
+    pool->broken = true;
+    move(core, pool, HP_SM_POOL_ENDING);
+}
+
+/* ------------------------------------------------ what waits */
+static struct hp_bin end_record(struct hp_core *core, const struct hp_pool *pool)
+{
+    struct hp_str text = pool->broken ? hp_str_of(pool->error) : HP_STR("the pool was terminated");
+    struct hp_st_task_end end = {.has = HP_HAS_ST_TASK_END_ERROR, .error = text};
+    struct hp_buf buf;
+    struct hp_bin copy = {0};
+    hp_buf_init(&buf, 8192);
+    hp_must(hp_st_task_end_encode(&buf, &end));
+    hp_must(hp_arena_copy_bin(&core->arena, hp_buf_bin(&buf), &copy));
+    hp_buf_deinit(&buf);
+    return copy;
+}
+
+enum hp_reason hp_pool_reason(const struct hp_pool *pool)
+{
+    return pool->broken ? HP_REASON_INIT_FAILED : HP_REASON_POOL_ENDED;
+}
+
+static void fail_parked(struct hp_core *core, struct hp_pool *pool, struct hp_lane *lane,
+                        struct hp_bin end)
+{
+    struct hp_parked *parked =
+        HP_CONTAINER_OF(hp_list_first(&lane->parked), struct hp_parked, link);
+    struct hp_group *group = parked->group;
+    group->refs++;
+    struct hp_finish finish = {.first = parked->id,
+                               .count = 1,
+                               .state = HP_TASK_STATE_FAILED,
+                               .reason = hp_pool_reason(pool),
+                               .attempt_number = parked->attempt,
+                               .failures = parked->failures,
+                               .losses = parked->losses,
+                               .spec = group->spec,
+                               .session = group->session,
+                               .end = end};
+    if (!lane->in_memory) {
+        hp_batch_add(core->batch, HP_OP_SIDE_DEL)->side_del.first = parked->id;
+        lane->queue->delayed -= lane->queue->delayed > 0;
+        hp_queue_dirty(core, lane->queue);
+    }
+    hp_parked_free(core, parked);
+    hp_task_finish(core, &finish);
+    hp_group_unref(core, group);
+}
+
+/* Fails calls at the front of the lane, up to `most`; how many. */
+static uint32_t fail_front(struct hp_core *core, struct hp_pool *pool, struct hp_lane *lane,
+                           uint32_t most, struct hp_bin end)
+{
+    struct hp_run *run = hp_lane_front(lane);
+    uint32_t count = run->count < most ? run->count : most;
+    struct hp_group *group = run->group;
+    if (group != NULL) {
+        group->refs++;
+    }
+    uint64_t first = run->first;
+    hp_lane_take(core, lane, count);
+    for (uint32_t i = 0; i < count; i++) { /* results with an end record are one each */
+        struct hp_finish finish = {.first = first + i,
+                                   .count = 1,
+                                   .state = HP_TASK_STATE_FAILED,
+                                   .reason = hp_pool_reason(pool),
+                                   .spec = group != NULL ? group->spec : NULL,
+                                   .session = group != NULL ? group->session : pool->session,
+                                   .end = end};
+        hp_task_finish(core, &finish);
+        if (group == NULL) {
+            pool->live -= pool->live > 0; /* it could not be seen that it is of this pool */
+        }
+    }
+    hp_group_unref(core, group);
+    return count;
+}
+
+/* True: nothing of it waits any more, as far as memory knows. */
+static bool fail_waiting(struct hp_core *core, struct hp_pool *pool)
+{
+    uint32_t left = SLICE;
+    struct hp_bin end = end_record(core, pool);
+    bool is_done = true;
+    HP_LIST_FOR_EACH_SAFE (link, &pool->lanes) {
+        struct hp_lane *lane = HP_CONTAINER_OF(link, struct hp_lane, pool_link);
+        while (left > 0 && lane->parked_count > 0) {
+            fail_parked(core, pool, lane, end);
+            left--;
+        }
+        while (left > 0 && hp_lane_front(lane) != NULL) {
+            left -= fail_front(core, pool, lane, left, end);
+        }
+        bool has_more = lane->ready_count > 0 || lane->parked_count > 0;
+        is_done = is_done && !has_more;
+        if (has_more) {
+            hp_lane_want(core, lane);
+            hp_lane_update(core, lane);
+        }
+    }
+    if (left == 0) {
+        hp_pools_dirty(core); /* the next turn goes on */
+    }
+    return is_done;
+}
+
+/* ------------------------------------------------ the end of the pool itself */
+static bool has_timers(const struct hp_core *core, const struct hp_pool *pool)
+{
+    if (core->timers_more || core->timers_loading) {
+        return true; /* rows of its calls may be among those */
+    }
+    struct hp_idmap_iter iter = {0};
+    uint64_t value = 0;
+    while (hp_idmap_next(&core->timers, &iter, NULL, &value)) {
+        const struct hp_timer *timer = (const struct hp_timer *)(uintptr_t)value;
+        const struct hp_lane *lane = hp_idmap_find_ptr(&core->lanes, timer->side.lane);
+        if (lane != NULL && lane->class_->pool == pool->id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* No call of it waits or runs. */
+static bool is_idle(const struct hp_core *core, const struct hp_pool *pool)
+{
+    if (pool->held > 0 || pool->memory_live > 0) {
+        return false;
+    }
+    HP_LIST_FOR_EACH (link, &pool->lanes) {
+        const struct hp_lane *lane = HP_CONTAINER_OF(link, struct hp_lane, pool_link);
+        if (lane->ready_count > 0 || lane->parked_count > 0 || lane->running > 0 ||
+            lane->runs_pending || lane->load_pending) {
+            return false;
+        }
+    }
+    return !has_timers(core, pool);
+}
+
+static void drop_contents(struct hp_core *core, struct hp_pool *pool)
+{
+    for (uint32_t i = 0; i < pool->content_count; i++) {
+        struct hp_bin key = pool->contents[i];
+        (void)hp_idmap_remove(&core->ukeys, hp_hash(key.data, key.size, core->hash_seed), NULL);
+        hp_batch_add(core->batch, HP_OP_UKEY_DEL)->ukey.key =
+            hp_batch_copy(core->batch, key.data, key.size);
+    }
+}
+
+static void tell_nodes(struct hp_core *core, struct hp_pool *pool)
+{
+    HP_LIST_FOR_EACH (link, &pool->nodes) {
+        struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
+        entry->node->pool_granted -= entry->granted;
+        entry->granted = 0;
+    }
+    hp_pool_send_orders(core, pool);
+}
+
+static void finish_pool(struct hp_core *core, struct hp_pool *pool)
+{
+    struct hp_finish finish = {.first = pool->id,
+                               .count = 1,
+                               .state = pool->broken      ? HP_TASK_STATE_FAILED
+                                        : pool->cancelled ? HP_TASK_STATE_CANCELLED
+                                                          : HP_TASK_STATE_DONE,
+                               .reason = pool->broken      ? HP_REASON_INIT_FAILED
+                                         : pool->cancelled ? HP_REASON_CANCELLED
+                                                           : HP_REASON_NONE,
+                               .attempt_number = 1,
+                               .spec = pool->spec,
+                               .session = pool->session};
+    if (pool->broken) {
+        finish.end = end_record(core, pool);
+    }
+    hp_batch_add(core->batch, HP_OP_SIDE_DEL)->side_del.first = pool->id;
+    drop_contents(core, pool);
+    hp_task_finish(core, &finish);
+    hp_trace(core, HP_TRACE_INFO, "pool_ended", "pool=%llu %s", (unsigned long long)pool->id,
+             hp_task_state_name(finish.state));
+    tell_nodes(core, pool);
+    pool->state = HP_SM_POOL_ENDED;
+    hp_pool_answer_waits(core, pool);
+    if (pool->session != NULL) {
+        hp_session_unref(core, pool->session);
+    }
+    struct hp_spec *spec = pool->spec;
+    hp_pool_free(core, pool);
+    if (spec != NULL) {
+        hp_spec_unref(core, spec);
+    }
+}
+
+bool hp_pool_end_step(struct hp_core *core, struct hp_pool *pool)
+{
+    if (pool->state == HP_SM_POOL_ENDING && !fail_waiting(core, pool)) {
+        return false;
+    }
+    if (!is_idle(core, pool)) {
+        return false;
+    }
+    finish_pool(core, pool);
+    return true;
+}
+
+void hp_pool_calls_ended(struct hp_core *core, const struct hp_spec *spec, uint32_t count)
+{
+    struct hp_pool *pool = hp_pool_find(core, spec->options.pool);
+    if (pool == NULL) {
+        return;
+    }
+    pool->live -= pool->live < count ? pool->live : count;
+    if (hp_spec_is_volatile(spec)) {
+        HP_ASSERT(pool->memory_live >= count);
+        pool->memory_live -= count;
+    }
+    if (pool->state != HP_SM_POOL_OPEN) {
+        hp_pools_dirty(core);
+    }
+}

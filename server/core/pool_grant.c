@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Which worker has how many children of a pool, and telling them.
+ *
+ * Without a number each worker has one for each of its slots. With a number they are spread in
+ * proportion to the slots, and stay where they are; what a lost worker had is given to others.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "server/core/state.h"
+
+enum { CHILDREN_PER_SLOT = 16, LANGUAGES_SHOWN = 400 };
+
+struct hp_pool_node *hp_pool_node_find(const struct hp_pool *pool, const struct hp_node *node)
+{
+    HP_LIST_FOR_EACH (link, &pool->nodes) {
+        struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
+        if (entry->node == node) {
+            return entry;
+        }
+    }
+    return NULL;
+}
+
+struct hp_pool_node *hp_pool_node_of(struct hp_pool *pool, struct hp_node *node)
+{
+    struct hp_pool_node *entry = hp_pool_node_find(pool, node);
+    if (entry == NULL) {
+        entry = hp_must_calloc(sizeof(*entry));
+        entry->pool = pool;
+        entry->node = node;
+        hp_list_init(&entry->link);
+        hp_list_push_back(&pool->nodes, &entry->link);
+    }
+    return entry;
+}
+
+static bool speaks(const struct hp_node *node, const struct hp_st_task_options *options)
+{
+    bool is_native = hp_str_eq_c(options->language, "c");
+    if (node->any_interpreter && options->interpreter.size > 0 && !is_native) {
+        return true;
+    }
+    for (uint32_t i = 0; i < node->languages.count; i++) {
+        if (hp_str_eq(node->languages.items[i], options->language)) {
+            return !is_native || options->fn.size == 0 ||
+                   hp_strmap_find(&node->fn_set, options->fn, NULL);
+        }
+    }
+    return false;
+}
+
+static bool has_tags(const struct hp_node *node, const struct hp_list_str *tags)
+{
+    for (uint32_t i = 0; i < tags->count; i++) {
+        bool found = false;
+        for (uint32_t k = 0; k < node->tags.count; k++) {
+            found = found || hp_str_eq(tags->items[i], node->tags.items[k]);
+        }
+        if (!found) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool suits(const struct hp_st_task_options *options, const struct hp_node *node)
+{
+    return node->registered && node->state != HP_SM_NODE_OFFLINE && !node->draining &&
+           !node->leaving && speaks(node, options) && has_tags(node, &options->tags);
+}
+
+bool hp_pool_suits(const struct hp_pool *pool, const struct hp_node *node)
+{
+    return pool->spec != NULL && suits(&pool->spec->options, node);
+}
+
+static uint32_t children_max(const struct hp_node *node)
+{
+    return node->children_max != 0 ? node->children_max : node->slots * CHILDREN_PER_SLOT;
+}
+
+/* ------------------------------------------------ options of a new pool */
+/* "python3.11 (n1, n2)" for people. */
+static void list_languages(const struct hp_core *core, char *out, size_t size)
+{
+    size_t used = 0;
+    out[0] = '\0';
+    HP_LIST_FOR_EACH (link, &core->node_list) {
+        const struct hp_node *node = HP_CONTAINER_OF(link, struct hp_node, link);
+        for (uint32_t i = 0; hp_node_is_up(node) && i < node->languages.count; i++) {
+            int more = snprintf(out + used, size - used, "%s%.*s on %.*s", used > 0 ? ", " : "",
+                                HP_STR_ARG(node->languages.items[i]), HP_STR_ARG(node->name));
+            if (more < 0 || (size_t)more >= size - used) {
+                out[used] = '\0';
+                return;
+            }
+            used += (size_t)more;
+        }
+    }
+}
+
+const char *hp_pool_check(struct hp_core *core, const struct hp_spec *spec, bool *ret_unsupported,
+                          char *text, size_t size)
+{
+    const struct hp_st_task_options *options = &spec->options;
+    uint64_t room = 0;
+    uint32_t online = 0;
+    uint32_t fitting = 0;
+    if (!hp_name_valid(options->language)) {
+        return "options.language: a pool names what its children run: c, python3.11";
+    }
+    HP_LIST_FOR_EACH (link, &core->node_list) {
+        const struct hp_node *node = HP_CONTAINER_OF(link, struct hp_node, link);
+        if (!hp_node_is_up(node) || !node->registered) {
+            continue;
+        }
+        online++;
+        if (speaks(node, options) && has_tags(node, &options->tags)) {
+            fitting++;
+            room += children_max(node);
+        }
+    }
+    if (online > 0 && fitting == 0) {
+        char offers[LANGUAGES_SHOWN];
+        list_languages(core, offers, sizeof(offers));
+        *ret_unsupported = true;
+        (void)snprintf(text, size, "no worker offers %.*s%s%.*s%s%s",
+                       HP_STR_ARG(options->language), options->fn.size > 0 ? " with function " : "",
+                       HP_STR_ARG(options->fn), offers[0] != '\0' ? "; workers offer " : "",
+                       offers);
+        return text;
+    }
+    if (fitting > 0 && options->processes > room) {
+        (void)snprintf(text, size,
+                       "options.processes: %u, but the workers there are take %llu children "
+                       "(children_max of each, by default 16 for each slot)",
+                       options->processes, (unsigned long long)room);
+        return text;
+    }
+    return NULL;
+}
+
+/* ------------------------------------------------ grants */
+/* Children the node may still be given, beside those of other pools. */
+static uint32_t room_of(const struct hp_node *node, uint32_t own)
+{
+    uint32_t others = node->pool_granted - own;
+    uint32_t most = children_max(node);
+    return most > others ? most - others : 0;
+}
+
+static void grant(struct hp_pool_node *entry, uint32_t count)
+{
+    entry->node->pool_granted = entry->node->pool_granted - entry->granted + count;
+    entry->granted = count;
+}
+
+static bool may_have(const struct hp_pool *pool, const struct hp_pool_node *entry)
+{
+    return pool->state != HP_SM_POOL_ENDING && !entry->quarantined &&
+           hp_pool_suits(pool, entry->node);
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uint32_t x = (*(struct hp_pool_node *const *)a)->node->number;
+    uint32_t y = (*(struct hp_pool_node *const *)b)->node->number;
+    return x < y ? -1 : x > y;
+}
+
+/* One more child for the worker that has the fewest for its slots. False: none can have more. */
+static bool grant_one(struct hp_pool_node *const *entries, uint32_t count)
+{
+    struct hp_pool_node *best = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        struct hp_pool_node *entry = entries[i];
+        if (entry->granted >= room_of(entry->node, entry->granted)) {
+            continue;
+        }
+        if (best == NULL || (uint64_t)entry->granted * best->node->slots <
+                                (uint64_t)best->granted * entry->node->slots) {
+            best = entry;
+        }
+    }
+    if (best != NULL) {
+        grant(best, best->granted + 1);
+    }
+    return best != NULL;
+}
+
+/* Entries for all workers that may have children of it, by number. */
+static uint32_t gather(struct hp_core *core, struct hp_pool *pool, struct hp_pool_node **entries)
+{
+    uint32_t count = 0;
+    HP_LIST_FOR_EACH (link, &core->node_list) {
+        struct hp_node *node = HP_CONTAINER_OF(link, struct hp_node, link);
+        if (pool->state != HP_SM_POOL_ENDING && hp_pool_suits(pool, node)) {
+            struct hp_pool_node *entry = hp_pool_node_of(pool, node);
+            if (!entry->quarantined) {
+                entries[count++] = entry;
+            }
+        }
+    }
+    qsort(entries, count, sizeof(struct hp_pool_node *), by_number);
+    return count;
+}
+
+void hp_pool_regrant(struct hp_core *core, struct hp_pool *pool)
+{
+    uint32_t wanted = pool->spec != NULL ? pool->spec->options.processes : 0;
+    uint32_t nodes = hp_idmap_count(&core->nodes);
+    struct hp_pool_node **entries =
+        HP_ARENA_NEW_ARRAY(&core->arena, struct hp_pool_node *, nodes + 1U);
+    HP_ASSERT(entries != NULL);
+    uint32_t count = gather(core, pool, entries);
+    uint64_t sum = 0;
+    HP_LIST_FOR_EACH_SAFE (link, &pool->nodes) {
+        struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
+        if (!may_have(pool, entry)) {
+            grant(entry, 0);
+        }
+        sum += entry->granted;
+    }
+    if (wanted == 0) {
+        for (uint32_t i = 0; i < count; i++) {
+            uint32_t room = room_of(entries[i]->node, entries[i]->granted);
+            uint32_t slots = entries[i]->node->slots;
+            grant(entries[i], slots < room ? slots : room);
+        }
+        return;
+    }
+    while (sum < wanted && grant_one(entries, count)) {
+        sum++;
+    }
+}
+
+uint32_t hp_pool_processes(const struct hp_pool *pool)
+{
+    uint32_t sum = 0;
+    HP_LIST_FOR_EACH (link, &pool->nodes) {
+        sum += HP_CONTAINER_OF(link, struct hp_pool_node, link)->granted;
+    }
+    return sum;
+}
+
+/* ------------------------------------------------ orders */
+static void put_orders(struct hp_core *core, struct hp_node *node,
+                       struct hp_st_pool_order *orders, uint32_t count, bool complete)
+{
+    struct hp_msg_worker_pool msg = {.has = HP_HAS_WORKER_POOL_POOLS,
+                                     .pools = {.items = orders, .count = count}};
+    if (complete) {
+        msg.complete = true;
+        msg.has |= HP_HAS_WORKER_POOL_COMPLETE;
+    }
+    hp_out_flush_assigns(core, node->conn);
+    struct hp_buf *out = hp_out_reply(core, node->conn, true);
+    hp_must(hp_rpc_put_notify(out, HP_METHOD_WORKER_POOL));
+    hp_must(hp_msg_worker_pool_encode(out, &msg));
+}
+
+static void send_order(struct hp_core *core, struct hp_pool_node *entry)
+{
+    const struct hp_pool *pool = entry->pool;
+    bool kill = pool->state == HP_SM_POOL_ENDING;
+    struct hp_st_pool_order order = {.pool = pool->id, .children = entry->granted};
+    if (entry->granted == 0) {
+        order.kill = kill;
+        order.has |= kill ? HP_HAS_ST_POOL_ORDER_KILL : 0;
+    } else {
+        order.options.raw = pool->spec->raw;
+        order.has |= HP_HAS_ST_POOL_ORDER_OPTIONS;
+        order.payload = pool->payload;
+        order.has |= pool->payload.size > 0 ? HP_HAS_ST_POOL_ORDER_PAYLOAD : 0;
+        order.blob = pool->blob;
+        order.has |= pool->blob != 0 ? HP_HAS_ST_POOL_ORDER_BLOB : 0;
+    }
+    put_orders(core, entry->node, &order, 1, false);
+    entry->told = entry->granted;
+    entry->kill_told = kill;
+    entry->is_told = true;
+}
+
+static bool is_empty(const struct hp_pool_node *entry)
+{
+    return entry->granted == 0 && entry->held == 0 && entry->pid_count == 0 &&
+           !entry->quarantined && (!entry->is_told || entry->told == 0);
+}
+
+void hp_pool_send_orders(struct hp_core *core, struct hp_pool *pool)
+{
+    HP_LIST_FOR_EACH_SAFE (link, &pool->nodes) {
+        struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
+        struct hp_node *node = entry->node;
+        bool must_kill = pool->state == HP_SM_POOL_ENDING && !entry->kill_told;
+        bool is_news = entry->is_told ? entry->told != entry->granted || must_kill
+                                      : entry->granted > 0 || must_kill;
+        if (is_news && hp_node_is_up(node) && node->registered) {
+            send_order(core, entry);
+        } else if (is_empty(entry)) {
+            hp_list_remove(&entry->link);
+            hp_free(entry->pids);
+            hp_free(entry);
+        }
+    }
+}
+
+void hp_pools_node_registered(struct hp_core *core, struct hp_node *node)
+{
+    hp_pools_dirty(core);
+    if (node->languages.count == 0 && !node->any_interpreter) {
+        return;
+    }
+    node->wants_complete = true;
+    HP_LIST_FOR_EACH (link, &core->pool_list) {
+        struct hp_pool *pool = HP_CONTAINER_OF(link, struct hp_pool, link);
+        struct hp_pool_node *entry = hp_pool_node_find(pool, node);
+        if (entry != NULL) {
+            entry->is_told = false;
+            entry->kill_told = false;
+        }
+        if (!pool->loaded) {
+            continue; /* named when it is, before `complete` */
+        }
+        hp_pool_regrant(core, pool);
+        entry = hp_pool_node_find(pool, node);
+        if (entry != NULL && (entry->granted > 0 || entry->held > 0)) {
+            send_order(core, entry);
+        }
+    }
+}
+
+void hp_pools_complete(struct hp_core *core)
+{
+    HP_LIST_FOR_EACH (link, &core->node_list) {
+        struct hp_node *node = HP_CONTAINER_OF(link, struct hp_node, link);
+        if (node->wants_complete && hp_node_is_up(node)) {
+            put_orders(core, node, NULL, 0, true);
+            node->wants_complete = false;
+        }
+    }
+}
+
+static void forget_children(struct hp_pool_node *entry)
+{
+    entry->pool->up -= entry->pid_count;
+    entry->pid_count = 0;
+    entry->waiting = 0;
+    entry->failures = 0;
+    entry->quarantined = false;
+    entry->is_told = false;
+    entry->kill_told = false;
+}
+
+void hp_pools_node_lost(struct hp_core *core, struct hp_node *node)
+{
+    HP_LIST_FOR_EACH (link, &core->pool_list) {
+        struct hp_pool_node *entry =
+            hp_pool_node_find(HP_CONTAINER_OF(link, struct hp_pool, link), node);
+        if (entry != NULL) {
+            forget_children(entry);
+        }
+    }
+    hp_pools_dirty(core);
+}
+
+uint32_t hp_pool_room(const struct hp_core *core, const struct hp_class *class_,
+                      const struct hp_node *node, uint32_t depth)
+{
+    const struct hp_pool *pool = hp_pool_find(core, class_->pool);
+    const struct hp_pool_node *entry = pool != NULL ? hp_pool_node_find(pool, node) : NULL;
+    if (entry == NULL || entry->pid_count == 0 || entry->granted == 0 ||
+        pool->state == HP_SM_POOL_ENDING) {
+        return 0;
+    }
+    uint64_t most = ((uint64_t)entry->granted + entry->waiting) * depth;
+    return most > entry->held ? (uint32_t)(most - entry->held) : 0;
+}
+
+bool hp_pool_is_granted(const struct hp_core *core, const struct hp_class *class_,
+                        const struct hp_node *node)
+{
+    const struct hp_pool *pool = hp_pool_find(core, class_->pool);
+    const struct hp_pool_node *entry = pool != NULL ? hp_pool_node_find(pool, node) : NULL;
+    return entry != NULL && entry->granted > 0;
+}
+
+void hp_pool_attempt(struct hp_core *core, struct hp_attempt *attempt, bool begins)
+{
+    if (begins) {
+        struct hp_pool *pool = hp_pool_found(core, attempt->spec->options.pool);
+        attempt->pool_node = hp_pool_node_of(pool, attempt->node);
+        attempt->pool_node->held++;
+        pool->held++;
+        return;
+    }
+    struct hp_pool *pool = attempt->pool_node->pool;
+    HP_ASSERT(attempt->pool_node->held > 0 && pool->held > 0);
+    attempt->pool_node->held--;
+    pool->held--;
+    if (pool->state != HP_SM_POOL_OPEN) {
+        hp_pools_dirty(core);
+    }
+}
