@@ -186,6 +186,7 @@ class _Pool:
         except EOFError:
             self.error = "died"
         while True:
+            call = user = payload = answer = None
             call = self.calls.get()
             if call is None:
                 break
