@@ -6,19 +6,24 @@ A field is a dict: name, type (bool u32 u64 i64 str bin enum struct list), and w
 item, ref, required, min, max, max_len, max_items, default, open, since.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
 PROTOCOL_VERSION = 2
 
 LIMIT_FRAME_BYTES = 4096  # bytes
 LIMIT_HUGE = 18446744073709551615  # things
 
-ERRORS = {'bad_request': 'Not understood.', 'busy': 'Later.'}
+ERRORS: dict[str, Any] = {'bad_request': 'Not understood.', 'busy': 'Later.'}
 
-ENUMS = {'color': {'red': 1, 'blue': 4294967295}}
+ENUMS: dict[str, Any] = {'color': {'red': 1, 'blue': 4294967295}}
 
 # machine -> state -> states it may move to
-STATES = {'door': {'closed': ['open'], 'open': ['broken', 'closed'], 'broken': []}}
+STATES: dict[str, Any] = {'door': {'closed': ['open'], 'open': ['broken', 'closed'], 'broken': []}}
 
-STRUCTS = {'inner': {'fields': [{'name': 'id',
+STRUCTS: dict[str, Any] = {'inner': {'fields': [{'name': 'id',
                        'type': 'u64',
                        'required': True,
                        'min': 0,
@@ -31,7 +36,7 @@ STRUCTS = {'inner': {'fields': [{'name': 'id',
                        'ref': 'inner',
                        'max_items': 3}]}}
 
-MESSAGES = {'ping': {'kind': 'call', 'from': 'any', 'before_hello': True, 'fields': [], 'reply': []},
+MESSAGES: dict[str, Any] = {'ping': {'kind': 'call', 'from': 'any', 'before_hello': True, 'fields': [], 'reply': []},
  'thing.put': {'kind': 'call',
                'from': 'client',
                'before_hello': False,
@@ -99,7 +104,7 @@ class InvalidMessage(ValueError):
     """A message which the definition does not allow; the text names message and field."""
 
 
-def validate(method, params, reply=False):
+def validate(method: str, params: Any, reply: bool = False) -> None:
     """Check the params map (or, with reply=True, the result map) of a method as the C decoder does.
 
     Raises InvalidMessage. Unknown keys pass; None counts as absent; str passes for bin.
@@ -113,18 +118,18 @@ def validate(method, params, reply=False):
     _check_map(path, message["reply" if reply else "fields"], params)
 
 
-def validate_struct(name, value):
+def validate_struct(name: str, value: Any) -> None:
     """The same for one struct."""
     _check_map(name, STRUCTS[name]["fields"], value)
 
 
-def unknown_keys(method, params, reply=False):
+def unknown_keys(method: str, params: Any, reply: bool = False) -> list[str]:
     """Keys (with path) of a valid message that the definition does not have: a sender's mistake."""
     fields = MESSAGES[method]["reply" if reply else "fields"]
     return list(_unknown(method, fields, params))
 
 
-def _unknown(path, fields, value):
+def _unknown(path: str, fields: Any, value: Any) -> Iterator[str]:
     known = {field["name"]: field for field in fields}
     for key, item in value.items():
         field = known.get(key)
@@ -135,11 +140,11 @@ def _unknown(path, fields, value):
                 yield from _unknown(f"{path}.{key}", STRUCTS[field["ref"]]["fields"], part)
 
 
-def _fail(path, why):
+def _fail(path: str, why: str) -> NoReturn:
     raise InvalidMessage(f"{path}: {why}")
 
 
-def _check_map(path, fields, value):
+def _check_map(path: str, fields: Any, value: Any) -> None:
     if not isinstance(value, dict):
         _fail(path, "must be a map")
     for key in value:
@@ -154,7 +159,7 @@ def _check_map(path, fields, value):
             _fail(here, "is missing")
 
 
-def _check_field(path, field, value):
+def _check_field(path: str, field: Any, value: Any) -> None:
     if field["type"] != "list":
         _check_value(path, field, field["type"], value)
         return
@@ -166,7 +171,7 @@ def _check_field(path, field, value):
         _check_value(f"{path}[{index}]", field, field["item"], item)
 
 
-def _check_value(path, field, kind, value):
+def _check_value(path: str, field: Any, kind: str, value: Any) -> None:
     if kind == "bool":
         if not isinstance(value, bool):
             _fail(path, "must be a bool")
@@ -178,7 +183,7 @@ def _check_value(path, field, kind, value):
         _check_bytes(path, field, kind, value)
 
 
-def _check_int(path, field, kind, value):
+def _check_int(path: str, field: Any, kind: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         _fail(path, "must be an integer" if kind == "i64" else "must be an unsigned integer")
     if not field["min"] <= value <= field["max"]:
@@ -187,7 +192,7 @@ def _check_int(path, field, kind, value):
         _fail(path, f"is no value of {field['ref']}")
 
 
-def _check_bytes(path, field, kind, value):
+def _check_bytes(path: str, field: Any, kind: str, value: Any) -> None:
     if kind == "str":
         if not isinstance(value, str):
             _fail(path, "must be a string")
