@@ -130,6 +130,18 @@ class Connection:
             except _hostpool.error:
                 pass  # a hint
 
+    def slot_count(self) -> int:
+        """Slots of the workers that are online."""
+        return sum(worker["slots"] for worker in self._online())
+
+    def online_count(self) -> int:
+        """Workers that are online."""
+        return len(self._online())
+
+    def _online(self) -> list[dict[str, Any]]:
+        workers = self.call(self.hub.workers)
+        return [worker for worker in workers if worker.get("state") in (_NODE_ONLINE, "online")]
+
     def close(self) -> None:
         """Ends the connection; pools on it are lost."""
         self.forget_now()
@@ -253,12 +265,7 @@ def cpu_count() -> int:
         if _state.default is None and not os.environ.get("HOSTPOOL_HOST"):
             return os.cpu_count() or 1  # what a private broker would offer
         connection = default_connection()
-    workers = connection.call(connection.hub.workers)
-    return sum(worker["slots"] for worker in workers if _is_online(worker)) or 1
-
-
-def _is_online(worker: dict[str, Any]) -> bool:
-    return worker.get("state") in (_NODE_ONLINE, "online")
+    return connection.slot_count() or 1
 
 
 def _after_fork() -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from typing import Any, Optional
 
 from . import _config, exceptions
@@ -68,6 +69,12 @@ class LocalFarm:
             raise
         self.connection = _config.connection_to(self.host)
         self.connection.farm = self
+        try:
+            self._wait_workers(workers)
+        except BaseException:
+            _config.dropped(self.connection)
+            self._stop()
+            raise
         atexit.register(self.close)
 
     def _plan(self, workers: int) -> dict[str, Any]:
@@ -106,6 +113,14 @@ class LocalFarm:
             raise exceptions.BrokerLost(
                 f"hostpool: no private broker: {answer['error']}", "unreachable")
         self.host = answer["host"]
+
+    def _wait_workers(self, workers: int) -> None:
+        until = time.monotonic() + READY_SECONDS
+        while self.connection.online_count() < workers:
+            if time.monotonic() > until or self._process.poll() is not None:
+                raise exceptions.BrokerLost(
+                    "hostpool: the private broker's workers did not come up", "unreachable")
+            time.sleep(0.002)
 
     def _stop(self) -> None:
         process, self._process = self._process, None

@@ -376,7 +376,7 @@ class Pool:
         """Children it has to have now: as asked for, else the slots of the workers."""
         if self._asked is not None:
             return self._asked
-        return max(1, int(self._information()["processes"]) or _config.cpu_count())
+        return max(1, int(self._information()["processes"]) or self._connection.slot_count())
 
     _processes = processes
 
