@@ -469,6 +469,8 @@ class Pool:
 
     def _end_now(self, terminate: bool) -> None:
         try:
+            if not terminate:
+                self._hub.flush(None)  # calls that are still queued here must not come too late
             self._hub.pool_end(self._id, terminate, END_SECONDS)
         except _hostpool.error as error:
             # Gone already, or out of reach: then it is ended as an orphan.
