@@ -360,7 +360,7 @@ class Pool:
         limit = None if buffersize is None else max(1, -(-buffersize // chunksize))
         stream = Stream(self, function,
                         _payload.MAP_ONE if chunksize == 1 else _payload.MAP_CHUNK, items,
-                        is_direct, limit, 4 * self.processes)
+                        is_direct, limit, 4 * self.processes, chunksize)
         with self._lock:
             self._feeds.add(stream)
         iterator = kind(stream)
@@ -395,7 +395,11 @@ class Pool:
         if self._info is None or now - self._info_time > max_age:
             if not self._connection.may_wait():
                 return self._info or {"processes": 0, "children": []}
-            self._info = self._connection.call(self._hub.pool_info, self._id)
+            try:
+                self._info = self._connection.call(self._hub.pool_info, self._id)
+            except exceptions.TaskGone:  # it has ended
+                self._info = {"processes": (self._info or {}).get("processes", 0),
+                              "children": []}
             self._info_time = now
         return self._info
 
@@ -412,8 +416,7 @@ class Pool:
                 return children[index]
             if time.monotonic() > until or self._information(INFO_SECONDS).get("error"):
                 return children[index] if index < len(children) else None
-            self._connection.call(self._hub.pool_info, self._id, 0.05)
-            time.sleep(0.01)
+            time.sleep(0.005)
         return None
 
     @property
@@ -663,7 +666,8 @@ class _MapFeed:
         failed: list[tuple[int, Exception]] = []
         number, total = first, 0
         broken: Optional[Exception] = None
-        while number < self.count and number - first < SLICE_CHUNKS and total < SLICE_BYTES:
+        end = min(self.count, first + SLICE_CHUNKS)
+        while number < end and total < SLICE_BYTES:
             try:
                 chunk = next(chunks)
             except StopIteration:
@@ -676,6 +680,10 @@ class _MapFeed:
                 payload = encode(function, kind, chunk)
                 payloads.append(payload)
                 total += len(payload) if type(payload) is bytes else _code.size_of(payload)
+                if type(payload) is not bytes:
+                    self._send(payloads[:-1], failed, first, number)
+                    self._send([payload], [], number, number + 1)
+                    payloads, failed, first = [], [], number + 1
             except Exception as caught:
                 failed.append((number, caught))
             number += 1
@@ -693,8 +701,12 @@ class _MapFeed:
             numbers: Any = first if not bad else [number for number in range(first, end)
                                                   if number not in bad]
             part = result._add(numbers, len(payloads))
+            hub, options = self.pool._hub, self.pool._options
             try:
-                self.pool._hub.submit_many(self.pool._options, payloads, part)
+                if type(payloads[0]) is bytes:
+                    hub.submit_many(options, payloads, part)
+                else:
+                    hub.submit(options, payloads[0], part)  # of pieces: alone
             except Exception as error:
                 result._not_submitted(part, _shown(error))
         for number, failure in failed:

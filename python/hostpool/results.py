@@ -673,10 +673,10 @@ class Stream:
     """
 
     BYTES_MAX = 32 << 20
-    COUNT_MAX = 4096
+    ITEMS_MAX = 4096
 
     def __init__(self, pool: "Pool", function: Any, kind: int, items: Iterable[Any],
-                 is_direct: bool, limit: Optional[int], least: int) -> None:
+                 is_direct: bool, limit: Optional[int], least: int, chunksize: int) -> None:
         self.pool: Any = pool
         self.connection = pool._connection
         self.ledger = pool._ledger
@@ -685,6 +685,7 @@ class Stream:
         self.is_direct = is_direct
         self.is_adaptive = limit is None
         self.least = least
+        self.most = max(least, 64, self.ITEMS_MAX // chunksize)
         self.limit: float = max(least, 64) if limit is None else limit
         self.lock = threading.Lock()       # of feeding
         self.take_lock = threading.Lock()
@@ -783,12 +784,13 @@ class Stream:
         return payload, item
 
     def _submit(self, payloads: list[Any], users: list[_Item]) -> None:
-        hub = self.connection.hub
+        hub, options = self.connection.hub, self.pool._options
         try:
-            if len(payloads) == 1:
-                hub.submit(self.pool._options, payloads[0], users[0])
+            if len(payloads) > 1 and all(type(payload) is bytes for payload in payloads):
+                hub.submit_many(options, payloads, users)
             else:
-                hub.submit_many(self.pool._options, payloads, users)
+                for payload, item in zip(payloads, users):
+                    hub.submit(options, payload, item)
         except Exception as error:
             failure = (exceptions.from_status(getattr(error, "status", ""), str(error))
                        if isinstance(error, _hostpool.error) else error)
@@ -865,10 +867,10 @@ class Stream:
 
     def _adapt(self, item: _Item) -> None:
         average = max(item.size, 64, self.bytes / max(1, self.submitted - self.taken))
-        fitting = max(self.least, min(self.COUNT_MAX, self.BYTES_MAX / average))
+        fitting = max(self.least, min(self.most, self.BYTES_MAX / average))
         if self.limit != float("inf"):
             self.limit = int(min(fitting, self.limit * 2))
-        self.grow_at = self.taken + int(min(self.limit, self.COUNT_MAX)) // 2
+        self.grow_at = self.taken + int(min(self.limit, self.most)) // 2
 
     def release(self) -> None:
         """Lifts the limit: nobody may be left who takes results, and all items must be run."""
