@@ -207,6 +207,7 @@ PyObject *hp_ext_submit(PyObject *object, PyObject *args, PyObject *kwds)
 /* ---------------------------------------------------------------- many */
 
 struct many {
+    uint32_t first; /* of the tuples */
     uint32_t count;
     struct payload *payloads;
     struct hp_bytes *bytes;
@@ -225,7 +226,7 @@ static void many_clear(struct many *many)
     free(many->items);
 }
 
-/* Takes payloads and users, which are tuples (users may be one object for all). */
+/* Takes a range of payloads and users, which are tuples (users may be one object for all). */
 static bool many_fill(struct hp_ext_hub *self, struct many *many, PyObject *payloads,
                       PyObject *users, bool is_one_user)
 {
@@ -239,17 +240,14 @@ static bool many_fill(struct hp_ext_hub *self, struct many *many, PyObject *payl
     }
     for (uint32_t i = 0; i < many->count; i++) {
         struct payload *payload = &many->payloads[i];
-        if (!payload_take(payload, PyTuple_GetItem(payloads, i))) {
+        uint32_t index = many->first + i;
+        if (!payload_take(payload, PyTuple_GetItem(payloads, index))) {
             return false;
         }
         many->payload_count++;
-        if (payload->piece_count != 1) {
-            PyErr_SetString(PyExc_TypeError, "submit_many: a payload is one bytes-like object");
-            return false;
-        }
         many->bytes[i] = payload->pieces[0];
         struct hp_ext_item *item =
-            hp_ext_item_new(self, is_one_user ? users : PyTuple_GetItem(users, i), i);
+            hp_ext_item_new(self, is_one_user ? users : PyTuple_GetItem(users, index), index);
         if (item == NULL) {
             return false;
         }
@@ -283,10 +281,11 @@ static enum hp_status many_send(struct hp_ext_hub *self, const struct hp_options
     return status;
 }
 
-static bool submit_tuples(struct hp_ext_hub *self, const struct hp_options *options,
-                          PyObject *payloads, PyObject *users, bool is_one_user, int64_t timeout_ms)
+static bool submit_range(struct hp_ext_hub *self, const struct hp_options *options,
+                         PyObject *payloads, PyObject *users, bool is_one_user, int64_t timeout_ms,
+                         uint32_t first, uint32_t count)
 {
-    struct many many = {.count = (uint32_t)PyTuple_Size(payloads)};
+    struct many many = {.first = first, .count = count};
     enum hp_status status = HP_STATUS_NO_MEMORY;
     if (many_fill(self, &many, payloads, users, is_one_user)) {
         status = many_send(self, options, &many, timeout_ms);
@@ -301,6 +300,38 @@ static bool submit_tuples(struct hp_ext_hub *self, const struct hp_options *opti
     }
     many_clear(&many);
     return status == HP_STATUS_OK;
+}
+
+static bool is_pieces(PyObject *payload)
+{
+    return PyTuple_Check(payload) || PyList_Check(payload);
+}
+
+/* Runs of payloads of one piece go together, those of several one by one. After an error the first
+ * ones may have been submitted: their ends come nevertheless. */
+static bool submit_tuples(struct hp_ext_hub *self, const struct hp_options *options,
+                          PyObject *payloads, PyObject *users, bool is_one_user, int64_t timeout_ms)
+{
+    uint32_t count = (uint32_t)PyTuple_Size(payloads);
+    bool is_good = true;
+    for (uint32_t at = 0; is_good && at < count;) {
+        uint32_t end = at;
+        while (end < count && !is_pieces(PyTuple_GetItem(payloads, end))) {
+            end++;
+        }
+        if (end > at) {
+            is_good = submit_range(self, options, payloads, users, is_one_user, timeout_ms, at,
+                                   end - at);
+            at = end;
+            continue;
+        }
+        struct hp_ext_item *item =
+            hp_ext_item_new(self, is_one_user ? users : PyTuple_GetItem(users, at), at);
+        is_good = item != NULL && submit_payload(self, options, PyTuple_GetItem(payloads, at), item,
+                                                 timeout_ms);
+        at++;
+    }
+    return is_good;
 }
 
 PyObject *hp_ext_submit_many(PyObject *object, PyObject *args, PyObject *kwds)
