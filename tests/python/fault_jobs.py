@@ -254,7 +254,8 @@ def through_handle(handle, x):
     """Uses the pool it runs in."""
     if x == 0:
         return 0
-    return x + handle.apply(through_handle, (handle, x - 1))
+    from hostpool import Pool
+    return x + Pool.attach(handle).apply(through_handle, (handle, x - 1))
 
 
 def fork_child(x):
