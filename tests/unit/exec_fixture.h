@@ -46,8 +46,11 @@ struct seen_call {
     uint64_t key;
     uint32_t child;
     struct hp_exec_call_end end;
-    char data[4200]; /* result or text, NUL behind */
-    uint8_t *large;  /* contents of result_fd */
+    char data[4200];                         /* result or text, NUL behind */
+    uint8_t *large;                          /* contents of result_fd */
+    char bytes[64];                          /* result that goes with a text */
+    char out[HP_EXEC_CALL_OUTPUT_BYTES + 1]; /* printed during the call */
+    char err[HP_EXEC_CALL_OUTPUT_BYTES + 1];
 };
 
 struct fixture {
@@ -73,6 +76,13 @@ struct fixture {
     uint64_t recalled[8192];
     uint32_t died_count;
     struct hp_exec_child_end last_death;
+    char death_text[5000]; /* its error */
+    uint32_t zygote_ready_count;
+    uint32_t zygote_failed_count;
+    uint32_t last_zygote;
+    char zygote_text[5000]; /* what the last one said, or was said of it */
+    uint32_t waits_count;
+    bool is_waiting;
     uint32_t helper_death_count;
     char helper_text[256];
 };
@@ -142,13 +152,23 @@ static inline void on_child_ready(void *context, uint32_t child, pid_t pid)
     f->child_is_ready[child] = true;
 }
 
+static inline void copy_bytes(char *to, size_t room, const void *from, size_t size)
+{
+    size = HP_MIN(size, room - 1);
+    if (size > 0) {
+        memcpy(to, from, size);
+    }
+    to[size] = '\0';
+}
+
 static inline void on_call_done(void *context, uint32_t child, uint64_t key,
                                 struct hp_exec_call_end *end)
 {
     struct fixture *f = context;
     f->call_count++;
     f->ok_count += end->status == HP_EXEC_CALL_OK;
-    bool is_plain = end->status == HP_EXEC_CALL_OK && end->result_bytes == 0;
+    bool is_plain = end->status == HP_EXEC_CALL_OK && end->result_bytes == 0 &&
+                    end->out.size + end->err.size == 0;
     if (is_plain || f->kept_count == KEPT_MAX) {
         return;
     }
@@ -163,6 +183,11 @@ static inline void on_call_done(void *context, uint32_t child, uint64_t key,
         memcpy(seen->data, from, size);
     }
     seen->data[size] = '\0';
+    if (end->text.size > 0 && end->result.size > 0) {
+        memcpy(seen->bytes, end->result.data, HP_MIN(end->result.size, sizeof seen->bytes));
+    }
+    copy_bytes(seen->out, sizeof seen->out, end->out.data, end->out.size);
+    copy_bytes(seen->err, sizeof seen->err, end->err.data, end->err.size);
     if (end->result_fd >= 0) {
         seen->large = malloc(end->result_bytes);
         assert_non_null(seen->large);
@@ -189,6 +214,31 @@ static inline void on_child_ended(void *context, uint32_t child,
     f->died_count++;
     f->last_death = *end;
     f->child_is_ready[child] = false;
+    copy_bytes(f->death_text, sizeof f->death_text, end->error.data, end->error.size);
+}
+
+static inline void on_zygote_ready(void *context, uint32_t zygote, const char *text)
+{
+    struct fixture *f = context;
+    f->zygote_ready_count++;
+    f->last_zygote = zygote;
+    copy_bytes(f->zygote_text, sizeof f->zygote_text, text, strlen(text));
+}
+
+static inline void on_zygote_failed(void *context, uint32_t zygote, const char *text)
+{
+    struct fixture *f = context;
+    f->zygote_failed_count++;
+    f->last_zygote = zygote;
+    copy_bytes(f->zygote_text, sizeof f->zygote_text, text, strlen(text));
+}
+
+static inline void on_child_waits(void *context, uint32_t child, bool waits)
+{
+    struct fixture *f = context;
+    (void)child;
+    f->waits_count++;
+    f->is_waiting = waits;
 }
 
 static inline void on_helper_died(void *context, const char *text)
@@ -211,6 +261,9 @@ static inline struct hp_exec_config fixture_config(struct fixture *f, uint32_t s
                       .call_done = on_call_done,
                       .recalled = on_recalled,
                       .child_ended = on_child_ended,
+                      .zygote_ready = on_zygote_ready,
+                      .zygote_failed = on_zygote_failed,
+                      .child_waits = on_child_waits,
                       .helper_died = on_helper_died},
     };
 }

@@ -117,8 +117,7 @@ static const struct hp_host host = {.abi = HP_MODULE_ABI,
 
 /* ---------------------------------------------------------------- running */
 
-static void run_function(struct child *child, const struct hp_port_call *from,
-                         struct hp_call *call)
+static void run_function(struct child *child, const struct hp_port_call *from, struct hp_call *call)
 {
     child->status = HP_EXEC_CALL_OK;
     child->retry_ms = 0;
@@ -161,8 +160,7 @@ static int tell_outcome(struct child *child)
         child->text_bytes =
             (size_t)snprintf(text, sizeof text, "the result is larger than %llu bytes",
                              (unsigned long long)hp_port_result_cap(child->port));
-        return hp_port_done(child->port, HP_EXEC_CALL_TOO_BIG, text, child->text_bytes, NULL, 0,
-                            0);
+        return hp_port_done(child->port, HP_EXEC_CALL_TOO_BIG, text, child->text_bytes, NULL, 0, 0);
     }
     if (child->status == HP_EXEC_CALL_OK && child->result_fd >= 0) {
         return hp_port_done_fd(child->port, HP_EXEC_CALL_OK, NULL, 0, child->result_fd,

@@ -179,8 +179,8 @@ static enum hp_err map_shared(struct hp_exec *exec)
     if (exec->shared_fd < 0 || ftruncate(exec->shared_fd, (off_t)bytes) != 0) {
         return HP_ERR_NOMEM;
     }
-    void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-                     exec->shared_fd, 0);
+    void *map =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, exec->shared_fd, 0);
     if (map == MAP_FAILED) {
         return HP_ERR_NOMEM;
     }
@@ -341,8 +341,7 @@ void hp_exec_free(struct hp_exec *exec)
     hp_fd_close(&exec->timer_fd);
     hp_fd_close(&exec->wake_fd);
     if (exec->shared != NULL) {
-        (void)munmap(exec->shared,
-                     sizeof *exec->shared + exec->kid_count * sizeof *exec->children);
+        (void)munmap(exec->shared, sizeof *exec->shared + exec->kid_count * sizeof *exec->children);
     }
     hp_fd_close(&exec->shared_fd);
     free_config(&exec->config);
@@ -451,6 +450,7 @@ static void on_timer(struct hp_exec *exec)
     uint64_t now_us = hp_clock_mono_us();
     hp_commands_on_timer(exec, now_us);
     hp_kids_on_timer(exec, now_us);
+    hp_languages_on_timer(exec, now_us);
 }
 
 static void on_wake(struct hp_exec *exec)

@@ -96,10 +96,10 @@ enum hp_exec_call_status {
 /* The end of a function call. */
 struct hp_exec_call_end {
     enum hp_exec_call_status status;
-    struct hp_bin result;  /* OK: the result, if it is at most HP_EXEC_INLINE_BYTES_MAX. ERROR and
-                              PERMANENT: what a language has to say besides the text */
-    int result_fd;         /* the same: memfd with the result otherwise, else -1. The callback takes it
-                              over by setting it to -1; if it does not, it is closed afterwards */
+    struct hp_bin result; /* OK: the result, if it is at most HP_EXEC_INLINE_BYTES_MAX. ERROR and
+                             PERMANENT: what a language has to say besides the text */
+    int result_fd; /* the same: memfd with the result otherwise, else -1. The callback takes it
+                      over by setting it to -1; if it does not, it is closed afterwards */
     uint64_t result_bytes; /* size of the result, either way */
     struct hp_str text; /* error text, at most 4096 bytes; for a death: the child's last stderr */
     uint64_t retry_ms;  /* RETRY */
@@ -310,22 +310,22 @@ void hp_exec_zygote_stop(struct hp_exec *exec, uint32_t zygote);
 
 /* A child of a pool. All of it is copied or passed on before hp_exec_child_start returns. */
 struct hp_exec_child_spec {
-    uint32_t zygote;              /* 0: functions of modules */
-    uint64_t pool;                /* handed to the child with each call */
-    struct hp_str init_function;  /* zygote 0: called once before anything; empty: none */
-    struct hp_bin init;           /* payload of the set-up, as hp_exec_call.payload */
-    int init_fd;                  /* instead; -1: none. Zeroing is NOT -1 */
-    uint64_t init_bytes;          /* size of the payload in init_fd */
-    uint64_t calls_max;           /* it ends in order after this many calls; 0: no limit */
-    bool kill_on_partition;       /* the dead-man's switch kills it also while it sets up */
+    uint32_t zygote;             /* 0: functions of modules */
+    uint64_t pool;               /* handed to the child with each call */
+    struct hp_str init_function; /* zygote 0: called once before anything; empty: none */
+    struct hp_bin init;          /* payload of the set-up, as hp_exec_call.payload */
+    int init_fd;                 /* instead; -1: none. Zeroing is NOT -1 */
+    uint64_t init_bytes;         /* size of the payload in init_fd */
+    uint64_t calls_max;          /* it ends in order after this many calls; 0: no limit */
+    bool kill_on_partition;      /* the dead-man's switch kills it also while it sets up */
 };
 
 /*
  * Starts a child in a free slot at or behind hp_exec_pool_child_first. child_ready follows when it
  * is set up (its initializer has ended well), or child_ended (init_failed) when it is not. Such a
  * child is not started again by itself: its slot is free in child_ended. HP_ERR_EXISTS: the slot is
- * in use. HP_ERR_INVALID: no such slot or zygote. HP_ERR_NOT_FOUND: no module has init_function.
- * HP_ERR_CLOSED: the zygote is dead. HP_ERR_IO, HP_ERR_NOMEM.
+ * in use. HP_ERR_INVALID: no such slot or zygote. HP_ERR_NOT_FOUND: zygote 0, and there are no
+ * modules. HP_ERR_CLOSED: the zygote is dead. HP_ERR_IO, HP_ERR_NOMEM.
  */
 enum hp_err hp_exec_child_start(struct hp_exec *exec, uint32_t child,
                                 const struct hp_exec_child_spec *spec,

@@ -48,6 +48,7 @@ struct hp_exec_language {
     struct hp_link link;
     uint32_t generation;
     bool is_ready;
+    uint64_t ready_by_us;  /* when it has to be */
     int error_fd;          /* its stderr */
     struct hp_tail errors; /* the last of it */
     char name[256];        /* of its program */
@@ -139,12 +140,11 @@ struct hp_kid {
     /* children of pools */
     bool is_pool;
     bool is_set_up;
-    bool is_waiting;  /* as it said last */
-    uint32_t zygote;  /* who forked it; 0: the native one */
-    uint32_t zygote_generation;
+    bool is_waiting; /* as it said last */
+    uint32_t zygote; /* who forked it; 0: the native one */
     uint64_t pool;
-    uint64_t calls_max; /* 0: no limit */
-    char *init_error;   /* why it was not set up; NULL: nothing said so far */
+    uint64_t calls_max;        /* 0: no limit */
+    char *init_error;          /* why it was not set up; NULL: nothing said so far */
     struct hp_tail printed[2]; /* stdout and stderr since the last call ended */
 };
 
@@ -172,6 +172,7 @@ struct hp_exec {
     /* functions */
     struct hp_kid *kids;
     uint32_t kid_count;
+    uint32_t kid_top; /* slots from here on were never used */
     char *name_bytes;
     const char **names; /* sorted */
     uint32_t name_count;
@@ -216,6 +217,7 @@ void hp_commands_on_lost(struct hp_exec *exec);
 void hp_languages_init(struct hp_exec *exec);
 void hp_languages_deinit(struct hp_exec *exec);
 void hp_languages_on_link(struct hp_exec *exec, uint32_t zygote, uint32_t generation);
+void hp_languages_on_timer(struct hp_exec *exec, uint64_t now_us);
 void hp_languages_on_errors(struct hp_exec *exec, uint32_t zygote, uint32_t generation);
 
 /* function.c */

@@ -18,8 +18,7 @@ bool hp_kid_is_accepting(const struct hp_exec *exec, const struct hp_kid *kid)
 {
     uint64_t calls_max = kid->is_pool ? kid->calls_max : exec->config.recycle_calls;
     return kid->state == HP_KID_RUNNING && !kid->wants_recycle && !kid->is_doomed &&
-           (!kid->is_pool || kid->is_set_up) &&
-           (calls_max == 0 || kid->assigned_count < calls_max);
+           (!kid->is_pool || kid->is_set_up) && (calls_max == 0 || kid->assigned_count < calls_max);
 }
 
 /* Index of a function's name, or HP_CALL_UNKNOWN. Calls of one function come in rows: the last is
@@ -203,6 +202,9 @@ uint32_t hp_exec_recall(struct hp_exec *exec, uint32_t child, uint32_t count_max
         return 0;
     }
     struct hp_kid *kid = &exec->kids[child];
+    if (kid->is_pool && !kid->is_set_up) {
+        return 0; /* it holds nothing but its set-up */
+    }
     uint64_t *keys = hp_alloc_array(HP_MIN(count_max, kid->call_count) + 1, sizeof *keys);
     if (keys == NULL) {
         return 0;
@@ -211,7 +213,7 @@ uint32_t hp_exec_recall(struct hp_exec *exec, uint32_t child, uint32_t count_max
     uint32_t count = 0;
     while (kid->unpublished > 0 && count < count_max) {
         struct hp_kid_call call = hp_kid_pop_back(kid);
-        HP_ASSERT(!call.is_init); /* nothing is pushed behind it before it has ended */
+        HP_ASSERT(!call.is_init);
         if (!call.is_void) {
             keys[count++] = call.key;
             kid->assigned_count--;
@@ -231,7 +233,7 @@ static uint32_t find_call(struct hp_kid *kid, uint64_t key)
     uint32_t offset = 0;
     while (offset < kid->call_count) {
         struct hp_kid_call *call = hp_kid_call_at(kid, offset);
-        if (call->key == key && !call->is_void) {
+        if (call->key == key && !call->is_void && !call->is_init) {
             break;
         }
         offset++;
@@ -325,7 +327,9 @@ uint32_t hp_exec_pool_child_first(const struct hp_exec *exec)
 uint32_t hp_exec_child_load(const struct hp_exec *exec, uint32_t child)
 {
     HP_ASSERT(child < exec->kid_count);
-    return exec->kids[child].call_count - exec->kids[child].void_count;
+    const struct hp_kid *kid = &exec->kids[child];
+    bool is_setting_up = kid->is_pool && !kid->is_set_up;
+    return is_setting_up ? 0 : kid->call_count - kid->void_count;
 }
 
 bool hp_exec_child_running(const struct hp_exec *exec, uint32_t child, uint64_t *ret_key,

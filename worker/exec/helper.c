@@ -31,14 +31,15 @@
 #define SWEEPS_MAX 50u
 
 void hp_helper_tell(struct hp_helper *helper, const struct hp_control_msg *msg, const void *text,
-                 const int *fds, uint32_t fd_count)
+                    const int *fds, uint32_t fd_count)
 {
     if (hp_control_send(&helper->control, msg, text, fds, fd_count) != HP_OK) {
         helper->control.is_closed = true;
     }
 }
 
-void hp_helper_tell_failed(struct hp_helper *helper, uint64_t id, int error_number, const char *text)
+void hp_helper_tell_failed(struct hp_helper *helper, uint64_t id, int error_number,
+                           const char *text)
 {
     struct hp_control_msg msg = {.type = HP_CONTROL_FAILED,
                                  .id = id,
@@ -303,7 +304,7 @@ static bool set_up(struct hp_helper *helper)
     (void)umask(022);
     int control_fd = dup3(config->control_fd, 3, O_CLOEXEC);
     if (control_fd < 0 && errno == EINVAL) {
-        control_fd = 3; /* it was there already */
+        control_fd = fcntl(3, F_SETFD, FD_CLOEXEC) == 0 ? 3 : -1; /* it was there already */
     }
     if (control_fd != 3) {
         return false;
@@ -398,6 +399,7 @@ struct hp_port *hp_helper_language(const struct hp_helper_config *config)
     struct hp_control_msg ready = {.type = HP_CONTROL_READY,
                                    .text_bytes = (uint32_t)strlen(config->ready_text)};
     hp_helper_tell(&helper, &ready, config->ready_text, NULL, 0);
+    check_deadline(&helper); /* the daemon tells of it only when it is set anew */
     while (!helper.control.is_closed && helper.port == NULL) {
         turn(&helper);
     }

@@ -37,10 +37,10 @@ struct hp_helper_config {
     struct hp_child_shared *children; /* zygotes */
     const char *const *modules;       /* zygote: paths */
     uint32_t module_count;
-    uint64_t result_cap_bytes; /* zygotes */
+    uint64_t result_cap_bytes;             /* zygotes */
     const struct hp_language_hooks *hooks; /* language */
     const char *ready_text;                /* language */
-    uint64_t instance;         /* in the environment of all that commands start, to find it again */
+    uint64_t instance; /* in the environment of all that commands start, to find it again */
 };
 
 /* A child of a helper. */

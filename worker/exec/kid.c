@@ -91,6 +91,8 @@ static void reset_kid(struct hp_kid *kid)
     atomic_store(&page->daemon_armed, 1);
     atomic_store(&page->kill_on_partition, 0);
     atomic_store(&page->waits, 0);
+    atomic_store(&page->is_reading, 0);
+    atomic_store(&page->read_bytes, 0);
     atomic_store(&page->captures, kid->is_pool ? 1 : 0);
     kid->call_head = kid->result_tail = 0;
     kid->done = kid->unpublished = kid->call_first = 0;
@@ -155,6 +157,7 @@ enum hp_err hp_kid_start(struct hp_exec *exec, struct hp_kid *kid)
     reset_kid(kid);
     kid->id = ++exec->next_id;
     kid->state = HP_KID_STARTING;
+    exec->kid_top = HP_MAX(exec->kid_top, kid->index + 1);
     enum hp_err err = fork_kid(exec, kid);
     if (err != HP_OK) {
         kid->state = HP_KID_NONE;
@@ -204,7 +207,13 @@ static bool read_pipe(struct hp_exec *exec, struct hp_kid *kid, int stream)
     if (kid->pipe_fds[stream] < 0) {
         return false;
     }
+    struct hp_child_page *page = &kid->shared->page;
+    atomic_store(&page->is_reading, 1);
     ssize_t size = read(kid->pipe_fds[stream], exec->buffer, sizeof exec->buffer);
+    if (size > 0) {
+        atomic_fetch_add(&page->read_bytes, (uint64_t)size);
+    }
+    atomic_store(&page->is_reading, 0);
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
         return false;
     }
@@ -427,7 +436,7 @@ void hp_kids_on_pipe(struct hp_exec *exec, int stream, uint32_t index, uint32_t 
 
 void hp_kids_on_wake(struct hp_exec *exec)
 {
-    for (uint32_t i = 0; i < exec->kid_count; i++) {
+    for (uint32_t i = 0; i < exec->kid_top; i++) {
         if (exec->kids[i].is_pending && exec->kids[i].state == HP_KID_RUNNING) {
             take_results(exec, &exec->kids[i]);
         }
@@ -436,7 +445,7 @@ void hp_kids_on_wake(struct hp_exec *exec)
 
 void hp_kids_on_timer(struct hp_exec *exec, uint64_t now_us)
 {
-    for (uint32_t i = 0; i < exec->kid_count; i++) {
+    for (uint32_t i = 0; i < exec->kid_top; i++) {
         struct hp_kid *kid = &exec->kids[i];
         if (kid->is_polled && kid->state == HP_KID_RUNNING) {
             take_results(exec, kid);
@@ -525,7 +534,7 @@ void hp_kids_on_message(struct hp_exec *exec, struct hp_control_in *in)
         on_ready(exec, in);
         return;
     }
-    for (uint32_t i = 0; i < exec->kid_count; i++) {
+    for (uint32_t i = 0; i < exec->kid_top; i++) {
         struct hp_kid *kid = &exec->kids[i];
         if (kid->id != in->msg.id || kid->state == HP_KID_NONE) {
             continue;

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -24,6 +25,22 @@ static struct hp_exec_shared *map_slots(uint32_t slots)
     }
     void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, HP_LANGUAGE_SHARED_FD, 0);
     return map == MAP_FAILED ? NULL : map;
+}
+
+/* A helper takes no signals; a child shall have those its interpreter knows of. */
+static void get_signals(struct sigaction *actions)
+{
+    for (int number = 1; number < NSIG; number++) {
+        (void)sigaction(number, NULL, &actions[number]);
+    }
+}
+
+static void set_signals(const struct sigaction *actions)
+{
+    for (int number = 1; number < NSIG; number++) {
+        (void)sigaction(number, &actions[number],
+                        NULL); /* KILL, STOP and libc's two refuse: fine */
+    }
 }
 
 int hp_language_zygote(const char *ready_text, const struct hp_language_hooks *hooks,
@@ -57,7 +74,10 @@ int hp_language_zygote(const char *ready_text, const struct hp_language_hooks *h
         .hooks = hooks,
         .ready_text = ready_text,
     };
+    struct sigaction actions[NSIG] = {0};
+    get_signals(actions);
     *ret_port = hp_helper_language(&config);
+    set_signals(actions);
     if (*ret_port == NULL) {
         errno = EBADF;
         return -1;

@@ -3,10 +3,10 @@
  * What a language's extension links to be a zygote: a warmed, single-threaded process that forks
  * children on the daemon's word.
  *
- * The daemon starts the interpreter with descriptor 3 (the control socket), descriptor 4 (the shared
- * memory of all child slots), stdin from /dev/null, its errors on descriptor 2, and the variable
- * HOSTPOOL_ZYGOTE. When it is warm it calls hp_language_zygote, which runs the same loop as the
- * other helpers: it forks, signals and reaps the children, and ends when the daemon does.
+ * The daemon starts the interpreter with descriptor 3 (the control socket), descriptor 4 (the
+ * shared memory of all child slots), stdin from /dev/null, its errors on descriptor 2, and the
+ * variable HOSTPOOL_ZYGOTE. When it is warm it calls hp_language_zygote, which runs the same loop
+ * as the other helpers: it forks, signals and reaps the children, and ends when the daemon does.
  */
 #ifndef HP_EXEC_LANGUAGE_H
 #define HP_EXEC_LANGUAGE_H
@@ -26,9 +26,9 @@ struct hp_language_hooks {
 
 /*
  * Runs the zygote. Returns only in a forked child: 0 with its port (owned by the caller), stdin,
- * stdout and stderr in place, signals as at a program's start. Returns -1 (with errno) if this
- * process was not started by hostpool-worker. `ready_text` is what the zygote says of itself:
- * language with version, then anything for people.
+ * stdout and stderr in place, no signal blocked and their handlers as they were at the call.
+ * Returns -1 (with errno) if this process was not started by hostpool-worker. `ready_text` is what
+ * the zygote says of itself: language with version, then anything for people.
  */
 int hp_language_zygote(const char *ready_text, const struct hp_language_hooks *hooks,
                        struct hp_port **ret_port);

@@ -77,10 +77,8 @@ enum hp_err hp_exec_child_start(struct hp_exec *exec, uint32_t child,
     struct hp_link *link = hp_kid_link(exec, kid);
     if (link->pid == 0 || link->is_dead) {
         return hp_error_set(reterr, is_language ? HP_ERR_CLOSED : HP_ERR_NOT_FOUND,
-                            is_language ? "the interpreter is gone"
-                                        : "this worker has no modules");
+                            is_language ? "the interpreter is gone" : "this worker has no modules");
     }
-    kid->zygote_generation = is_language ? exec->languages[spec->zygote - 1].generation : 0;
     kid->pool = spec->pool;
     kid->calls_max = spec->calls_max;
     enum hp_err err = hp_kid_start(exec, kid);
@@ -88,12 +86,11 @@ enum hp_err hp_exec_child_start(struct hp_exec *exec, uint32_t child,
         return hp_error_set(reterr, err, "no descriptors for a child");
     }
     /* The zygote has the word to fork; the child waits for its first call. */
-    err = push_init(exec, kid, spec, reterr);
-    if (err != HP_OK) {
-        kid->init_error = hp_strdup(reterr != NULL ? reterr->text : "no memory");
+    struct hp_error error = {0};
+    if (push_init(exec, kid, spec, &error) != HP_OK) {
+        kid->init_error = hp_strdup(error.text);
         drop_calls(kid);
         kid->wants_recycle = true; /* its end is told as that of any other */
-        return HP_OK;
     }
     return HP_OK;
 }
@@ -178,7 +175,7 @@ void hp_kid_not_started(struct hp_exec *exec, struct hp_kid *kid, const char *te
 
 void hp_kids_on_zygote_lost(struct hp_exec *exec, uint32_t zygote, const char *text)
 {
-    for (uint32_t i = exec->config.function_children; i < exec->kid_count; i++) {
+    for (uint32_t i = exec->config.function_children; i < exec->kid_top; i++) {
         struct hp_kid *kid = &exec->kids[i];
         if (kid->zygote != zygote || kid->state == HP_KID_NONE || kid->state == HP_KID_ENDED) {
             continue;

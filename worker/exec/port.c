@@ -42,7 +42,9 @@ struct hp_port {
     uint64_t now_us;       /* end of the last call, if nothing was waited for since; else 0 */
     uint64_t rss_at_us;
     bool captures;
-    bool has_unbelled; /* results were published since the last bell */
+    uint64_t read_bytes; /* of page->read_bytes, when the last call ended */
+    uint64_t printed_at; /* result_head to be reached by the daemon before a call may print */
+    bool has_unbelled;   /* results were published since the last bell */
     bool quits;
     /* the current call */
     bool has_call;
@@ -155,14 +157,37 @@ static bool result_place(struct hp_port *port, uint32_t record_bytes, uint64_t *
     return is_there;
 }
 
-/* Is there something that the daemon has not read of what this process printed? */
-static bool has_printed(void)
+/*
+ * Has this process printed something since the last call ended? What the daemon has read is counted
+ * by it; when nothing lies unread and it is not just reading, the count is right.
+ */
+static bool has_printed(struct hp_port *port)
 {
     int out = 0;
     int err = 0;
     (void)ioctl(1, FIONREAD, &out);
     (void)ioctl(2, FIONREAD, &err);
-    return out > 0 || err > 0;
+    return out > 0 || err > 0 || atomic_load(&port->page->is_reading) != 0 ||
+           atomic_load(&port->page->read_bytes) != port->read_bytes;
+}
+
+/* Waits until the daemon has told the last call's output: what comes now belongs to the next.
+ * False: the daemon is gone. */
+static bool wait_until_read(struct hp_port *port)
+{
+    struct hp_child_page *page = port->page;
+    bool is_there = true;
+    while (is_there && (int64_t)(port->printed_at - atomic_load(&page->result_tail)) > 0) {
+        atomic_store(&page->child_sleeps, SLEEPS_FOR_ROOM);
+        if ((int64_t)(port->printed_at - atomic_load(&page->result_tail)) > 0) {
+            is_there = ring_bell(port) && receive(port) != HEARD_GONE;
+        }
+        atomic_store(&page->child_sleeps, AWAKE);
+    }
+    port->printed_at = 0;
+    port->read_bytes = atomic_load(&page->read_bytes);
+    port->now_us = 0;
+    return is_there;
 }
 
 /* Writes the record with text and pieces behind it. 0, or an errno. */
@@ -172,7 +197,8 @@ static int publish(struct hp_port *port, struct hp_result_record *record, const 
     uint8_t *ring = port->shared->results;
     uint64_t at = 0;
     record->kind = HP_RING_ITEM;
-    record->flags = port->captures && has_printed() ? HP_RESULT_FLAG_PRINTED : 0;
+    bool has_output = port->captures && has_printed(port);
+    record->flags = has_output ? HP_RESULT_FLAG_PRINTED : 0;
     record->record_bytes = hp_ring_round(sizeof *record + record->data_bytes);
     if (!result_place(port, record->record_bytes, &at)) {
         return EPIPE;
@@ -193,6 +219,7 @@ static int publish(struct hp_port *port, struct hp_result_record *record, const 
     }
     port->result_head = at + record->record_bytes;
     port->has_unbelled = true;
+    port->printed_at = has_output ? port->result_head : 0;
     atomic_store(&port->page->result_head, port->result_head);
     if (atomic_load(&port->page->daemon_armed) != 0) {
         return ring_bell(port) ? 0 : EPIPE;
@@ -276,8 +303,7 @@ static int gather(const struct hp_bin *data, size_t data_count)
 }
 
 int hp_port_done(struct hp_port *port, enum hp_exec_call_status status, const char *text,
-                 size_t text_bytes, const struct hp_bin *data, size_t data_count,
-                 uint64_t retry_ms)
+                 size_t text_bytes, const struct hp_bin *data, size_t data_count, uint64_t retry_ms)
 {
     uint64_t bytes = 0;
     for (size_t i = 0; i < data_count; i++) {
@@ -318,7 +344,8 @@ void hp_port_waits(struct hp_port *port, bool waits)
 {
     if (atomic_exchange(&port->page->waits, waits ? 1 : 0) != (waits ? 1u : 0u)) {
         struct hp_bell bell = {.type = HP_BELL_RING};
-        (void)hp_bell_send(port->socket_fd, &bell, -1, true); /* a daemon that is gone is seen later */
+        (void)hp_bell_send(port->socket_fd, &bell, -1,
+                           true); /* a daemon that is gone is seen later */
     }
 }
 
@@ -360,17 +387,17 @@ static int read_claimed(struct hp_port *port, struct hp_port_call *ret)
     memcpy(&record, at, sizeof record);
     port->record_bytes = record.record_bytes;
     port->has_call = true;
-    *ret = (struct hp_port_call){.is_init = (record.flags & HP_CALL_FLAG_INIT) != 0,
-                                 .payload = {.data = at + sizeof record,
-                                             .size = record.payload_bytes},
-                                 .payload_fd = -1,
-                                 .payload_bytes = record.payload_bytes,
-                                 .task_id = record.task_id,
-                                 .epoch = record.epoch,
-                                 .array_index = record.array_index,
-                                 .pool = record.pool,
-                                 .attempt = record.attempt,
-                                 .function = record.function};
+    *ret =
+        (struct hp_port_call){.is_init = (record.flags & HP_CALL_FLAG_INIT) != 0,
+                              .payload = {.data = at + sizeof record, .size = record.payload_bytes},
+                              .payload_fd = -1,
+                              .payload_bytes = record.payload_bytes,
+                              .task_id = record.task_id,
+                              .epoch = record.epoch,
+                              .array_index = record.array_index,
+                              .pool = record.pool,
+                              .attempt = record.attempt,
+                              .function = record.function};
     if (record.fd_id != 0) {
         ret->payload_fd = take_fd(port, record.fd_id);
         ret->payload = hp_bin_make(NULL, 0);
@@ -408,6 +435,9 @@ static enum heard sleep_for_calls(struct hp_port *port)
 int hp_port_next(struct hp_port *port, struct hp_port_call *ret_call, bool may_block)
 {
     HP_ASSERT(!port->has_call);
+    if (port->printed_at != 0 && !wait_until_read(port)) {
+        return -2;
+    }
     for (;;) {
         if (claim(port)) {
             int got = read_claimed(port, ret_call);

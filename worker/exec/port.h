@@ -21,9 +21,9 @@
 struct hp_port;
 
 struct hp_port_call {
-    bool is_init;          /* not a call: the payload is what the child is to be set up with */
-    struct hp_bin payload; /* lent until hp_port_done */
-    int payload_fd;        /* not -1: the payload is in this file instead; the taker closes it */
+    bool is_init;           /* not a call: the payload is what the child is to be set up with */
+    struct hp_bin payload;  /* lent until hp_port_done */
+    int payload_fd;         /* not -1: the payload is in this file instead; the taker closes it */
     uint64_t payload_bytes; /* its size, either way */
     uint64_t task_id;
     uint64_t epoch;

@@ -217,11 +217,13 @@ static bool report(struct hp_exec *exec, struct hp_kid *kid, const struct hp_res
             return false;
         }
     } else {
-        end.result = hp_bin_make(data + record->text_bytes, record->data_bytes - record->text_bytes);
+        end.result =
+            hp_bin_make(data + record->text_bytes, record->data_bytes - record->text_bytes);
         end.result_bytes = end.result.size;
     }
     struct hp_kid_call call = hp_kid_pop_front(kid);
     if (call.is_init) {
+        add_printed(exec, kid, record, &end); /* to nobody: it is no call's */
         hp_kid_set_up(exec, kid, record->status == HP_EXEC_CALL_OK, end.text);
     } else {
         kid->ended_count++;

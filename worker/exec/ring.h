@@ -43,7 +43,9 @@ struct hp_child_page {
     _Alignas(64) _Atomic uint64_t result_tail; /* daemon: results are read up to here */
     _Atomic uint32_t daemon_armed;      /* both: the daemon wants a bell at the next result */
     _Atomic uint32_t kill_on_partition; /* daemon: the dead-man's switch kills the child */
-    _Atomic uint32_t captures; /* daemon: the child says when it has printed something */
+    _Atomic uint32_t captures;          /* daemon: output is to be told by the call */
+    _Atomic uint32_t is_reading;        /* daemon: it reads output now, read_bytes is old */
+    _Atomic uint64_t read_bytes;        /* daemon: output read so far, both streams */
 };
 
 /* Head of a call record; function and payload follow. */
@@ -68,18 +70,18 @@ struct hp_call_record {
 struct hp_result_record {
     uint32_t kind;
     uint32_t record_bytes;
-    uint32_t status; /* enum hp_exec_call_status */
+    uint32_t status;     /* enum hp_exec_call_status */
     uint32_t data_bytes; /* text and result */
     uint32_t text_bytes; /* at the front of them */
     uint32_t flags;      /* HP_RESULT_FLAG_X */
-    uint64_t fd_id; /* not 0: the result is in the descriptor sent with this id */
+    uint64_t fd_id;      /* not 0: the result is in the descriptor sent with this id */
     uint64_t result_bytes;
     uint64_t retry_ms;
     uint64_t start_us;
     uint64_t run_us;
 };
 
-#define HP_RESULT_FLAG_PRINTED 1u /* something lies unread in the child's stdout or stderr */
+#define HP_RESULT_FLAG_PRINTED 1u /* there is output; the child waits until it has been read */
 
 /* One child's part of the shared mapping. */
 struct hp_child_shared {

@@ -14,12 +14,15 @@
 
 #include "common/base/assert.h"
 #include "common/base/mem.h"
+#include "common/sys/clock.h"
 #include "common/sys/file.h"
 #include "worker/exec/exec_priv.h"
 #include "worker/exec/language.h"
 
 #define ERROR_TAIL_BYTES 2000u
-#define HIGH_FD 10 /* above all that the interpreter is given */
+#define READS_MAX 16
+#define READY_US 60000000u /* a program that has not become a zygote by then never will */
+#define HIGH_FD 10         /* above all that the interpreter is given */
 
 void hp_languages_init(struct hp_exec *exec)
 {
@@ -44,10 +47,12 @@ static void close_language(struct hp_exec_language *language)
     language->generation++;
 }
 
-/* Closes the link, which makes it kill all it runs, and waits for its end. */
+/* Ends it without asking, as it may run anything, and reaps it. Its children die of its death; what
+ * they left behind is hp_exec_end_orphans' to find. */
 static int end_language(struct hp_exec_language *language)
 {
     int status = 0;
+    (void)kill(language->link.pid, SIGKILL);
     hp_control_deinit(&language->link.control);
     while (language->link.pid > 0 && waitpid(language->link.pid, &status, 0) < 0 &&
            errno == EINTR) {
@@ -57,14 +62,19 @@ static int end_language(struct hp_exec_language *language)
 
 void hp_languages_deinit(struct hp_exec *exec)
 {
+    bool has_ended = false;
     for (uint32_t i = 0; i < HP_EXEC_ZYGOTES_MAX; i++) {
         struct hp_exec_language *language = &exec->languages[i];
         if (language->link.pid > 0) {
-            (void)kill(language->link.pid, SIGCONT);
             (void)end_language(language);
+            language->link.is_dead = true;
+            has_ended = true;
         }
         hp_fd_close(&language->error_fd);
         hp_tail_deinit(&language->errors);
+    }
+    if (has_ended) {
+        hp_exec_end_orphans(exec);
     }
 }
 
@@ -110,17 +120,22 @@ static int spawn(const struct hp_exec *exec, const struct hp_exec_zygote *zygote
     (void)posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     for (int i = 0; i < 3 && error_number == 0; i++) {
         high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, HIGH_FD);
-        error_number = high[i] < 0 ? errno
-                                   : posix_spawn_file_actions_adddup2(&actions, high[i], to[i]);
+        error_number =
+            high[i] < 0 ? errno : posix_spawn_file_actions_adddup2(&actions, high[i], to[i]);
     }
     (void)posix_spawn_file_actions_adddup2(&actions, 2, 1);
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
+    /* All of the daemon's are close-on-exec; what it was started with may not be. */
+    (void)posix_spawn_file_actions_addclosefrom_np(&actions, HP_LANGUAGE_SHARED_FD + 1);
+#endif
     sigset_t none;
     sigset_t all;
     (void)sigemptyset(&none);
     (void)sigfillset(&all);
     (void)posix_spawnattr_setsigmask(&attributes, &none);
     (void)posix_spawnattr_setsigdefault(&attributes, &all);
-    (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                                    POSIX_SPAWN_SETSID);
     if (error_number == 0) {
         error_number = posix_spawn(ret_pid, zygote->argv[0], &actions, &attributes,
                                    (char *const *)(uintptr_t)zygote->argv, env);
@@ -159,9 +174,11 @@ static enum hp_err start(struct hp_exec *exec, struct hp_exec_language *language
     hp_control_init(&language->link.control, pair[0]);
     language->link.pid = pid;
     language->link.is_dead = false;
-    language->link.source = (uint64_t)HP_SOURCE_LANGUAGE << 56 | (uint64_t)number << 32 |
-                            language->generation;
+    language->link.source =
+        (uint64_t)HP_SOURCE_LANGUAGE << 56 | (uint64_t)number << 32 | language->generation;
     language->error_fd = pipe_fds[0];
+    language->ready_by_us = hp_clock_mono_us() + READY_US;
+    hp_exec_timer_by(exec, language->ready_by_us);
     (void)snprintf(language->name, sizeof language->name, "%s", zygote->argv[0]);
     err = hp_exec_watch(exec, pair[0], HP_SOURCE_LANGUAGE, number, language->generation);
     err = err == HP_OK ? hp_exec_watch(exec, language->error_fd, HP_SOURCE_LANGUAGE_ERR, number,
@@ -203,7 +220,7 @@ static struct hp_exec_language *live(struct hp_exec *exec, uint32_t zygote, uint
 void hp_languages_on_errors(struct hp_exec *exec, uint32_t zygote, uint32_t generation)
 {
     struct hp_exec_language *language = live(exec, zygote, generation);
-    while (language != NULL && language->error_fd >= 0) {
+    for (int i = 0; i < READS_MAX && language != NULL && language->error_fd >= 0; i++) {
         ssize_t size = read(language->error_fd, exec->buffer, sizeof exec->buffer);
         if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
             return;
@@ -216,8 +233,12 @@ void hp_languages_on_errors(struct hp_exec *exec, uint32_t zygote, uint32_t gene
     }
 }
 
-/* What it was to be told of its end: how, and the last it wrote. */
-static void end_text(struct hp_exec_language *language, int status, char *out, size_t size)
+/* Why one ends. */
+enum end { END_ITSELF, END_ASKED, END_LATE };
+
+/* What is to be told of its end: how, and the last it wrote. */
+static void end_text(struct hp_exec_language *language, int status, bool is_late, char *out,
+                     size_t size)
 {
     char how[128];
     char last[ERROR_TAIL_BYTES];
@@ -226,22 +247,25 @@ static void end_text(struct hp_exec_language *language, int status, char *out, s
         text.size--;
     }
     hp_exec_status_text(status, how, sizeof how);
+    if (is_late) {
+        (void)snprintf(how, sizeof how, "was not ready after %u s", READY_US / 1000000u);
+    }
     (void)snprintf(out, size, "%s %s%s%.*s", language->name, how, text.size > 0 ? ": " : "",
                    (int)text.size, text.data);
 }
 
 static void on_end(struct hp_exec *exec, struct hp_exec_language *language, uint32_t zygote,
-                   bool is_told)
+                   enum end end)
 {
     char text[HP_CHILD_TEXT_BYTES_MAX];
     int status = end_language(language);
     hp_languages_on_errors(exec, zygote, language->generation);
-    end_text(language, status, text, sizeof text);
+    end_text(language, status, end == END_LATE, text, sizeof text);
     language->link.is_dead = true;
     hp_exec_end_orphans(exec);
     hp_kids_on_zygote_lost(exec, zygote, text);
     close_language(language);
-    if (is_told && exec->config.callbacks.zygote_failed != NULL) {
+    if (end != END_ASKED && exec->config.callbacks.zygote_failed != NULL) {
         exec->config.callbacks.zygote_failed(exec->config.context, zygote, text);
     }
 }
@@ -251,7 +275,7 @@ void hp_exec_zygote_stop(struct hp_exec *exec, uint32_t zygote)
     HP_ASSERT(zygote >= 1 && zygote <= HP_EXEC_ZYGOTES_MAX);
     struct hp_exec_language *language = &exec->languages[zygote - 1];
     if (language->link.pid > 0 && !language->link.is_dead) {
-        on_end(exec, language, zygote, false);
+        on_end(exec, language, zygote, END_ASKED);
     }
 }
 
@@ -267,9 +291,7 @@ void hp_languages_on_link(struct hp_exec *exec, uint32_t zygote, uint32_t genera
         struct hp_control_in in;
         enum hp_err err = hp_control_receive(&language->link.control, &in);
         if (err == HP_ERR_CLOSED) {
-            /* It kills its children itself if it still can; one that went mad is ended. */
-            (void)kill(language->link.pid, SIGKILL);
-            on_end(exec, language, zygote, true);
+            on_end(exec, language, zygote, END_ITSELF);
         }
         if (err != HP_OK) {
             return;
@@ -285,6 +307,21 @@ void hp_languages_on_link(struct hp_exec *exec, uint32_t zygote, uint32_t genera
         hp_control_in_close(&in);
         if (language->generation != generation) {
             return; /* a callback has stopped it */
+        }
+    }
+}
+
+void hp_languages_on_timer(struct hp_exec *exec, uint64_t now_us)
+{
+    for (uint32_t i = 0; i < HP_EXEC_ZYGOTES_MAX; i++) {
+        struct hp_exec_language *language = &exec->languages[i];
+        if (language->link.pid == 0 || language->is_ready) {
+            continue;
+        }
+        if (language->ready_by_us <= now_us) {
+            on_end(exec, language, i + 1, END_LATE);
+        } else {
+            hp_exec_timer_by(exec, language->ready_by_us);
         }
     }
 }
