@@ -77,13 +77,15 @@ enum hp_err hp_exec_child_start(struct hp_exec *exec, uint32_t child,
     struct hp_link *link = hp_kid_link(exec, kid);
     if (link->pid == 0 || link->is_dead) {
         return hp_error_set(reterr, is_language ? HP_ERR_CLOSED : HP_ERR_NOT_FOUND,
-                            is_language ? "the interpreter is gone" : "this worker has no modules");
+                            is_language ? "the zygote is gone" : "this worker has no modules");
     }
     kid->pool = spec->pool;
     kid->calls_max = spec->calls_max;
     enum hp_err err = hp_kid_start(exec, kid);
     if (err != HP_OK) {
-        return hp_error_set(reterr, err, "no descriptors for a child");
+        return hp_error_set(reterr, err, "%s",
+                            err == HP_ERR_CLOSED ? "the zygote is gone"
+                                                 : "no descriptors for a child");
     }
     /* The zygote has the word to fork; the child waits for its first call. */
     struct hp_error error = {0};

@@ -182,15 +182,14 @@ static bool next_record(struct hp_kid *kid, uint64_t head, struct hp_result_reco
     return false;
 }
 
-/* What the child printed during the call goes with its end. */
+/* What the child printed during the call goes with its end. Without the mark it printed nothing,
+ * and what has been read meanwhile is of a later call. */
 static void add_printed(struct hp_exec *exec, struct hp_kid *kid,
                         const struct hp_result_record *record, struct hp_exec_call_end *end)
 {
     if ((record->flags & HP_RESULT_FLAG_PRINTED) != 0) {
-        hp_kid_drain(exec, kid);
-    }
-    if (kid->printed[0].size > 0 || kid->printed[1].size > 0) {
         struct hp_bin printed[2];
+        hp_kid_drain(exec, kid);
         hp_kid_take_printed(exec, kid, printed);
         end->out = printed[0];
         end->err = printed[1];

@@ -59,8 +59,7 @@ HP_FUNCTION_AS(say, "pool.say")
 /* Never ends. */
 HP_FUNCTION_AS(hang, "pool.hang")
 {
-    (void)call;
-    for (;;) {
-        (void)pause();
+    while (pause() != 0) {
     }
+    return hp_result_nil(call);
 }
