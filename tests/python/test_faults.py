@@ -334,6 +334,16 @@ def test_initializer_in_each_new_child(pools):
     assert len({pid for pid, _ in got}) == 4 and {value for _, value in got} == {3}
 
 
+def test_children_replaced_after_each_call(pools):
+    """Calls that are given to a child as it goes come back, and nothing else minds."""
+    for _ in range(20):
+        pool = pools(1, jobs.set_up, (3,), 1)
+        for _ in range(4):
+            assert pool.apply_async(jobs.marked).get(LIMIT_S)[1] == 3
+        assert len(set(pool.map(jobs.pid, range(20), 1))) == 20
+        pool.terminate()
+
+
 # ------------------------------------------------------------------------------ ends of pools
 
 @hangs_there

@@ -288,12 +288,32 @@ static void note_failure(struct hp_agent *agent, struct hp_agent_crew *crew,
                  (unsigned long long)crew->pool, crew->error);
 }
 
-/* The process of a pool's child is gone; its calls were reported before. */
+static void free_child(struct hp_agent_child *child)
+{
+    hp_list_remove(&child->crew_link);
+    *child = (struct hp_agent_child){.recall_ms = HP_AGENT_NEVER};
+    hp_list_init(&child->runs);
+    hp_list_init(&child->crew_link);
+}
+
+/* Frees children that were gone when their last calls were given to them, once these are back. */
+static void free_gone(struct hp_agent_crew *crew)
+{
+    HP_LIST_FOR_EACH_SAFE (node, &crew->children) {
+        struct hp_agent_child *child = HP_LIST_ENTRY(node, struct hp_agent_child, crew_link);
+        if (child->gone && child->count == 0) {
+            free_child(child);
+        }
+    }
+}
+
+/* The process of a pool's child is gone. The calls it took were reported before; those that were
+ * given to it meanwhile are refused, and come back. */
 static void on_gone(struct hp_agent *agent, struct hp_agent_child *child,
                     const struct hp_agent_event *event)
 {
     struct hp_agent_crew *crew = child->crew;
-    HP_ASSERT(crew != NULL && crew->pool != 0 && child->count == 0);
+    HP_ASSERT(crew != NULL && crew->pool != 0 && !child->gone);
     count_child(crew, child, -1);
     if (event->init_failed) {
         note_failure(agent, crew, event);
@@ -303,10 +323,8 @@ static void on_gone(struct hp_agent *agent, struct hp_agent_child *child,
         crew->retry_at_ms =
             crew->quick_deaths > 3 ? agent->now_ms + backoff_ms(crew->quick_deaths - 3) : 0;
     }
-    hp_list_remove(&child->crew_link);
-    *child = (struct hp_agent_child){.recall_ms = HP_AGENT_NEVER};
-    hp_list_init(&child->runs);
-    hp_list_init(&child->crew_link);
+    child->gone = child->stopping = true; /* it counts no more */
+    child->up = false;
     changed(agent, crew);
 }
 
@@ -422,6 +440,7 @@ void hp_agent_crews_tick(struct hp_agent *agent)
         if (crew->pool == 0) {
             continue;
         }
+        free_gone(crew);
         adjust(agent, crew, &free_slot);
         bool is_over = crew->target == 0 || crew->orphaned;
         if (is_over && hp_list_is_empty(&crew->children) && crew->held == 0) {

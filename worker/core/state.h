@@ -181,6 +181,7 @@ struct hp_agent_child {
     bool is_set_up;
     bool stopping;
     bool waits;
+    bool gone; /* its process; calls that it refused are still to come back */
 };
 
 /* The children that run calls of one kind: those of functions, or those of one pool. */
