@@ -35,6 +35,7 @@ INFO_SECONDS = 1.0
 CHILD_START_SECONDS = 60.0
 END_SECONDS = 10.0
 OPEN_SECONDS = 60.0
+PROCESSES_MAX = 65536
 
 _PHASE_ENDED = 4
 
@@ -144,6 +145,9 @@ class Pool:
         self._id = 0
         if processes is not None and processes < 1:
             raise ValueError("Number of processes must be at least 1")
+        if processes is not None and processes > PROCESSES_MAX:
+            raise exceptions.QuotaExceeded(
+                f"a pool has at most {PROCESSES_MAX} processes, not {processes}", "too_big")
         if maxtasksperchild is not None:
             if not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0:
                 raise ValueError("maxtasksperchild must be a positive int or None")
