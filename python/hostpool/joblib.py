@@ -15,6 +15,8 @@ Parallel inside a task run in threads there.
 
 from __future__ import annotations
 
+import inspect
+from multiprocessing import TimeoutError
 from typing import Any, Optional
 
 try:
@@ -24,9 +26,13 @@ except ImportError as error:  # pragma: no cover
     raise ImportError(
         "hostpool.joblib needs joblib (Debian: python3-joblib)") from error
 
-from .multiprocessing import Pool, TimeoutError
+from .pool import Pool
 
 __all__ = ["HostpoolBackend", "register"]
+
+_POOL_OPTIONS = frozenset(
+    name for name, parameter in inspect.signature(Pool).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY)
 
 
 class HostpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
@@ -60,9 +66,11 @@ class HostpoolBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[m
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, prefer: Optional[str] = None,
                   require: Optional[str] = None, **pool_options: Any) -> int:
-        """Opens the pool of one Parallel call, or of a `with Parallel(...)`."""
+        """Opens the pool of one Parallel call, or of a `with Parallel(...)`. joblib gives its own
+        options of memory mapping besides: they are not for us."""
         del prefer, require
-        self._pool_options.update(pool_options)
+        self._pool_options.update((name, value) for name, value in pool_options.items()
+                                  if name in _POOL_OPTIONS)
         self.parallel = parallel
         count = self.effective_n_jobs(n_jobs)
         if self._pool is not None and n_jobs is not None and n_jobs > 0:
