@@ -6,7 +6,7 @@ enum { CANCEL_BYTES = 1 << 20, RESULTS_MAX = 4096 };
 
 /* Takes ids out of a side row; what is left of a range stays in rows of its own. */
 static void drop_side_row(struct hp_core *core, const struct hp_side *side, uint64_t id,
-                          uint32_t count, struct hp_queue *queue)
+                          uint32_t count, struct hp_lane *lane)
 {
     hp_timer_remove(core, side->first, false);
     hp_batch_add(core->batch, HP_OP_SIDE_DEL)->side_del.first = side->first;
@@ -23,8 +23,7 @@ static void drop_side_row(struct hp_core *core, const struct hp_side *side, uint
         hp_batch_add(core->batch, HP_OP_SIDE)->side = part;
         hp_timer_put(core, &part);
     }
-    queue->delayed -= queue->delayed < count ? queue->delayed : count;
-    hp_queue_dirty(core, queue);
+    hp_lane_undelayed(core, lane, count);
 }
 
 /* The row in memory that holds the task, or NULL; it may be a part of what the store saw. */
@@ -68,14 +67,14 @@ void hp_cancel_waiting(struct hp_core *core, const struct hp_loaded *loaded,
                                                                           : HP_REASON_NONE,
                                .spec = spec,
                                .session = hp_session_find(core, group->session)};
+    hp_pool_fill_finish(core, &finish);
     struct hp_parked *parked = hp_idmap_find_ptr(&core->parked, task->id);
     if (parked != NULL) {
         finish.attempt_number = parked->attempt;
         finish.failures = parked->failures;
         finish.losses = parked->losses;
         hp_batch_add(core->batch, HP_OP_SIDE_DEL)->side_del.first = task->id;
-        spec->lane->queue->delayed -= spec->lane->queue->delayed > 0;
-        hp_queue_dirty(core, spec->lane->queue);
+        hp_lane_undelayed(core, spec->lane, 1);
         hp_parked_free(core, parked);
     } else if (task->has_side) {
         const struct hp_timer *timer = timer_now(core, task);
@@ -83,7 +82,7 @@ void hp_cancel_waiting(struct hp_core *core, const struct hp_loaded *loaded,
         finish.attempt_number = side.attempt;
         finish.failures = side.failures;
         finish.losses = side.losses;
-        drop_side_row(core, &side, task->id, count, spec->lane->queue);
+        drop_side_row(core, &side, task->id, count, spec->lane);
     } else {
         hp_lane_remove(core, spec->lane, task->id, count);
     }

@@ -443,6 +443,79 @@ static void check_loads(const struct hp_core *core)
     HP_ASSERT(ops == core->backlog_ops);
 }
 
+/* ------------------------------------------------ pools: P1, P3 */
+static void check_pool_node(const struct hp_pool *pool, const struct hp_pool_node *entry)
+{
+    uint32_t held = 0;
+    HP_ASSERT(entry->pool == pool && hp_pool_node_find(pool, entry->node) == entry);
+    HP_LIST_FOR_EACH (link, &entry->node->attempts) {
+        held += HP_CONTAINER_OF(link, struct hp_attempt, node_link)->pool_node == entry;
+    }
+    HP_ASSERT(held == entry->held);
+    HP_ASSERT(entry->granted == 0 || (!entry->quarantined && pool->loaded));
+    HP_ASSERT((entry->pids != NULL) == (entry->pid_count > 0));
+}
+
+static void check_pool(struct check *check, const struct hp_pool *pool)
+{
+    const struct hp_core *core = check->core;
+    uint32_t held = 0;
+    uint32_t up = 0;
+    HP_ASSERT(hp_pool_find(core, pool->id) == pool && pool->state != HP_SM_POOL_ENDED);
+    HP_ASSERT(!pool->row_dirty && (pool->spec != NULL || !pool->loaded || pool->broken));
+    if (pool->spec != NULL) {
+        bump(&check->specs, pool->spec, 1);
+    }
+    if (pool->session != NULL) {
+        bump(&check->sessions, pool->session, 1);
+    }
+    HP_LIST_FOR_EACH (link, &pool->nodes) {
+        const struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
+        check_pool_node(pool, entry);
+        held += entry->held;
+        up += entry->pid_count;
+    }
+    HP_ASSERT(held == pool->held && up == pool->up);
+    HP_LIST_FOR_EACH (link, &pool->lanes) {
+        HP_ASSERT(HP_CONTAINER_OF(link, struct hp_lane, pool_link)->class_->pool == pool->id);
+    }
+    HP_LIST_FOR_EACH (link, &pool->waits) {
+        HP_ASSERT(HP_CONTAINER_OF(link, struct hp_pool_wait, link)->deadline_ms >= core->now_ms);
+    }
+}
+
+static void check_pools(struct check *check)
+{
+    const struct hp_core *core = check->core;
+    uint64_t last = 0;
+    uint32_t count = 0;
+    struct hp_idmap_iter iter = {0};
+    uint64_t value = 0;
+    HP_LIST_FOR_EACH (link, &core->pool_list) {
+        const struct hp_pool *pool = HP_CONTAINER_OF(link, struct hp_pool, link);
+        HP_ASSERT(pool->id > last);
+        last = pool->id;
+        count++;
+        check_pool(check, pool);
+    }
+    HP_ASSERT(count == hp_idmap_count(&core->pools));
+    while (hp_idmap_next(&core->lanes, &iter, NULL, &value)) {
+        const struct hp_lane *lane = (const struct hp_lane *)(uintptr_t)value;
+        bool is_known = hp_pool_find(core, lane->class_->pool) != NULL;
+        HP_ASSERT(hp_list_is_linked(&lane->pool_link) == is_known);
+    }
+    HP_LIST_FOR_EACH (link, &core->node_list) {
+        const struct hp_node *node = HP_CONTAINER_OF(link, struct hp_node, link);
+        uint32_t granted = 0;
+        HP_LIST_FOR_EACH (at, &core->pool_list) {
+            const struct hp_pool_node *entry =
+                hp_pool_node_find(HP_CONTAINER_OF(at, struct hp_pool, link), node);
+            granted += entry != NULL ? entry->granted : 0;
+        }
+        HP_ASSERT(granted == node->pool_granted);
+    }
+}
+
 /* ------------------------------------------------ what is not durable: V1, V2 */
 static void check_vgroup(struct check *check, const struct hp_vgroup *group, uint64_t *waiting)
 {
@@ -561,6 +634,7 @@ void hp_core_check(const struct hp_core *core)
     check_nodes(&check);
     check_lanes(&check);
     check_volatile(&check);
+    check_pools(&check);
     check_owners(&check);
     check_names(&check);
     check_conns(&check);

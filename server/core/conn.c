@@ -34,6 +34,8 @@ void hp_conn_close(struct hp_core *core, struct hp_conn *conn)
             hp_session_dirty(core, conn->session); /* its client may come to another broker */
         }
         hp_session_unref(core, conn->session);
+    }
+    if (conn->session != NULL || conn->wait_count > 0) {
         hp_pools_dirty(core);
     }
     if (conn->node != NULL && conn->node->conn == conn) {

@@ -77,7 +77,7 @@ static void init_maps(struct hp_core *core)
                                &core->nodes,         &core->ukeys,    &core->timers,
                                &core->expiries,      &core->parked,   &core->waiters,
                                &core->lease_batches, &core->pendings, &core->recent_map,
-                               &core->pools};
+                               &core->pools,         &core->contents};
     for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++) {
         hp_idmap_init(maps[i], seed);
     }
@@ -216,6 +216,12 @@ void hp_loaded_take(struct hp_core *core, const struct hp_loaded *loaded)
     case HP_PENDING_POOL:
         hp_pools_loaded(core, pending, loaded);
         break;
+    case HP_PENDING_POOL_ENDED:
+        hp_pool_ended_loaded(core, pending, loaded);
+        break;
+    case HP_PENDING_POOL_SCAN:
+        hp_pool_scanned(core, pending, loaded);
+        break;
     case HP_PENDING_REPLACE:
         hp_submit_replace_loaded(core, pending, loaded);
         break;
@@ -347,6 +353,7 @@ void hp_core_end(struct hp_core *core)
         hp_forget_flush(core, true);
     }
     hp_sched_run(core);
+    hp_pools_flush(core);
     hp_timer_want(core);
     hp_session_flush(core);
     hp_lane_flush(core);

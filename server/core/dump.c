@@ -136,6 +136,28 @@ static void dump_nodes(const struct hp_core *core, struct hp_buf *out)
     hp_free(entries);
 }
 
+static void dump_pools(const struct hp_core *core, struct hp_buf *out)
+{
+    HP_LIST_FOR_EACH (link, &core->pool_list) {
+        const struct hp_pool *pool = HP_CONTAINER_OF(link, struct hp_pool, link);
+        say(out,
+            "pool %llu state=%s loaded=%d detached=%d broken=%d cancelled=%d live=%llu delayed=%llu "
+            "memory=%llu held=%u up=%u contents=%u orphan_at=%llu\n",
+            U(pool->id), hp_pool_state_name((enum hp_pool_state)pool->state), pool->loaded,
+            pool->detached, pool->broken, pool->cancelled, U(hp_pool_live(pool)), U(pool->delayed),
+            U(pool->memory_live), pool->held, pool->up, pool->content_count,
+            U(pool->orphan_at_ms));
+        HP_LIST_FOR_EACH (at, &pool->nodes) {
+            const struct hp_pool_node *entry = HP_CONTAINER_OF(at, struct hp_pool_node, link);
+            say(out, "  on %u granted=%u told=%u%s up=%u waiting=%u held=%u failures=%u%s\n",
+                entry->node->number, entry->granted, entry->told,
+                entry->is_told ? "" : " (not since it registered)", entry->pid_count,
+                entry->waiting, entry->held, entry->failures,
+                entry->quarantined ? " quarantined" : "");
+        }
+    }
+}
+
 static void dump_attempts(const struct hp_core *core, struct hp_buf *out)
 {
     uint32_t count = 0;
@@ -222,6 +244,7 @@ void hp_core_dump(const struct hp_core *core, struct hp_buf *out)
     dump_queues(core, out);
     dump_lanes(core, out);
     dump_nodes(core, out);
+    dump_pools(core, out);
     dump_attempts(core, out);
     dump_timers(core, out);
     dump_conns(core, out);

@@ -2,7 +2,6 @@
 /* What clients ask of pools, and what workers report of them. */
 #include <stdio.h>
 
-#include "common/base/endian.h"
 #include "server/core/state.h"
 
 enum { FAILURES_MAX = 3, CHILDREN_SHOWN = 4096, LIST_BYTES = 512 * 1024, DIGEST_MIN = 16 };
@@ -49,7 +48,7 @@ static void reply_info(struct hp_core *core, struct hp_conn *conn, uint32_t msgi
 {
     struct hp_msg_pool_info_reply reply = {.state = (enum hp_pool_state)pool->state,
                                            .processes = hp_pool_processes(pool),
-                                           .live = pool->live,
+                                           .live = hp_pool_live(pool),
                                            .detached = pool->detached};
     const char *error = latest_error(pool);
     list_children(core, pool, &reply.children);
@@ -76,6 +75,7 @@ void hp_pool_answer_waits(struct hp_core *core, struct hp_pool *pool)
             continue;
         }
         if (conn != NULL) {
+            conn->wait_count--;
             reply_info(core, conn, wait->msgid, pool);
         }
         hp_list_remove(&wait->link);
@@ -94,7 +94,7 @@ void hp_on_pool_info(struct hp_request *request)
     }
     struct hp_pool *pool = hp_pool_find(core, msg.pool);
     if (pool == NULL) {
-        no_pool(request, msg.pool);
+        hp_pool_ask_ended(request, msg.pool);
         return;
     }
     if (pool->loaded) {
@@ -104,6 +104,12 @@ void hp_on_pool_info(struct hp_request *request)
         reply_info(core, request->conn, request->rpc->msgid, pool);
         return;
     }
+    if (request->conn->wait_count >= HP_WAITS_PER_CONN_MAX) {
+        hp_out_busy(core, request->conn, request->rpc->msgid, 100,
+                    "this connection has too many waits open");
+        return;
+    }
+    request->conn->wait_count++;
     struct hp_pool_wait *wait = hp_must_calloc(sizeof(*wait));
     wait->conn = request->conn->id;
     wait->msgid = request->rpc->msgid;
@@ -124,7 +130,7 @@ static void fill_entry(const struct hp_pool *pool, struct hp_st_pool_entry *ret)
         .state = (enum hp_pool_state)pool->state,
         .processes = hp_pool_processes(pool),
         .children = pool->up,
-        .live = pool->live,
+        .live = hp_pool_live(pool),
         .running = pool->held,
         .detached = pool->detached,
         .owned = pool->session != NULL && pool->session->conn != NULL,
@@ -196,12 +202,8 @@ void hp_on_pool_end(struct hp_request *request)
         return;
     }
     struct hp_pool *pool = hp_pool_find(core, msg.pool);
-    if (pool == NULL && msg.pool < core->next_id && msg.pool > 0) {
-        reply_state(request, HP_SM_POOL_ENDED); /* repeated after its end, for all we know */
-        return;
-    }
     if (pool == NULL) {
-        no_pool(request, msg.pool);
+        hp_pool_ask_ended(request, msg.pool); /* maybe said again after its end */
         return;
     }
     if (msg.how == HP_POOL_END_TERMINATE) {
@@ -224,7 +226,7 @@ void hp_on_pool_detach(struct hp_request *request)
     }
     struct hp_pool *pool = hp_pool_find(core, msg.pool);
     if (pool == NULL) {
-        no_pool(request, msg.pool);
+        hp_pool_ask_ended(request, msg.pool);
         return;
     }
     if (!msg.on && session == NULL) {
@@ -239,14 +241,103 @@ void hp_on_pool_detach(struct hp_request *request)
             hp_session_unref(core, pool->session);
         }
         pool->session = hp_session_ref(session);
+        hp_pool_set_owner(core, pool);
     }
     hp_pool_store(core, pool);
     hp_pools_dirty(core);
     reply_state(request, pool->state);
 }
 
+/* ------------------------------------------------ pools that have ended */
+void hp_pool_ask_ended(struct hp_request *request, uint64_t id)
+{
+    struct hp_core *core = request->core;
+    struct hp_pending *pending =
+        hp_pending_new(core, HP_PENDING_POOL_ENDED, request->conn, request->rpc->msgid);
+    pending->frame.data = hp_memdup(request->frame.data, request->frame.size);
+    HP_ASSERT(pending->frame.data != NULL);
+    pending->frame.size = request->frame.size;
+    pending->id = id;
+    struct hp_load *load = hp_out_load(core, HP_LOAD_TASKS, pending);
+    load->spans = hp_must_alloc(sizeof(*load->spans));
+    load->spans[0] = (struct hp_id_span){id, 1};
+    load->span_count = 1;
+    load->with_end = true;
+    load->bytes_max = 65536;
+}
+
+/* Why it failed, or how it ended, for people; NULL: it is no pool. */
+static const char *text_of_end(struct hp_core *core, const struct hp_loaded *loaded,
+                               struct hp_str *ret_error)
+{
+    const struct hp_loaded_task *task = loaded->task_count == 1 ? &loaded->tasks[0] : NULL;
+    struct hp_error error;
+    if (task == NULL || !task->exists || !task->ended) {
+        return NULL;
+    }
+    struct hp_spec *spec = hp_spec_get(core, loaded->groups[task->group].options, &error);
+    bool is_pool = spec != NULL && spec->options.kind == HP_TASK_KIND_POOL;
+    if (spec != NULL) {
+        hp_spec_unref(core, spec);
+    }
+    if (!is_pool) {
+        return NULL;
+    }
+    struct hp_tok_limits limits = hp_tok_limits_open;
+    const struct hp_wire_obj *map = NULL;
+    struct hp_st_task_end end = {0};
+    if (task->result.end.size > 0 &&
+        hp_wire_unpack_checked(core->spec_wire, &limits, task->result.end, &map, &error) == HP_OK &&
+        hp_st_task_end_decode(map, &core->arena, &end, &error) == HP_OK &&
+        (end.has & HP_HAS_ST_TASK_END_ERROR) != 0) {
+        hp_must(hp_arena_copy_str(&core->arena, end.error, ret_error));
+    }
+    return task->result.state == HP_TASK_STATE_DONE        ? "it was closed and has ended"
+           : task->result.state == HP_TASK_STATE_CANCELLED ? "it was terminated"
+                                                           : "it failed";
+}
+
+static void answer_ended(struct hp_request *request, struct hp_str error)
+{
+    struct hp_msg_pool_info_reply reply = {.state = HP_POOL_STATE_ENDED, .error = error};
+    if (request->rpc->method != HP_METHOD_POOL_INFO) {
+        reply_state(request, HP_POOL_STATE_ENDED);
+        return;
+    }
+    reply.has = error.size > 0 ? HP_HAS_POOL_INFO_REPLY_ERROR : 0;
+    struct hp_buf *out = hp_out_reply(request->core, request->conn, true);
+    hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
+    hp_must(hp_msg_pool_info_reply_encode(out, &reply));
+}
+
+void hp_pool_ended_loaded(struct hp_core *core, struct hp_pending *pending,
+                          const struct hp_loaded *loaded)
+{
+    struct hp_conn *conn = hp_conn_find(core, pending->conn);
+    struct hp_rpc rpc;
+    struct hp_error error;
+    if (conn == NULL) {
+        return;
+    }
+    hp_must(hp_rpc_read(core->wire, pending->frame.data, pending->frame.size, &rpc, &error));
+    struct hp_request request = {.core = core, .conn = conn, .rpc = &rpc, .frame = pending->frame};
+    struct hp_str reason = {0};
+    const char *text = text_of_end(core, loaded, &reason);
+    if (rpc.method == HP_METHOD_TASK_SUBMIT) {
+        char words[1400];
+        (void)snprintf(words, sizeof(words), "pool %llu: %s%s%.*s",
+                       (unsigned long long)pending->id, text != NULL ? text : "",
+                       reason.size > 0 ? ": " : "", HP_STR_ARG(reason));
+        hp_submit_pool_ended(&request, text != NULL ? words : NULL);
+    } else if (text != NULL) {
+        answer_ended(&request, reason);
+    } else {
+        no_pool(&request, pending->id);
+    }
+}
+
 /* ------------------------------------------------ contents */
-/* The key in `ukeys`: no user's key begins with NUL. False: the digest is not one. */
+/* False: the digest is not one, which was answered. */
 static bool content_key(struct hp_request *request, uint64_t pool, struct hp_bin digest,
                         struct hp_bin *ret)
 {
@@ -257,13 +348,7 @@ static bool content_key(struct hp_request *request, uint64_t pool, struct hp_bin
         hp_request_bad(request, &error);
         return false;
     }
-    uint8_t *key = hp_arena_alloc(&core->arena, 10U + digest.size);
-    HP_ASSERT(key != NULL);
-    key[0] = 0;
-    key[1] = 'p';
-    hp_put_be64(key + 2, pool);
-    memcpy(key + 10, digest.data, digest.size);
-    *ret = hp_bin_make(key, 10U + digest.size);
+    *ret = hp_pool_key(core, HP_POOL_KEY_CONTENT, pool, digest);
     return true;
 }
 
@@ -286,9 +371,14 @@ void hp_on_pool_put(struct hp_request *request)
         return;
     }
     uint64_t hash = hp_hash(key.data, key.size, core->hash_seed);
-    bool known = hp_idmap_find(&core->ukeys, hash, NULL);
+    bool known = hp_idmap_find(&core->contents, hash, NULL);
+    if (!known && hp_vblob_is_id(msg.blob)) {
+        (void)hp_error_set(&error, HP_ERR_INVALID, "pool.put.blob: it must be durable");
+        hp_request_bad(request, &error);
+        return;
+    }
     if (!known && msg.blob != 0) {
-        hp_must(hp_idmap_put(&core->ukeys, hash, msg.blob));
+        hp_must(hp_idmap_put(&core->contents, hash, msg.blob));
         struct hp_op *op = hp_batch_add(core->batch, HP_OP_UKEY);
         op->ukey.key = hp_batch_copy(core->batch, key.data, key.size);
         op->ukey.id = msg.blob;
@@ -317,7 +407,7 @@ void hp_on_pool_get(struct hp_request *request)
     if (!content_key(request, msg.pool, msg.digest, &key)) {
         return;
     }
-    if (!hp_idmap_find(&core->ukeys, hp_hash(key.data, key.size, core->hash_seed), &blob)) {
+    if (!hp_idmap_find(&core->contents, hp_hash(key.data, key.size, core->hash_seed), &blob)) {
         hp_out_error(core, request->conn, request->rpc->msgid, true, HP_RPC_ERROR_NOT_FOUND,
                      "pool %llu has no such content, or has ended", (unsigned long long)msg.pool);
         return;
@@ -346,7 +436,7 @@ static void take_report(struct hp_core *core, struct hp_pool *pool, struct hp_po
     size_t size = HP_MIN((size_t)report->error.size, sizeof(entry->error) - 1);
     memcpy(entry->error, report->error.data != NULL ? report->error.data : "", size);
     entry->error[size] = '\0';
-    if (entry->failures >= FAILURES_MAX && !entry->quarantined) {
+    if (entry->failures >= FAILURES_MAX && entry->pid_count == 0 && !entry->quarantined) {
         entry->quarantined = true;
         hp_trace(core, HP_TRACE_WARN, "pool_quarantine", "pool=%llu node=%.*s",
                  (unsigned long long)pool->id, HP_STR_ARG(entry->node->name));

@@ -274,8 +274,7 @@ static void put_times(struct hp_core *core, const struct submit *submit)
         side.run_at_ms = due;
         hp_batch_add(core->batch, HP_OP_SIDE)->side = side;
         hp_timer_put(core, &side);
-        submit->spec->lane->queue->delayed += submit->count;
-        hp_queue_dirty(core, submit->spec->lane->queue);
+        hp_lane_delayed(core, submit->spec->lane, submit->count);
     }
 }
 
@@ -338,7 +337,6 @@ static void create(struct submit *submit)
     }
     if (spec->options.kind == HP_TASK_KIND_CALL) {
         struct hp_pool *pool = hp_pool_find(core, spec->options.pool);
-        pool->live += submit->count;
         pool->memory_live += submit->in_memory ? submit->count : 0;
     }
     core->figures.submitted += submit->count;
@@ -416,16 +414,37 @@ static bool pool_refused(struct submit *submit)
     const struct hp_pool *pool = hp_pool_find(core, options->pool);
     unsigned long long id = options->pool;
     if (pool == NULL) {
-        (void)snprintf(text, sizeof(text), "there is no pool %llu, or it has ended", id);
-        refuse(submit, HP_RPC_ERROR_NOT_FOUND, text);
+        submit->request->conn->paused = true; /* numbers go on in order */
+        hp_pool_ask_ended(submit->request, options->pool);
     } else if (pool->state != HP_SM_POOL_OPEN) {
-        (void)snprintf(text, sizeof(text), "pool %llu is %s", id,
-                       pool->broken                           ? pool->error
-                       : pool->state == HP_SM_POOL_CLOSING ? "closed"
-                                                           : "terminated");
+        (void)snprintf(text, sizeof(text), "pool %llu: %s", id,
+                       pool->broken                        ? pool->error
+                       : pool->state == HP_SM_POOL_CLOSING ? "it is closed"
+                                                           : "it was terminated");
         refuse(submit, HP_RPC_ERROR_ILLEGAL_STATE, text);
     }
     return pool == NULL || pool->state != HP_SM_POOL_OPEN;
+}
+
+void hp_submit_pool_ended(struct hp_request *request, const char *text)
+{
+    struct hp_core *core = request->core;
+    struct submit submit = {.request = request};
+    struct hp_error error;
+    request->conn->paused = false;
+    hp_must(hp_msg_task_submit_decode(request->rpc->params, &core->arena, &submit.msg, &error));
+    submit.in_memory = !submit.msg.options.durable;
+    if (answered_before(&submit)) {
+        return; /* by another connection of the session, meanwhile */
+    }
+    if (text != NULL) {
+        refuse(&submit, HP_RPC_ERROR_ILLEGAL_STATE, text);
+        return;
+    }
+    char none[80];
+    (void)snprintf(none, sizeof(none), "there is no pool %llu",
+                   (unsigned long long)submit.msg.options.pool);
+    refuse(&submit, HP_RPC_ERROR_NOT_FOUND, none);
 }
 
 static void carry_out(struct hp_request *request, enum hp_submit_outcome outcome)

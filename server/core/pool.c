@@ -10,6 +10,19 @@ struct hp_pool *hp_pool_find(const struct hp_core *core, uint64_t id)
     return hp_idmap_find_ptr(&core->pools, id);
 }
 
+/* Lanes of its calls that were there before it was known. */
+static void adopt_lanes(struct hp_core *core, struct hp_pool *pool)
+{
+    struct hp_idmap_iter iter = {0};
+    uint64_t value = 0;
+    while (hp_idmap_next(&core->lanes, &iter, NULL, &value)) {
+        struct hp_lane *lane = (struct hp_lane *)(uintptr_t)value;
+        if (lane->class_->pool == pool->id && !hp_list_is_linked(&lane->pool_link)) {
+            hp_list_push_back(&pool->lanes, &lane->pool_link);
+        }
+    }
+}
+
 static struct hp_pool *pool_new(struct hp_core *core, uint64_t id)
 {
     struct hp_pool *pool = hp_must_calloc(sizeof(*pool));
@@ -27,6 +40,9 @@ static struct hp_pool *pool_new(struct hp_core *core, uint64_t id)
     }
     hp_list_push_back(before, &pool->link);
     hp_must(hp_idmap_put_ptr(&core->pools, id, pool));
+    if (!core->in_turn) {
+        adopt_lanes(core, pool);
+    }
     hp_pools_dirty(core);
     return pool;
 }
@@ -35,20 +51,6 @@ struct hp_pool *hp_pool_found(struct hp_core *core, uint64_t id)
 {
     struct hp_pool *pool = hp_pool_find(core, id);
     return pool != NULL ? pool : pool_new(core, id);
-}
-
-/* Lanes of its calls that were there before it was known. */
-static void adopt_lanes(struct hp_core *core, struct hp_pool *pool)
-{
-    struct hp_idmap_iter iter = {0};
-    uint64_t value = 0;
-    while (hp_idmap_next(&core->lanes, &iter, NULL, &value)) {
-        struct hp_lane *lane = (struct hp_lane *)(uintptr_t)value;
-        if (lane->class_->pool == pool->id && !hp_list_is_linked(&lane->pool_link)) {
-            hp_list_push_back(&pool->lanes, &lane->pool_link);
-            pool->live += lane->ready_count + lane->parked_count;
-        }
-    }
 }
 
 static void set_loaded(struct hp_core *core, struct hp_pool *pool, struct hp_spec *spec,
@@ -77,7 +79,13 @@ void hp_pool_open(struct hp_core *core, uint64_t id, struct hp_spec *spec,
              (unsigned long long)id, HP_STR_ARG(spec->options.language), spec->options.processes);
 }
 
-void hp_pool_store(struct hp_core *core, const struct hp_pool *pool)
+void hp_pool_store(struct hp_core *core, struct hp_pool *pool)
+{
+    pool->row_dirty = true;
+    core->pool_rows_dirty = true;
+}
+
+static void put_row(struct hp_core *core, const struct hp_pool *pool)
 {
     struct hp_op *op = hp_batch_add(core->batch, HP_OP_SIDE);
     op->side = (struct hp_side){.first = pool->id,
@@ -86,7 +94,60 @@ void hp_pool_store(struct hp_core *core, const struct hp_pool *pool)
                                 .lane = pool->spec != NULL ? pool->spec->lane->id : 0,
                                 .mode = pool->state | (pool->detached ? FLAG_DETACHED : 0U) |
                                         (pool->broken ? FLAG_BROKEN : 0U) |
-                                        (pool->cancelled ? FLAG_CANCELLED : 0U)};
+                                        (pool->cancelled ? FLAG_CANCELLED : 0U),
+                                .grace_ms = pool->delayed};
+}
+
+void hp_pools_flush(struct hp_core *core)
+{
+    if (!core->pool_rows_dirty) {
+        return;
+    }
+    core->pool_rows_dirty = false;
+    HP_LIST_FOR_EACH (link, &core->pool_list) {
+        struct hp_pool *pool = HP_CONTAINER_OF(link, struct hp_pool, link);
+        if (pool->row_dirty) {
+            pool->row_dirty = false;
+            put_row(core, pool);
+        }
+    }
+}
+
+uint64_t hp_pool_live(const struct hp_pool *pool)
+{
+    uint64_t live = pool->memory_live + pool->delayed;
+    HP_LIST_FOR_EACH (link, &pool->lanes) {
+        const struct hp_lane *lane = HP_CONTAINER_OF(link, struct hp_lane, pool_link);
+        live += lane->in_memory ? 0 : lane->ready_count + lane->running;
+    }
+    return live;
+}
+
+/* ------------------------------------------------ rows of delayed tasks */
+void hp_lane_delayed(struct hp_core *core, struct hp_lane *lane, uint32_t count)
+{
+    struct hp_pool *pool = hp_pool_find(core, lane->class_->pool);
+    lane->queue->delayed += count;
+    hp_queue_dirty(core, lane->queue);
+    if (pool != NULL) {
+        pool->delayed += count;
+        hp_pool_store(core, pool);
+    }
+}
+
+void hp_lane_undelayed(struct hp_core *core, struct hp_lane *lane, uint32_t count)
+{
+    struct hp_pool *pool = hp_pool_find(core, lane->class_->pool);
+    uint64_t *sum = &lane->queue->delayed;
+    *sum -= *sum < count ? *sum : count;
+    hp_queue_dirty(core, lane->queue);
+    if (pool != NULL) {
+        pool->delayed -= pool->delayed < count ? pool->delayed : count;
+        hp_pool_store(core, pool);
+        if (pool->state != HP_SM_POOL_OPEN) {
+            hp_pools_dirty(core);
+        }
+    }
 }
 
 /* ------------------------------------------------ after a restart */
@@ -100,6 +161,7 @@ void hp_pool_recover(struct hp_core *core, const struct hp_side *side)
     pool->detached = (side->mode & FLAG_DETACHED) != 0;
     pool->broken = (side->mode & FLAG_BROKEN) != 0;
     pool->cancelled = (side->mode & FLAG_CANCELLED) != 0;
+    pool->delayed = side->grace_ms;
 }
 
 static void load(struct hp_core *core, struct hp_pool *pool)
@@ -138,22 +200,85 @@ void hp_pools_loaded(struct hp_core *core, struct hp_pending *pending,
     }
     pool->created_at_ms = group->created_at_ms;
     bool has_pack = group->pack.size > 0;
-    struct hp_session *session =
-        group->session.size == 16 ? hp_session_get(core, group->session) : NULL;
+    struct hp_bin owner =
+        pool->has_owner ? hp_bin_make(pool->owner, sizeof(pool->owner)) : group->session;
+    struct hp_session *session = hp_session_get(core, owner);
+    pool->settle_until_ms = core->now_ms + 2 * core->config.heartbeat_ms;
     set_loaded(core, pool, spec, session,
                has_pack ? hp_pack_payload(group->pack, 0) : (struct hp_bin){0},
                has_pack && hp_pack_has_blobs(group->pack) ? hp_pack_blob(group->pack, 0) : 0);
     hp_spec_unref(core, spec);
-    adopt_lanes(core, pool);
 }
 
-/* ------------------------------------------------ contents */
-enum { KEY_HEAD = 10 }; /* NUL, 'p', the pool's id */
+/* ------------------------------------------------ keys: contents, owner */
+enum { KEY_HEAD = 10 };
 
-uint64_t hp_pool_of_key(struct hp_bin key)
+struct hp_bin hp_pool_key(struct hp_core *core, uint8_t what, uint64_t pool, struct hp_bin more)
 {
-    bool is_content = key.size > KEY_HEAD && key.data[0] == 0 && key.data[1] == 'p';
-    return is_content ? hp_get_be64(key.data + 2) : 0;
+    uint8_t *key = hp_arena_alloc(&core->arena, KEY_HEAD + more.size);
+    HP_ASSERT(key != NULL);
+    key[0] = 0;
+    key[1] = what;
+    hp_put_be64(key + 2, pool);
+    if (more.size > 0) {
+        memcpy(key + KEY_HEAD, more.data, more.size);
+    }
+    return hp_bin_make(key, KEY_HEAD + more.size);
+}
+
+bool hp_pool_recover_key(struct hp_core *core, struct hp_bin key, uint64_t id)
+{
+    if (key.size < KEY_HEAD || key.data[0] != 0) {
+        return false;
+    }
+    struct hp_pool *pool = hp_pool_find(core, hp_get_be64(key.data + 2));
+    if (pool != NULL && key.data[1] == HP_POOL_KEY_CONTENT) {
+        hp_must(hp_idmap_put(&core->contents, hp_hash(key.data, key.size, core->hash_seed), id));
+        hp_pool_content(pool, key);
+    } else if (pool != NULL && key.data[1] == HP_POOL_KEY_OWNER &&
+               key.size == KEY_HEAD + sizeof(pool->owner)) {
+        memcpy(pool->owner, key.data + KEY_HEAD, sizeof(pool->owner));
+        pool->has_owner = true;
+    }
+    return true;
+}
+
+static void put_key_del(struct hp_core *core, struct hp_bin key)
+{
+    hp_batch_add(core->batch, HP_OP_UKEY_DEL)->ukey.key =
+        hp_batch_copy(core->batch, key.data, key.size);
+}
+
+static void drop_owner(struct hp_core *core, struct hp_pool *pool)
+{
+    if (pool->has_owner) {
+        put_key_del(core, hp_pool_key(core, HP_POOL_KEY_OWNER, pool->id,
+                                      hp_bin_make(pool->owner, sizeof(pool->owner))));
+        pool->has_owner = false;
+    }
+}
+
+void hp_pool_set_owner(struct hp_core *core, struct hp_pool *pool)
+{
+    drop_owner(core, pool);
+    memcpy(pool->owner, pool->session->id, sizeof(pool->owner));
+    pool->has_owner = true;
+    struct hp_bin key = hp_pool_key(core, HP_POOL_KEY_OWNER, pool->id,
+                                    hp_bin_make(pool->owner, sizeof(pool->owner)));
+    struct hp_op *op = hp_batch_add(core->batch, HP_OP_UKEY);
+    op->ukey.key = hp_batch_copy(core->batch, key.data, key.size);
+    op->ukey.id = pool->id;
+}
+
+void hp_pool_drop_keys(struct hp_core *core, struct hp_pool *pool)
+{
+    drop_owner(core, pool);
+    for (uint32_t i = 0; i < pool->content_count; i++) {
+        struct hp_bin key = pool->contents[i];
+        uint64_t hash = hp_hash(key.data, key.size, core->hash_seed);
+        (void)hp_idmap_remove(&core->contents, hash, NULL);
+        put_key_del(core, key);
+    }
 }
 
 void hp_pool_content(struct hp_pool *pool, struct hp_bin key)

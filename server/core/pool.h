@@ -11,6 +11,7 @@
  *
  * Invariants (hp_core_check):
  *  P1 held of a pool's node is the number of its attempts there; the pool's sums agree.
+ *  P3 all lanes of its calls are in its list, once it is known.
  *  P2 a pool has nodes only if it is loaded; a node entry without children, calls or a report that
  *     matters is freed by the next pass.
  */
@@ -31,6 +32,8 @@ struct hp_conn;
 struct hp_request;
 struct hp_pending;
 struct hp_attempt;
+struct hp_finish;
+struct hp_lane;
 
 /* What one worker is to have, and has, of a pool. */
 struct hp_pool_node {
@@ -72,10 +75,16 @@ struct hp_pool {
     struct hp_bin payload;      /* owned */
     uint64_t blob;              /* payload instead; 0: none */
     int64_t created_at_ms;
-    uint64_t live;         /* calls submitted and not ended, as far as is known */
-    uint64_t memory_live;  /* of them not durable: exact */
+    uint64_t delayed;      /* durable calls in DELAYED and RETURNED rows: durable with the pool */
+    uint64_t memory_live;  /* calls that are not durable and have not ended */
+    bool row_dirty;        /* its side row is written at the end of the turn */
+    bool scanning, scan_stale, scan_failed; /* ending: delayed calls are looked for */
+    uint64_t scan_found;
     uint32_t held;         /* calls at workers */
     uint32_t up;           /* children that are set up */
+    uint64_t settle_until_ms; /* found at the start: workers come back, all is shared out anew */
+    uint8_t owner[16];        /* session that took it over */
+    bool has_owner;           /* that is known, and durable */
     uint64_t orphan_at_ms; /* UINT64_MAX: its client is there, or it is detached */
     struct hp_list nodes, waits;
     struct hp_list lanes; /* of hp_lane.pool_link */
@@ -95,8 +104,14 @@ void hp_pool_free(struct hp_core *core, struct hp_pool *pool); /* memory only */
 void hp_pool_recover(struct hp_core *core, const struct hp_side *side);
 void hp_pools_loaded(struct hp_core *core, struct hp_pending *pending,
                      const struct hp_loaded *loaded);
-/* Writes its side row. */
-void hp_pool_store(struct hp_core *core, const struct hp_pool *pool);
+/* Its side row is written when the turn ends. */
+void hp_pool_store(struct hp_core *core, struct hp_pool *pool);
+void hp_pools_flush(struct hp_core *core);
+/* Calls that have not ended. */
+uint64_t hp_pool_live(const struct hp_pool *pool);
+/* Tasks of the lane began (or ceased) to wait in rows of their own: queue and pool count them. */
+void hp_lane_delayed(struct hp_core *core, struct hp_lane *lane, uint32_t count);
+void hp_lane_undelayed(struct hp_core *core, struct hp_lane *lane, uint32_t count);
 /* Something changed that grants, orders, ends or waits may depend on. */
 void hp_pools_dirty(struct hp_core *core);
 /* The pass over all pools, if something changed or is due. */
@@ -105,8 +120,15 @@ uint64_t hp_pools_deadline_ms(const struct hp_core *core);
 void hp_pools_free_all(struct hp_core *core);
 /* Remembers a key of contents. */
 void hp_pool_content(struct hp_pool *pool, struct hp_bin key);
-/* The pool of a key of contents, 0: it is a user's unique key. */
-uint64_t hp_pool_of_key(struct hp_bin key);
+/* True: the key is one of a pool (no user's unique key begins so), and that is taken note of. */
+bool hp_pool_recover_key(struct hp_core *core, struct hp_bin key, uint64_t id);
+/* Keys of a pool in the table of unique keys: NUL, what it is, the pool's id, more bytes. */
+enum { HP_POOL_KEY_CONTENT = 'p', HP_POOL_KEY_OWNER = 'o' };
+struct hp_bin hp_pool_key(struct hp_core *core, uint8_t what, uint64_t pool, struct hp_bin more);
+/* Its session, another than that of its submit, becomes durable. */
+void hp_pool_set_owner(struct hp_core *core, struct hp_pool *pool);
+/* Its keys go. */
+void hp_pool_drop_keys(struct hp_core *core, struct hp_pool *pool);
 
 /* ------------------------------------------------ pool_grant.c: who has how many children */
 /* Finds or makes it. */
@@ -139,6 +161,11 @@ bool hp_pool_is_granted(const struct hp_core *core, const struct hp_class *class
 /* ------------------------------------------------ pool_end.c */
 /* Why calls fail that did not end before their pool. */
 enum hp_reason hp_pool_reason(const struct hp_pool *pool);
+/* The same in an end that fails because of the pool of its spec. */
+void hp_pool_fill_finish(struct hp_core *core, struct hp_finish *finish);
+/* Part of the live tasks were looked at for its delayed calls. */
+void hp_pool_scanned(struct hp_core *core, struct hp_pending *pending,
+                     const struct hp_loaded *loaded);
 /* Tasks of `spec` have ended. */
 void hp_pool_calls_ended(struct hp_core *core, const struct hp_spec *spec, uint32_t count);
 void hp_pool_close(struct hp_core *core, struct hp_pool *pool);
@@ -149,6 +176,12 @@ bool hp_pool_end_step(struct hp_core *core, struct hp_pool *pool);
 
 /* ------------------------------------------------ on_pool.c */
 void hp_pool_answer_waits(struct hp_core *core, struct hp_pool *pool);
+/* The pool of the request is not in memory: whether it has ended, and how, is in the store. */
+void hp_pool_ask_ended(struct hp_request *request, uint64_t id);
+void hp_pool_ended_loaded(struct hp_core *core, struct hp_pending *pending,
+                          const struct hp_loaded *loaded);
+/* on_submit.c: calls of a pool that has ended (of none: `text` is NULL) are refused. */
+void hp_submit_pool_ended(struct hp_request *request, const char *text);
 void hp_on_pool_info(struct hp_request *request);
 void hp_on_pool_list(struct hp_request *request);
 void hp_on_pool_end(struct hp_request *request);

@@ -5,7 +5,7 @@
  */
 #include "server/core/state.h"
 
-enum { SLICE = 2048 };
+enum { SLICE = 2048, SCAN_TASKS = 1000, SCAN_BYTES = 256 * 1024 };
 
 static void move(struct hp_core *core, struct hp_pool *pool, uint8_t state)
 {
@@ -95,8 +95,7 @@ static void fail_parked(struct hp_core *core, struct hp_pool *pool, struct hp_la
                                .end = end};
     if (!lane->in_memory) {
         hp_batch_add(core->batch, HP_OP_SIDE_DEL)->side_del.first = parked->id;
-        lane->queue->delayed -= lane->queue->delayed > 0;
-        hp_queue_dirty(core, lane->queue);
+        hp_lane_undelayed(core, lane, 1);
     }
     hp_parked_free(core, parked);
     hp_task_finish(core, &finish);
@@ -124,9 +123,6 @@ static uint32_t fail_front(struct hp_core *core, struct hp_pool *pool, struct hp
                                    .session = group != NULL ? group->session : pool->session,
                                    .end = end};
         hp_task_finish(core, &finish);
-        if (group == NULL) {
-            pool->live -= pool->live > 0; /* it could not be seen that it is of this pool */
-        }
     }
     hp_group_unref(core, group);
     return count;
@@ -160,48 +156,132 @@ static bool fail_waiting(struct hp_core *core, struct hp_pool *pool)
     return is_done;
 }
 
-/* ------------------------------------------------ the end of the pool itself */
-static bool has_timers(const struct hp_core *core, const struct hp_pool *pool)
+/* ------------------------------------------------ calls that wait for their time */
+void hp_pool_fill_finish(struct hp_core *core, struct hp_finish *finish)
 {
-    if (core->timers_more || core->timers_loading) {
-        return true; /* rows of its calls may be among those */
+    const struct hp_pool *pool =
+        finish->state == HP_TASK_STATE_FAILED ? hp_pool_find(core, finish->spec->options.pool)
+                                              : NULL;
+    if (pool != NULL) {
+        finish->reason = hp_pool_reason(pool);
+        finish->end = end_record(core, pool);
     }
-    struct hp_idmap_iter iter = {0};
-    uint64_t value = 0;
-    while (hp_idmap_next(&core->timers, &iter, NULL, &value)) {
-        const struct hp_timer *timer = (const struct hp_timer *)(uintptr_t)value;
-        const struct hp_lane *lane = hp_idmap_find_ptr(&core->lanes, timer->side.lane);
-        if (lane != NULL && lane->class_->pool == pool->id) {
-            return true;
-        }
-    }
-    return false;
 }
 
-/* No call of it waits or runs. */
-static bool is_idle(const struct hp_core *core, const struct hp_pool *pool)
+/* Live calls that are neither in a lane nor at a worker. */
+static uint64_t count_delayed(const struct hp_pool *pool)
 {
-    if (pool->held > 0 || pool->memory_live > 0) {
+    uint64_t others = 0;
+    HP_LIST_FOR_EACH (link, &pool->lanes) {
+        const struct hp_lane *lane = HP_CONTAINER_OF(link, struct hp_lane, pool_link);
+        others += lane->in_memory ? lane->ready_count + lane->parked_count + lane->running : 0;
+    }
+    return pool->delayed + (pool->memory_live > others ? pool->memory_live - others : 0);
+}
+
+/* Looks through the live tasks that are younger than the pool: rows say nothing of pools, and those
+ * of delayed calls are rare, so they are in no index. */
+static void scan(struct hp_core *core, struct hp_pool *pool, uint64_t before)
+{
+    struct hp_pending *pending = hp_pending_new(core, HP_PENDING_POOL_SCAN, NULL, 0);
+    pending->id = pool->id;
+    struct hp_load *load = hp_out_load(core, HP_LOAD_LIST, pending);
+    load->before = before;
+    load->limit = SCAN_TASKS;
+    load->bytes_max = SCAN_BYTES;
+    load->live_only = true;
+    pool->scanning = true;
+}
+
+static bool is_call_of(struct hp_core *core, const struct hp_pool *pool,
+                       const struct hp_loaded_group *group)
+{
+    struct hp_error error;
+    struct hp_spec *spec = group->damaged ? NULL : hp_spec_get(core, group->options, &error);
+    bool is_its = spec != NULL && spec->options.kind == HP_TASK_KIND_CALL &&
+                  spec->options.pool == pool->id;
+    if (spec != NULL) {
+        hp_spec_unref(core, spec);
+    }
+    return is_its;
+}
+
+static void scan_task(struct hp_core *core, struct hp_pool *pool, const struct hp_loaded *loaded,
+                      const struct hp_loaded_task *task)
+{
+    enum hp_task_state now = hp_task_now(core, task);
+    if (now == 0 || (now < HP_TASK_STATE_DONE && hp_cancel_is_stale(core, task))) {
+        pool->scan_stale = true; /* it moved while it was looked at */
+    } else if (now == HP_TASK_STATE_READY || now == HP_TASK_STATE_DELAYED ||
+               now == HP_TASK_STATE_BURIED) {
+        hp_cancel_waiting(core, loaded, task, 1, HP_TASK_STATE_FAILED);
+        pool->scan_found++;
+    }
+}
+
+static void scan_done(struct hp_core *core, struct hp_pool *pool)
+{
+    pool->scanning = false;
+    hp_pools_dirty(core);
+    if (pool->scan_found == 0 && !pool->scan_stale && pool->delayed > 0) {
+        hp_trace(core, HP_TRACE_WARN, "pool_count_mended", "pool=%llu counted=%llu",
+                 (unsigned long long)pool->id, (unsigned long long)pool->delayed);
+        pool->delayed = 0; /* rows that were damaged */
+        hp_pool_store(core, pool);
+    }
+}
+
+void hp_pool_scanned(struct hp_core *core, struct hp_pending *pending,
+                     const struct hp_loaded *loaded)
+{
+    struct hp_pool *pool = hp_pool_find(core, pending->id);
+    if (pool == NULL) {
+        return;
+    }
+    uint32_t group_at = UINT32_MAX;
+    bool is_its = false;
+    bool more = loaded->more && loaded->err == HP_OK;
+    for (uint32_t i = 0; i < loaded->task_count; i++) {
+        const struct hp_loaded_task *task = &loaded->tasks[i];
+        if (task->id <= pool->id) {
+            more = false;
+            break;
+        }
+        if (!task->exists || task->ended) {
+            continue;
+        }
+        if (task->group != group_at) {
+            group_at = task->group;
+            is_its = is_call_of(core, pool, &loaded->groups[group_at]);
+        }
+        if (is_its) {
+            scan_task(core, pool, loaded, task);
+        }
+    }
+    pool->scan_failed = loaded->err != HP_OK; /* a damaged row: they fail when they are due */
+    if (more) {
+        scan(core, pool, loaded->next);
+    } else if (!pool->scan_failed) {
+        scan_done(core, pool);
+    } else {
+        pool->scanning = false;
+    }
+}
+
+/* ------------------------------------------------ the end of the pool itself */
+/* No call of it waits or runs. */
+static bool is_idle(const struct hp_pool *pool)
+{
+    if (pool->held > 0 || hp_pool_live(pool) > 0) {
         return false;
     }
     HP_LIST_FOR_EACH (link, &pool->lanes) {
         const struct hp_lane *lane = HP_CONTAINER_OF(link, struct hp_lane, pool_link);
-        if (lane->ready_count > 0 || lane->parked_count > 0 || lane->running > 0 ||
-            lane->runs_pending || lane->load_pending) {
+        if (lane->parked_count > 0 || lane->runs_pending || lane->load_pending) {
             return false;
         }
     }
-    return !has_timers(core, pool);
-}
-
-static void drop_contents(struct hp_core *core, struct hp_pool *pool)
-{
-    for (uint32_t i = 0; i < pool->content_count; i++) {
-        struct hp_bin key = pool->contents[i];
-        (void)hp_idmap_remove(&core->ukeys, hp_hash(key.data, key.size, core->hash_seed), NULL);
-        hp_batch_add(core->batch, HP_OP_UKEY_DEL)->ukey.key =
-            hp_batch_copy(core->batch, key.data, key.size);
-    }
+    return true;
 }
 
 static void tell_nodes(struct hp_core *core, struct hp_pool *pool)
@@ -231,7 +311,7 @@ static void finish_pool(struct hp_core *core, struct hp_pool *pool)
         finish.end = end_record(core, pool);
     }
     hp_batch_add(core->batch, HP_OP_SIDE_DEL)->side_del.first = pool->id;
-    drop_contents(core, pool);
+    hp_pool_drop_keys(core, pool);
     hp_task_finish(core, &finish);
     hp_trace(core, HP_TRACE_INFO, "pool_ended", "pool=%llu %s", (unsigned long long)pool->id,
              hp_task_state_name(finish.state));
@@ -253,7 +333,13 @@ bool hp_pool_end_step(struct hp_core *core, struct hp_pool *pool)
     if (pool->state == HP_SM_POOL_ENDING && !fail_waiting(core, pool)) {
         return false;
     }
-    if (!is_idle(core, pool)) {
+    if (!is_idle(pool)) {
+        if (pool->state == HP_SM_POOL_ENDING && !pool->scanning && !pool->scan_failed &&
+            count_delayed(pool) > 0) {
+            pool->scan_stale = false;
+            pool->scan_found = 0;
+            scan(core, pool, 0);
+        }
         return false;
     }
     finish_pool(core, pool);
@@ -266,7 +352,6 @@ void hp_pool_calls_ended(struct hp_core *core, const struct hp_spec *spec, uint3
     if (pool == NULL) {
         return;
     }
-    pool->live -= pool->live < count ? pool->live : count;
     if (hp_spec_is_volatile(spec)) {
         HP_ASSERT(pool->memory_live >= count);
         pool->memory_live -= count;

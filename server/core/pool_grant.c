@@ -196,7 +196,7 @@ static uint32_t gather(struct hp_core *core, struct hp_pool *pool, struct hp_poo
     uint32_t count = 0;
     HP_LIST_FOR_EACH (link, &core->node_list) {
         struct hp_node *node = HP_CONTAINER_OF(link, struct hp_node, link);
-        if (pool->state != HP_SM_POOL_ENDING && hp_pool_suits(pool, node)) {
+        if (pool->state != HP_SM_POOL_ENDING && hp_node_is_up(node) && hp_pool_suits(pool, node)) {
             struct hp_pool_node *entry = hp_pool_node_of(pool, node);
             if (!entry->quarantined) {
                 entries[count++] = entry;
@@ -218,7 +218,8 @@ void hp_pool_regrant(struct hp_core *core, struct hp_pool *pool)
     uint64_t sum = 0;
     HP_LIST_FOR_EACH_SAFE (link, &pool->nodes) {
         struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
-        if (!may_have(pool, entry)) {
+        if (!may_have(pool, entry) ||
+            (core->now_ms < pool->settle_until_ms && hp_node_is_up(entry->node))) {
             grant(entry, 0);
         }
         sum += entry->granted;
@@ -261,10 +262,16 @@ static void put_orders(struct hp_core *core, struct hp_node *node,
     hp_must(hp_msg_worker_pool_encode(out, &msg));
 }
 
+/* Calls there do not run to their end: of a quarantined worker they go elsewhere. */
+static bool is_killed(const struct hp_pool_node *entry)
+{
+    return entry->pool->state == HP_SM_POOL_ENDING || entry->quarantined;
+}
+
 static void send_order(struct hp_core *core, struct hp_pool_node *entry)
 {
     const struct hp_pool *pool = entry->pool;
-    bool kill = pool->state == HP_SM_POOL_ENDING;
+    bool kill = is_killed(entry);
     struct hp_st_pool_order order = {.pool = pool->id, .children = entry->granted};
     if (entry->granted == 0) {
         order.kill = kill;
@@ -294,7 +301,7 @@ void hp_pool_send_orders(struct hp_core *core, struct hp_pool *pool)
     HP_LIST_FOR_EACH_SAFE (link, &pool->nodes) {
         struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
         struct hp_node *node = entry->node;
-        bool must_kill = pool->state == HP_SM_POOL_ENDING && !entry->kill_told;
+        bool must_kill = is_killed(entry) && !entry->kill_told;
         bool is_news = entry->is_told ? entry->told != entry->granted || must_kill
                                       : entry->granted > 0 || must_kill;
         if (is_news && hp_node_is_up(node) && node->registered) {
@@ -307,19 +314,29 @@ void hp_pool_send_orders(struct hp_core *core, struct hp_pool *pool)
     }
 }
 
+static void forget_children(struct hp_pool_node *entry)
+{
+    entry->pool->up -= entry->pid_count;
+    hp_free(entry->pids);
+    entry->pids = NULL;
+    entry->pid_count = 0;
+    entry->error[0] = '\0';
+    entry->waiting = 0;
+    entry->failures = 0;
+    entry->quarantined = false;
+    entry->is_told = false;
+    entry->kill_told = false;
+}
+
 void hp_pools_node_registered(struct hp_core *core, struct hp_node *node)
 {
     hp_pools_dirty(core);
-    if (node->languages.count == 0 && !node->any_interpreter) {
-        return;
-    }
-    node->wants_complete = true;
+    node->wants_complete = node->languages.count > 0 || node->any_interpreter;
     HP_LIST_FOR_EACH (link, &core->pool_list) {
         struct hp_pool *pool = HP_CONTAINER_OF(link, struct hp_pool, link);
         struct hp_pool_node *entry = hp_pool_node_find(pool, node);
         if (entry != NULL) {
-            entry->is_told = false;
-            entry->kill_told = false;
+            forget_children(entry);
         }
         if (!pool->loaded) {
             continue; /* named when it is, before `complete` */
@@ -341,17 +358,6 @@ void hp_pools_complete(struct hp_core *core)
             node->wants_complete = false;
         }
     }
-}
-
-static void forget_children(struct hp_pool_node *entry)
-{
-    entry->pool->up -= entry->pid_count;
-    entry->pid_count = 0;
-    entry->waiting = 0;
-    entry->failures = 0;
-    entry->quarantined = false;
-    entry->is_told = false;
-    entry->kill_told = false;
 }
 
 void hp_pools_node_lost(struct hp_core *core, struct hp_node *node)

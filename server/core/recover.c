@@ -62,9 +62,6 @@ static void recover_lease(struct hp_core *core, const struct hp_record *record)
     attempt->created_at_ms = record->lease.created_at_ms;
     attempt->lease = lease_batch(core, record->lease.batch);
     attempt->lease->live++;
-    if (attempt->pool_node != NULL) {
-        attempt->pool_node->pool->live++;
-    }
     node->state = HP_SM_NODE_AWAY;
     hp_node_renew(core, node, core->config.lease_ms + core->recover_grace_ms);
 }
@@ -80,6 +77,14 @@ static void recover_side(struct hp_core *core, const struct hp_side *side)
         attempt->cancel_mode = side->mode;
         attempt->cancel_grace_ms = side->grace_ms;
         hp_attempt_move(core, attempt, HP_TASK_STATE_CANCELLING);
+    }
+}
+
+static void recover_key(struct hp_core *core, struct hp_bin key, uint64_t id)
+{
+    if (!hp_pool_recover_key(core, key, id)) {
+        uint64_t hash = hp_hash(key.data, key.size, core->hash_seed);
+        hp_must(hp_idmap_put(&core->ukeys, hash, id));
     }
 }
 
@@ -109,13 +114,7 @@ void hp_core_recover(struct hp_core *core, const struct hp_record *record, uint6
         recover_side(core, &record->side);
         break;
     case HP_RECORD_UKEY:
-        hp_must(hp_idmap_put(&core->ukeys,
-                             hp_hash(record->ukey.key.data, record->ukey.key.size, core->hash_seed),
-                             record->ukey.id));
-        if (hp_pool_of_key(record->ukey.key) != 0) {
-            hp_pool_content(hp_pool_found(core, hp_pool_of_key(record->ukey.key)),
-                            record->ukey.key);
-        }
+        recover_key(core, record->ukey.key, record->ukey.id);
         break;
     }
     hp_arena_reset(&core->arena);
@@ -237,7 +236,8 @@ void hp_core_free(struct hp_core *core)
     }
     free_objects(core);
     struct hp_idmap *maps[] = {&core->conns,   &core->nodes,    &core->ukeys,     &core->parked,
-                               &core->waiters, &core->pendings, &core->recent_map};
+                               &core->waiters, &core->pendings, &core->recent_map,
+                               &core->contents};
     for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++) {
         hp_idmap_deinit(maps[i]);
     }

@@ -265,9 +265,7 @@ static void give_parked(struct hp_core *core, struct hp_lane *lane, struct hp_no
     attempt->eager = group->in_memory && is_eager(core, node, group, parked->id);
     if (!group->in_memory) {
         hp_batch_add(core->batch, HP_OP_SIDE_DEL)->side_del.first = parked->id;
-        struct hp_queue *queue = lane->queue;
-        queue->delayed -= queue->delayed > 0;
-        hp_queue_dirty(core, queue);
+        hp_lane_undelayed(core, lane, 1);
     }
     send_assign(core, node, group, attempt, 1, attempt->eager);
     follow_started(core, attempt);

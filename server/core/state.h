@@ -40,6 +40,8 @@
 
 /* Bytes of queued events or assignments after which a frame is closed. */
 enum { HP_OUT_FRAME_BYTES = 384 * 1024, HP_OUT_FRAME_ELEMENTS = 48000 };
+/* Of task.wait and pool.info. */
+enum { HP_WAITS_PER_CONN_MAX = 256 };
 
 struct hp_queue {
     struct hp_str name; /* key of core->queues */
@@ -286,7 +288,7 @@ struct hp_conn {
     bool paused; /* a request of this connection waits for a load before the next may be read */
     uint32_t load_count; /* requests of it that wait for the store */
     uint32_t blob_count; /* and for the blob thread */
-    uint32_t wait_count; /* of `waits` */
+    uint32_t wait_count; /* of `waits`, and in pools */
     uint64_t opened_ms;
     struct hp_session *session;
     struct hp_node *node;
@@ -314,6 +316,8 @@ enum hp_pending_kind {
     HP_PENDING_CHECK,
     HP_PENDING_BACKUP,
     HP_PENDING_POOL,    /* the group of a pool found at the start */
+    HP_PENDING_POOL_ENDED, /* a request about a pool that is not in memory */
+    HP_PENDING_POOL_SCAN, /* live tasks: delayed calls of a pool that is ending */
     HP_PENDING_REPLACE, /* a submit with on_conflict=replace */
 };
 
@@ -392,10 +396,12 @@ struct hp_core {
     uint32_t next_node;
     struct hp_lease_batch *open_lease;
     struct hp_idmap lease_batches;
-    struct hp_idmap ukeys;                    /* hash of (queue, key) -> id; contents of pools */
+    struct hp_idmap ukeys;                    /* hash of (queue, key) -> id */
     struct hp_idmap pools;                    /* id -> hp_pool */
     struct hp_list pool_list;                 /* by id */
     uint64_t pools_due_ms;                    /* when the pass over them is due; 0: now */
+    bool pool_rows_dirty;
+    struct hp_idmap contents;                 /* hash of key -> blob */
     struct hp_idmap timers, expiries, parked; /* by first id */
     struct hp_heap timer_heap;
     bool timers_more, timers_loading; /* rows after the mark are only in the store */

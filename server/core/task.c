@@ -364,9 +364,7 @@ static void return_task(struct hp_core *core, struct hp_attempt *attempt, uint64
                            .releases = attempt->releases,
                            .reason = (uint32_t)reason};
     hp_batch_add(core->batch, HP_OP_SIDE)->side = side;
-    struct hp_queue *queue = attempt->spec->lane->queue;
-    queue->delayed++;
-    hp_queue_dirty(core, queue);
+    hp_lane_delayed(core, attempt->spec->lane, 1);
     hp_recent_add(core, attempt->id, 1, false);
     hp_attempt_drop(core, attempt);
     hp_timer_put(core, &side);

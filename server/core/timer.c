@@ -253,9 +253,7 @@ void hp_timer_park(struct hp_core *core, const struct hp_side *side, struct hp_g
 
 static void delayed_ready(struct hp_core *core, const struct hp_side *side, struct hp_group *group)
 {
-    struct hp_queue *queue = group->spec->lane->queue;
-    queue->delayed -= side->count <= queue->delayed ? side->count : queue->delayed;
-    hp_queue_dirty(core, queue);
+    hp_lane_undelayed(core, group->spec->lane, side->count);
     hp_batch_add(core->batch, HP_OP_SIDE_DEL)->side_del.first = side->first;
     hp_recent_add(core, side->first, side->count, false);
     hp_lane_append(core, group->spec->lane, side->first, side->count, side->run_at_ms, group);

@@ -391,6 +391,7 @@ void hp_volatile_cancel(struct hp_core *core, uint64_t first, uint32_t count, ui
                                                                           : HP_REASON_NONE,
                                .spec = group->spec,
                                .session = group->session};
+    hp_pool_fill_finish(core, &finish);
     if (parked != NULL) {
         HP_ASSERT(count == 1);
         finish.attempt_number = parked->attempt;

@@ -81,7 +81,7 @@ void hp_wait_free(struct hp_core *core, struct hp_wait *wait)
     hp_free(wait);
 }
 
-enum { WAITS_PER_CONN_MAX = 256, WAITS_RETRY_MS = 100 };
+enum { WAITS_RETRY_MS = 100 };
 
 void hp_on_task_wait(struct hp_request *request)
 {
@@ -97,7 +97,7 @@ void hp_on_task_wait(struct hp_request *request)
         hp_request_bad(request, &error);
         return;
     }
-    if (request->conn->wait_count >= WAITS_PER_CONN_MAX) {
+    if (request->conn->wait_count >= HP_WAITS_PER_CONN_MAX) {
         hp_out_busy(core, request->conn, request->rpc->msgid, WAITS_RETRY_MS,
                     "this connection has too many waits open");
         return;

@@ -130,7 +130,7 @@ static void say_pool(struct why *why, const struct hp_pool *pool)
 {
     say(why, "It is a pool, %s; %u of %u children are set up; %llu calls have not ended.",
         hp_pool_state_name((enum hp_pool_state)pool->state), pool->up, hp_pool_processes(pool),
-        (unsigned long long)pool->live);
+        (unsigned long long)hp_pool_live(pool));
     if (pool->error[0] != '\0') {
         say(why, "%.900s", pool->error);
     }
