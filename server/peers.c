@@ -532,8 +532,22 @@ void hp_peers_feed(struct hp_peers *peers, const struct hp_batch *batch, bool ma
     feed_ended(peers);
 }
 
-bool hp_peers_have_input(const struct hp_peers *peers)
+/* What stalled some peers may have been the turn itself: then nothing else brings the next one. */
+static bool have_stalled(const struct hp_peers *peers, bool may_take_all)
+{
+    HP_LIST_FOR_EACH (node, &peers->stalled) {
+        const struct hp_peer *peer = HP_LIST_ENTRY(node, const struct hp_peer, link);
+        bool may_take = may_take_all || peer->mode == PEER_TEXT ||
+                        hp_core_is_urgent(peers->options.core, peer->id);
+        if (may_take && core_wants(peer)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool hp_peers_have_input(const struct hp_peers *peers, bool may_take_all)
 {
     return !hp_list_is_empty(&peers->ready) || !hp_list_is_empty(&peers->opened) ||
-           !hp_list_is_empty(&peers->ended);
+           !hp_list_is_empty(&peers->ended) || have_stalled(peers, may_take_all);
 }

@@ -50,7 +50,7 @@ enum hp_err hp_peers_set_token(struct hp_peers *peers, const char *token) HP_MUS
 void hp_peers_feed(struct hp_peers *peers, const struct hp_batch *batch, bool may_take_all);
 
 /* True if the next turn should not wait: there is input the core might take at once. */
-bool hp_peers_have_input(const struct hp_peers *peers);
+bool hp_peers_have_input(const struct hp_peers *peers, bool may_take_all);
 
 /* Takes the memory of `bytes`. Unknown ids (the peer has gone) are fine. */
 void hp_peers_send(struct hp_peers *peers, uint64_t id, struct hp_buf *bytes);

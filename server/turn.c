@@ -425,7 +425,7 @@ static bool may_take_all(const struct hp_turn *turn)
 
 static uint64_t wait_ms(const struct hp_turn *turn, uint64_t wait_ms_max)
 {
-    if (turn->is_drain_asked || hp_peers_have_input(turn->peers)) {
+    if (turn->is_drain_asked || hp_peers_have_input(turn->peers, may_take_all(turn))) {
         return 0;
     }
     uint64_t now_ms = hp_clock_boot_ms();
