@@ -383,13 +383,14 @@ static void stop_child(struct hp_agent *agent, struct hp_agent_child *child)
     changed(agent, child->crew);
 }
 
-/* Ends up to `count` children: those that have nothing to do first. */
+/* Ends up to `count` children: those that have nothing to do first, those that wait last. */
 static void stop_surplus(struct hp_agent *agent, struct hp_agent_crew *crew, uint32_t count)
 {
-    for (int round = 0; round < 2; round++) {
+    for (int round = 0; round < 3; round++) {
         HP_LIST_FOR_EACH_SAFE (node, &crew->children) {
             struct hp_agent_child *child = HP_LIST_ENTRY(node, struct hp_agent_child, crew_link);
-            if (count > 0 && !child->stopping && (round == 1 || child->count == 0)) {
+            bool may = child->count == 0 || (round == 1 && !child->waits) || round == 2;
+            if (count > 0 && !child->stopping && may) {
                 stop_child(agent, child);
                 count--;
             }
@@ -412,8 +413,9 @@ static uint32_t wanted(const struct hp_agent_crew *crew)
 static void adjust(struct hp_agent *agent, struct hp_agent_crew *crew, uint32_t *free_slot)
 {
     uint32_t want = wanted(crew);
-    if (crew->live > want + (crew->target > 0 ? crew->waits : 0)) {
-        stop_surplus(agent, crew, crew->live - want);
+    uint32_t keep = crew->target > 0 && !crew->orphaned ? crew->target + crew->waits : want;
+    if (crew->live > keep) {
+        stop_surplus(agent, crew, crew->live - keep);
     }
     bool may_start = crew->ready && agent->now_ms >= crew->retry_at_ms && !agent->fenced &&
                      !agent->draining_self && !agent->stopping;
@@ -471,7 +473,6 @@ static struct hp_st_pool_report report(struct hp_agent *agent, const struct hp_a
         .has = HP_HAS_ST_POOL_REPORT_POOL | HP_HAS_ST_POOL_REPORT_PIDS |
                HP_HAS_ST_POOL_REPORT_WAITING | HP_HAS_ST_POOL_REPORT_FAILURES,
         .pool = crew->pool,
-        .waiting = crew->waits,
         .failures = crew->failures,
     };
     made.pids.items = hp_agent_fx_alloc(agent, (crew->up + 1) * sizeof(uint64_t));
@@ -481,6 +482,7 @@ static struct hp_st_pool_report report(struct hp_agent *agent, const struct hp_a
         if (child->is_set_up && !child->stopping && made.pids.count < REPORT_PIDS_MAX) {
             made.pids.items[made.pids.count++] = child->pid;
         }
+        made.waiting += child->waits && !child->gone; /* a stopping one holds its call, too */
     }
     if (crew->error[0] != '\0') {
         made.error = hp_str_of(crew->error);
