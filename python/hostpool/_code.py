@@ -582,6 +582,9 @@ class Encoder:
 
     def encode(self, function: Function, kind: int, body: Any) -> _payload.Payload:
         """The payload of one call. Raises what pickle raises."""
+        if type(body) in _PLAIN or (type(body) is tuple and len(body) < 8
+                                    and all(map(_PLAIN.__contains__, map(type, body)))):
+            return (function.prefixes.get(kind) or function.prefix(kind)) + pickle.dumps(body, 5)
         data, buffers, is_special = self._dumps(body, function.is_special)
         function.is_special = is_special
         prefix = function.prefixes.get(kind) or function.prefix(kind)
@@ -591,6 +594,8 @@ class Encoder:
         return _payload.join(function.prefixes.get(kind) or function.prefix(kind), data, buffers)
 
 
+# What needs none of the care that encode() takes.
+_PLAIN = _payload._PLAIN
 _EXPECTED = (pickle.PicklingError, AttributeError, TypeError, RecursionError)
 
 

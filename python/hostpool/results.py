@@ -645,19 +645,43 @@ def parse_map_id(text: str) -> tuple[int, int, list[tuple[int, int, int]]]:
 class _Item(_hostpool.Flag):
     """One call of an imap. stream becomes None when its end was taken."""
 
-    __slots__ = ("stream", "index", "size", "end")
+    __slots__ = ("stream", "index", "size", "data", "end")
 
     def __init__(self, stream: "Stream", index: int, size: int) -> None:
         self.stream: Optional[Stream] = stream
         self.index = index
         self.size = size
-        self.end: Any = None
+        self.data: Any = None  # of a success
+        self.end: Any = None   # of a failure: the end, or an exception
 
     def _ended(self, end: Any) -> None:
         stream = self.stream
-        if stream is not None:
+        if stream is None:
+            return
+        if end[STATE] == STATE_DONE and end[STATUS] == "ok" and end[RESULT] is not None:
+            self.data = data = end[RESULT]
+            size = len(data)
+            self.size += size
+            stream.bytes += size
+        else:
             self.end = without_user(end)
-            stream._arrived(self)
+        if end[ID]:
+            stream.ledger.delivered(end[ID])
+        stream._arrived(self)
+
+    def value(self) -> Any:
+        """What the call returned; raises what it raised."""
+        if self.end is None:
+            try:
+                return _payload.decode_value(self.data)
+            except Exception as error:
+                raise _undecodable(super().id, error) from error
+        if isinstance(self.end, BaseException):
+            raise self.end
+        is_success, value = decode_outcome(self.end)
+        if is_success:
+            return value
+        raise value
 
 
 # Iterables that cannot wait for anything, and do not change the world: fed where it suits.
@@ -679,7 +703,7 @@ class Stream:
                  is_direct: bool, limit: Optional[int], least: int, chunksize: int) -> None:
         self.pool: Any = pool
         self.connection = pool._connection
-        self.ledger = pool._ledger
+        self.ledger: Any = pool._ledger
         self.function = function
         self.kind = kind
         self.is_direct = is_direct
@@ -691,15 +715,16 @@ class Stream:
         self.take_lock = threading.Lock()
         self.signal = _hostpool.Flag()     # something has arrived, or the end is known
         self.credit = threading.Event()    # for the feeding thread
-        self.ready: dict[int, _Item] = {}
+        self.ready: dict[int, "_Item"] = {}
         self.submitted = 0
         self.taken = 0
-        self.bytes = 0
+        self.bytes: int = 0
         self.length: Optional[int] = None
         self.error: Optional[BaseException] = None  # of the pool
         self.is_discarding = False
         self.has_thread = False
         self.grow_at = 0
+        self.feed_at: float = 0  # so many taken: submit more
         self.items: Optional[Iterator[Any]] = None
         self.source = items
 
@@ -725,7 +750,10 @@ class Stream:
         return self.limit - (self.submitted - self.taken)
 
     def feed(self) -> None:
-        """Submits what there is room for, if nobody else does."""
+        """Submits what there is room for, if nobody else does. For direct iterables."""
+        if not self.is_direct or self.has_thread:
+            self.feed_at = float("inf")
+            return
         if self.length is not None or not self.lock.acquire(blocking=False):
             return
         try:
@@ -734,6 +762,7 @@ class Stream:
                 if room < 1 or (self.submitted and room < self.limit / 4):
                     break
                 self._feed_some(int(min(room, 256)))
+            self.feed_at = self.submitted - 3 * self.limit // 4
         finally:
             self.lock.release()
 
@@ -839,14 +868,6 @@ class Stream:
     # ------------------------------------------------------------ from the connection
 
     def _arrived(self, item: _Item) -> None:
-        end = item.end
-        if type(end) is tuple:
-            if end[ID]:
-                self.ledger.delivered(end[ID])
-            if end[RESULT] is not None:
-                size = len(end[RESULT])
-                item.size += size
-                self.bytes += size
         if self.is_discarding:
             with self.take_lock:
                 self._take(item)
@@ -977,15 +998,9 @@ class IMapIterator:
                 stream.signal.set()
                 raise stream.error
             self._wait(end_time)
-        if stream.is_direct and not stream.has_thread:
+        if stream.taken >= stream.feed_at:
             stream.feed()
-        end = item.end
-        if isinstance(end, BaseException):
-            raise end
-        is_success, value = decode_outcome(end)
-        if is_success:
-            return value
-        raise value
+        return item.value()
 
     def _wait(self, end_time: Optional[float]) -> None:
         stream = self._stream
