@@ -217,6 +217,8 @@ void hp_submit_reply(struct hp_engine *engine, struct hp_message *message,
 void hp_submit_flush(struct hp_engine *engine);   /* the open message takes no more */
 bool hp_submit_compose(struct hp_engine *engine); /* one message to out; false: nothing to do */
 void hp_submit_clear(struct hp_engine *engine);
+/* Whether the broker keeps them on its disk: of a pool that is not durable, it keeps the pool. */
+bool hp_submit_is_lasting(const struct hp_options *options);
 struct hp_message *hp_submit_message_new(struct hp_engine *engine, struct hp_bin options,
                                          bool lasting);
 enum hp_err hp_submit_add_piece(struct hp_message *message, const struct hp_piece *piece);

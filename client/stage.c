@@ -156,7 +156,7 @@ enum hp_status hp_stage_add(struct hp_engine *engine, const struct hp_engine_sub
     stage->engine = engine;
     stage->piece = *piece;
     stage->release = submit->release;
-    stage->lasting = submit->options->durable;
+    stage->lasting = hp_submit_is_lasting(submit->options);
     for (uint32_t i = 0; i < part_count; i++) {
         stage->size += parts[i].size;
     }

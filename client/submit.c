@@ -260,6 +260,11 @@ static bool open_fits(const struct hp_message *open, bool payloads, uint32_t cou
            open->count + count <= (single ? HP_SUBMIT_SHARE_TASKS : HP_LIMIT_SUBMIT_TASKS);
 }
 
+bool hp_submit_is_lasting(const struct hp_options *options)
+{
+    return options->durable || options->kind == HP_KIND_POOL;
+}
+
 /* The message that takes the next tasks: the open one, or a new one. NULL: out of memory. */
 static struct hp_message *message_for(struct hp_engine *engine,
                                       const struct hp_engine_submit *submit, uint32_t count)
@@ -272,7 +277,7 @@ static struct hp_message *message_for(struct hp_engine *engine,
     }
     if (engine->open == NULL) {
         engine->open = hp_submit_message_new(engine, hp_buf_bin(&engine->shared_encoded),
-                                             submit->options->durable);
+                                             hp_submit_is_lasting(submit->options));
     }
     return engine->open;
 }
