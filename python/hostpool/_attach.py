@@ -27,7 +27,7 @@ class _Attached:
     def _leave(self, job: int) -> None:
         """Nothing waits for it."""
 
-    def delivered(self, first: int, count: int = 1) -> None:
+    def delivered(self, first: int, count: int = 1, size: int = 0) -> None:
         """Results stay where they are: another process may attach, too."""
 
 

@@ -42,6 +42,9 @@ _PHASE_ENDED = 4
 _STAR = {_payload.MAP_ONE: _payload.STAR_ONE, _payload.MAP_CHUNK: _payload.STAR_CHUNK}
 
 
+LARGE_BYTES = 1 << 16
+
+
 class PoolHandle(NamedTuple):
     """Names a pool; can be pickled, and given to Pool.attach() in another process or on another
     host."""
@@ -60,9 +63,11 @@ class _Ledger:
         self.connection = connection
         self.is_keeping = is_keeping
 
-    def delivered(self, first: int, count: int = 1) -> None:
+    def delivered(self, first: int, count: int = 1, size: int = 0) -> None:
         if not self.is_keeping:
             self.connection.forget(first, count)
+            if size > LARGE_BYTES:  # its room at the broker is worth a message
+                self.connection.forget_now()
 
 
 class _Child:

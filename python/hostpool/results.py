@@ -213,7 +213,7 @@ class ApplyResult(_hostpool.Flag):
         if pool is not None:
             pool._leave(self._job)
             if end[ID]:
-                pool._ledger.delivered(end[ID])
+                pool._ledger.delivered(end[ID], 1, len(end[RESULT] or b""))
             self._pool = None
 
     def _fail(self, error: BaseException) -> None:
@@ -469,13 +469,14 @@ class MapResult(ApplyResult):
     def _slice_ended(self, part: _Slice) -> None:
         if part not in self._slices:
             return
+        size = len(part.ends[0] or b"") if part.ends else 0  # of one for all: large or not
         if part not in self._late:
             self._late.append(part)
         if not self._is_fed or len(self._slices) > 1:
             self._take_late()
         if self._pool is not None:
             for _, first, count in part.ids():
-                self._pool._ledger.delivered(first, count)
+                self._pool._ledger.delivered(first, count, size)
         self._slices.discard(part)
         self._end_if_complete()
 
@@ -666,7 +667,7 @@ class _Item(_hostpool.Flag):
         else:
             self.end = without_user(end)
         if end[ID]:
-            stream.ledger.delivered(end[ID])
+            stream.ledger.delivered(end[ID], 1, len(end[RESULT] or b""))
         stream._arrived(self)
 
     def value(self) -> Any:

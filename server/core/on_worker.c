@@ -281,7 +281,7 @@ static void put_end_blobs(struct hp_core *core, const struct hp_attempt *attempt
     uint64_t blobs[3] = {end->result_blob, end->out_blob, end->err_blob};
     for (int i = 0; i < 3; i++) {
         if (blobs[i] != 0 && attempt->lease == NULL) {
-            hp_vblob_adopt(core, blobs[i], attempt->id);
+            hp_vblob_adopt(core, blobs[i], attempt->id, false);
         } else if (blobs[i] != 0) {
             struct hp_op *op = hp_batch_add(core->batch, HP_OP_BLOB);
             op->blob.blob = blobs[i];

@@ -199,7 +199,7 @@ static void disown(struct hp_core *core, struct hp_vblob *blob)
     blob->owner = 0;
 }
 
-void hp_vblob_adopt(struct hp_core *core, uint64_t id, uint64_t task)
+void hp_vblob_adopt(struct hp_core *core, uint64_t id, uint64_t task, bool is_payload)
 {
     struct hp_vblob *blob = hp_idmap_find_ptr(&core->vol.blobs, id);
     if (blob == NULL) {
@@ -217,8 +217,25 @@ void hp_vblob_adopt(struct hp_core *core, uint64_t id, uint64_t task)
     }
     hp_list_remove(&blob->idle_link);
     blob->owner = task;
+    blob->is_payload = is_payload;
     blob->next_owned = hp_idmap_find_ptr(&core->vol.owned, task);
     hp_must(hp_idmap_put_ptr(&core->vol.owned, task, blob));
+}
+
+void hp_vblob_drop_payload(struct hp_core *core, uint64_t task)
+{
+    if (hp_idmap_count(&core->vol.owned) == 0) {
+        return;
+    }
+    struct hp_vblob *blob = hp_idmap_find_ptr(&core->vol.owned, task);
+    while (blob != NULL) {
+        struct hp_vblob *next = blob->next_owned;
+        if (blob->is_payload) {
+            disown(core, blob);
+            blob_free(core, blob);
+        }
+        blob = next;
+    }
 }
 
 void hp_vblob_drop_owned(struct hp_core *core, uint64_t task)

@@ -304,7 +304,7 @@ void hp_volatile_submit(struct hp_core *core, struct hp_spec *spec, struct hp_se
     add_slot(&core->vol, group);
     for (uint32_t i = 0; blobs != NULL && i < count; i++) {
         if (blobs[i] != 0) {
-            hp_vblob_adopt(core, blobs[i], first + i);
+            hp_vblob_adopt(core, blobs[i], first + i, true);
         }
     }
     put_times(core, group);
@@ -343,6 +343,7 @@ void hp_volatile_finish(struct hp_core *core, const struct hp_finish *finish)
         if (finish->end.size > 0) {
             memcpy(end->end, finish->end.data, finish->end.size);
         }
+        hp_vblob_drop_payload(core, finish->first + i);
         HP_ASSERT(group->ends[end->index] == NULL);
         group->ends[end->index] = end;
         hp_list_init(&end->link);

@@ -72,6 +72,7 @@ struct hp_vblob {
     uint64_t id;
     uint64_t size, written;
     uint64_t owner;     /* task; 0: none yet */
+    bool is_payload; /* of its owner */
     uint64_t used_ms;   /* monotonic, while it has no owner */
     void *digest_state; /* until it is whole */
     uint64_t digest;
@@ -155,7 +156,9 @@ bool hp_vblob_is_id(uint64_t blob);
 /* True if it is here, and whole. */
 bool hp_vblob_is_whole(const struct hp_core *core, uint64_t blob);
 /* Makes the blob the task's: it goes with it. A file is noted for the store. */
-void hp_vblob_adopt(struct hp_core *core, uint64_t blob, uint64_t task);
+void hp_vblob_adopt(struct hp_core *core, uint64_t blob, uint64_t task, bool is_payload);
+/* The task has ended: nobody fetches its payload any more. */
+void hp_vblob_drop_payload(struct hp_core *core, uint64_t task);
 void hp_vblob_drop_owned(struct hp_core *core, uint64_t task);
 void hp_vblob_expire(struct hp_core *core);
 void hp_vblob_free_all(struct hp_core *core);
