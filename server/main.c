@@ -59,6 +59,7 @@ int main(int argc, char **argv)
     if (hp_proc_keep_std_fds() != HP_OK) {
         return EXIT_NO_START;
     }
+    hp_proc_keep_memory();
     if (hp_config_read(argc, line.argv, &config, &error) != HP_OK) {
         return fail(EXIT_USAGE, &error);
     }

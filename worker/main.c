@@ -99,6 +99,7 @@ int main(int argc, char **argv)
     if (hp_proc_keep_std_fds() != HP_OK) {
         return EXIT_START;
     }
+    hp_proc_keep_memory();
     struct hp_worker_config config;
     struct hp_error error = {0};
     int status = EXIT_USAGE;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -71,6 +72,13 @@ enum hp_err hp_proc_raise_nofile(uint64_t want, uint64_t *ret_limit)
         *ret_limit = limit.rlim_cur;
     }
     return HP_OK;
+}
+
+void hp_proc_keep_memory(void)
+{
+    enum { KEPT_BYTES = 128 << 20, LARGE_BYTES = 32 << 20 };
+    (void)mallopt(M_MMAP_THRESHOLD, LARGE_BYTES); /* larger ones are rare, and given back */
+    (void)mallopt(M_TRIM_THRESHOLD, KEPT_BYTES);
 }
 
 enum hp_err hp_pidfd_open(pid_t pid, int *ret_fd)
