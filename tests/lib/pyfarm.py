@@ -64,9 +64,12 @@ class Farm:
     def host(self):
         return self.broker.address
 
-    def add_worker(self, name="worker-1", slots=2, flags=(), wait=True, prefix=(), env=None):
+    def add_worker(self, name="worker-1", slots=2, flags=(), wait=True, prefix=(), env=None,
+                   only=None):
+        """only: instead of WORKER_FLAGS."""
         worker = procs.Worker(self.folder, self.broker, name=name, slots=slots,
-                              flags=[*WORKER_FLAGS, *flags], prefix=prefix,
+                              flags=[*(WORKER_FLAGS if only is None else only), *flags],
+                              prefix=prefix,
                               env=daemon_environment(**(env or {})))
         self.workers[name] = worker
         self.processes.append(worker)

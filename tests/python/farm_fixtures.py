@@ -19,13 +19,14 @@ import pyfarm  # noqa: E402
 
 STANDARD = os.environ.get("HP_FAULTS_STANDARD") == "1"
 LIMIT_S = 60  # of one wait
+if not STANDARD:
+    pyfarm.use_package()
 
 
 def multiprocessing_module():
     if STANDARD:
         import multiprocessing
         return multiprocessing
-    pyfarm.use_package()
     import hostpool.multiprocessing
     return hostpool.multiprocessing
 
@@ -64,7 +65,6 @@ def connected(farm):
     if farm is None:
         yield
         return
-    pyfarm.use_package()
     import hostpool
     hostpool.connect(farm.host)
     try:

@@ -48,9 +48,9 @@ def test_broker_killed_in_the_middle_of_a_map(own_farm, pool_of, tmp_path):
     own_farm.add_worker()
     pool = pool_of(2)
     job = functools.partial(jobs.squares_slowly, str(tmp_path))
-    result = pool.map_async(job, range(100), 1)
     iterator = pool.imap(job, range(100))
     assert [iterator.next(LIMIT_S) for _ in range(20)] == [x * x for x in range(20)]
+    result = pool.map_async(job, range(100), 1)
     own_farm.broker.kill()
     assert not result.ready()
     own_farm.broker.start()
@@ -287,20 +287,39 @@ def test_worker_without_the_programs_files(own_farm, tmp_path):
     assert out.splitlines() == ["[0, 3, 6, 9, 12]", "104", "late", "[]", "[5]"]
 
 
-def test_another_python_is_refused(own_farm, pool_of, monkeypatch):
+@pytest.fixture
+def pretend(monkeypatch):
+    """pretend((3, 8), path): the client's Python is another one."""
+    import hostpool.pool
+
+    def to(version, executable):
+        other = types.SimpleNamespace(**{name: getattr(sys, name) for name in dir(sys)
+                                         if not name.startswith("__")})
+        other.version_info = (*version, 1, "final", 0)
+        other.executable = executable
+        monkeypatch.setattr(hostpool.pool, "sys", other)
+    return to
+
+
+@pytest.mark.parametrize("interpreter", ["/nonexistent/python3.8", "/usr/bin/python3"])
+@pytest.mark.parametrize("policy", ["any interpreter", "its own"])
+def test_another_python_is_refused(own_farm, pool_of, pretend, interpreter, policy):
     """Before anything runs, with what there is."""
     import hostpool
-    import hostpool.pool
-    own_farm.add_worker()
-    older = types.SimpleNamespace(**{name: getattr(sys, name) for name in dir(sys)
-                                     if not name.startswith("__")})
-    older.version_info = (3, 8, 1, "final", 0)
-    older.executable = "/nonexistent/python3.8"
-    monkeypatch.setattr(hostpool.pool, "sys", older)
-    with pytest.raises(hostpool.HostpoolError, match=r"python3\.8.*python3\.11"):
+    flags = ["--any-interpreter"] if policy == "any interpreter" else []
+    own_farm.add_worker(only=["--python", "/usr/bin/python3", *flags])
+    pretend((3, 8), interpreter)
+    with pytest.raises(hostpool.HostpoolError, match=r"python ?3\.8") as caught:
         hostpool.Pool(1).apply(jobs.square, (2,))
-    monkeypatch.undo()
-    assert pool_of(1).apply(jobs.square, (2,)) == 4
+    if policy == "its own" or interpreter == "/usr/bin/python3":
+        assert "3.11" in str(caught.value)
+
+
+def test_interpreter_that_the_worker_lacks(own_farm, pool_of, pretend):
+    """Its own one of the same version does."""
+    own_farm.add_worker()
+    pretend((3, 11), "/nonexistent/python3.11")
+    assert pool_of(1).apply_async(jobs.square, (2,)).get(LIMIT_S) == 4
 
 
 def test_too_many_processes_are_refused(own_farm, pool_of):
