@@ -275,13 +275,33 @@ static void settle_pending(struct hp_worker *worker, uint32_t index, const char 
     }
 }
 
+/* Whether this worker's own interpreter will do, because the one asked for is not here. */
+static bool is_own_instead(const struct hp_worker *worker, const struct hp_agent_pool_child *spec)
+{
+    char path[sizeof worker->pythons[0].path];
+    if (spec->interpreter.size < sizeof path) {
+        (void)snprintf(path, sizeof path, "%.*s", HP_STR_ARG(spec->interpreter));
+        if (access(path, X_OK) == 0) {
+            return false;
+        }
+    }
+    for (uint32_t i = 0; i < HP_WORKER_PYTHONS_MAX; i++) {
+        const struct hp_worker_python *python = &worker->pythons[i];
+        if (python->is_own && hp_str_eq_c(spec->language, python->language)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Which interpreter the pool is to have here; NULL with a sentence: none. */
 static struct hp_worker_python *choose(struct hp_worker *worker,
                                        const struct hp_agent_pool_child *spec, char *text,
                                        size_t size)
 {
     const char *own = worker->config->python;
-    bool by_path = worker->config->any_interpreter && spec->interpreter.size > 0;
+    bool by_path = worker->config->any_interpreter && spec->interpreter.size > 0 &&
+                   !is_own_instead(worker, spec);
     struct hp_str path = by_path ? spec->interpreter : hp_str_of(own == NULL ? "" : own);
     if (path.size == 0) {
         (void)snprintf(text, size, "this worker runs no %.*s", HP_STR_ARG(spec->language));
