@@ -134,7 +134,8 @@ struct hp_agent_call {
     bool fence;              /* as in hp_agent_command */
 };
 
-/* A child of a pool. The views are valid until hp_agent_effects_clear. */
+/* A child of a pool. The views are valid until the child is gone, the struct itself until
+ * hp_agent_effects_clear. */
 struct hp_agent_pool_child {
     uint64_t pool;
     struct hp_str language;    /* "c", "python3.11" */

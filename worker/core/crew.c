@@ -14,6 +14,7 @@
 #define RETRY_MS 100u      /* after the first failed set-up; doubled for each further one */
 #define RETRY_MS_MAX 10000u
 #define REPORT_PIDS_MAX 4096u
+#define QUICK_DEATHS 3u
 
 void hp_agent_crews_init(struct hp_agent *agent)
 {
@@ -154,10 +155,23 @@ static void end_waiting(struct hp_agent *agent, struct hp_agent_crew *crew)
     }
 }
 
+/* Ends a child that runs no call. */
+static void kill_child(struct hp_agent *agent, struct hp_agent_child *child)
+{
+    if (child->killed || child->gone) {
+        return;
+    }
+    child->killed = true;
+    struct hp_agent_effect *effect = hp_agent_effect_add(agent, HP_AGENT_CHILD_STOP);
+    effect->child = (uint32_t)(child - agent->children);
+    effect->signal = SIGKILL;
+}
+
 /* The pool is terminated: what runs is ended, what waits never begins. */
 static void kill_crew(struct hp_agent *agent, struct hp_agent_crew *crew)
 {
     crew->orphaned = true;
+    crew->kill_at_ms = agent->now_ms + crew->kill_grace_ms;
     end_waiting(agent, crew);
     HP_LIST_FOR_EACH_SAFE (node, &crew->children) {
         struct hp_agent_child *child = HP_LIST_ENTRY(node, struct hp_agent_child, crew_link);
@@ -170,9 +184,7 @@ static void kill_crew(struct hp_agent *agent, struct hp_agent_crew *crew)
             hp_agent_run_end_pool(agent, HP_LIST_ENTRY(head, struct hp_agent_run, link),
                                   crew->kill_grace_ms);
         } else if (!child->is_set_up) { /* an initializer may run for ever */
-            struct hp_agent_effect *effect = hp_agent_effect_add(agent, HP_AGENT_CHILD_STOP);
-            effect->child = index;
-            effect->signal = SIGKILL;
+            kill_child(agent, child);
         }
     }
 }
@@ -236,6 +248,56 @@ void hp_agent_crew_fetched(struct hp_agent *agent, struct hp_agent_crew *crew, c
     memcpy(crew->error, why, size);
     crew->error[size] = '\0';
     changed(agent, crew);
+}
+
+/* ------------------------------------------------------------------------------------ reports */
+
+static struct hp_st_pool_report report(struct hp_agent *agent, const struct hp_agent_crew *crew)
+{
+    struct hp_st_pool_report made = {
+        .has = HP_HAS_ST_POOL_REPORT_POOL | HP_HAS_ST_POOL_REPORT_PIDS |
+               HP_HAS_ST_POOL_REPORT_WAITING | HP_HAS_ST_POOL_REPORT_FAILURES,
+        .pool = crew->pool,
+        .failures = crew->failures,
+    };
+    made.pids.items = hp_agent_fx_alloc(agent, (crew->up + 1) * sizeof(uint64_t));
+    HP_LIST_FOR_EACH (node, &crew->children) {
+        const struct hp_agent_child *child =
+            HP_LIST_ENTRY(node, const struct hp_agent_child, crew_link);
+        if (child->is_set_up && !child->stopping && made.pids.count < REPORT_PIDS_MAX) {
+            made.pids.items[made.pids.count++] = child->pid;
+        }
+        made.waiting += child->waits && !child->gone; /* a stopping one holds its call, too */
+    }
+    if (crew->error[0] != '\0') {
+        made.error = hp_str_of(crew->error);
+        made.has |= HP_HAS_ST_POOL_REPORT_ERROR;
+    }
+    return made;
+}
+
+/* Tells the broker, if there is news. */
+static void flush_report(struct hp_agent *agent, struct hp_agent_crew *crew)
+{
+    if (crew->pool == 0 || !crew->changed || agent->link != HP_AGENT_LINK_UP) {
+        return;
+    }
+    crew->changed = false;
+    struct hp_st_pool_report one = report(agent, crew);
+    struct hp_msg_worker_pool_report msg = {.has = HP_HAS_WORKER_POOL_REPORT_POOLS,
+                                            .pools = {.items = &one, .count = 1}};
+    hp_agent_notify(agent, HP_METHOD_WORKER_POOL_REPORT, &hp_desc_msg_worker_pool_report, &msg);
+}
+
+void hp_agent_flush_reports(struct hp_agent *agent)
+{
+    if (!agent->reports_due || agent->link != HP_AGENT_LINK_UP) {
+        return;
+    }
+    agent->reports_due = false;
+    HP_LIST_FOR_EACH (node, &agent->crews) {
+        flush_report(agent, HP_LIST_ENTRY(node, struct hp_agent_crew, link));
+    }
 }
 
 /* ----------------------------------------------------------------------------- children's life */
@@ -315,13 +377,12 @@ static void on_gone(struct hp_agent *agent, struct hp_agent_child *child,
     struct hp_agent_crew *crew = child->crew;
     HP_ASSERT(crew != NULL && crew->pool != 0 && !child->gone);
     count_child(crew, child, -1);
-    if (event->init_failed) {
+    bool by_itself = !event->recycled && !child->stopping;
+    if (event->init_failed && !child->stopping) {
         note_failure(agent, crew, event);
-    } else if (!event->recycled && !child->stopping) {
-        /* One that dies again and again by itself is not started without a pause. */
-        crew->quick_deaths++;
-        crew->retry_at_ms =
-            crew->quick_deaths > 3 ? agent->now_ms + backoff_ms(crew->quick_deaths - 3) : 0;
+    } else if (by_itself && !child->served && ++crew->quick_deaths > QUICK_DEATHS) {
+        /* Set up, and dead before any call has ended, again and again: not without a pause. */
+        crew->retry_at_ms = agent->now_ms + backoff_ms(crew->quick_deaths - QUICK_DEATHS);
     }
     child->gone = child->stopping = true; /* it counts no more */
     child->up = false;
@@ -399,9 +460,9 @@ static void stop_surplus(struct hp_agent *agent, struct hp_agent_crew *crew, uin
 }
 
 /* Children that the crew is to have now: more while some wait for others, if there is work. */
-static uint32_t wanted(const struct hp_agent_crew *crew)
+static uint32_t wanted(const struct hp_agent *agent, const struct hp_agent_crew *crew)
 {
-    if (crew->orphaned) {
+    if (crew->orphaned || agent->draining_self) {
         return 0;
     }
     if (crew->target == 0) { /* it ends in order: what it has is run */
@@ -412,8 +473,9 @@ static uint32_t wanted(const struct hp_agent_crew *crew)
 
 static void adjust(struct hp_agent *agent, struct hp_agent_crew *crew, uint32_t *free_slot)
 {
-    uint32_t want = wanted(crew);
-    uint32_t keep = crew->target > 0 && !crew->orphaned ? crew->target + crew->waits : want;
+    uint32_t want = wanted(agent, crew);
+    bool lasts = crew->target > 0 && !crew->orphaned && !agent->draining_self;
+    uint32_t keep = lasts ? crew->target + crew->waits : want;
     if (crew->live > keep) {
         stop_surplus(agent, crew, crew->live - keep);
     }
@@ -427,9 +489,23 @@ static void adjust(struct hp_agent *agent, struct hp_agent_crew *crew, uint32_t 
             return; /* the broker asks for no more than children_max; these are still ending */
         }
         start_child(agent, crew, *free_slot);
-        if (crew->failures > 0 || crew->quick_deaths > 3) {
+        if (crew->failures > 0 || crew->quick_deaths > QUICK_DEATHS) {
             crew->retry_at_ms = agent->now_ms + backoff_ms(crew->failures + 1);
             return; /* one at a time until one is set up */
+        }
+    }
+}
+
+/* Of a terminated pool: those that should have ended by now, and run nothing, are killed. */
+static void kill_rest(struct hp_agent *agent, struct hp_agent_crew *crew)
+{
+    if (!crew->orphaned || agent->now_ms < crew->kill_at_ms) {
+        return;
+    }
+    HP_LIST_FOR_EACH (node, &crew->children) {
+        struct hp_agent_child *child = HP_LIST_ENTRY(node, struct hp_agent_child, crew_link);
+        if (child->count == 0) {
+            kill_child(agent, child);
         }
     }
 }
@@ -444,12 +520,24 @@ void hp_agent_crews_tick(struct hp_agent *agent)
         }
         free_gone(crew);
         adjust(agent, crew, &free_slot);
+        kill_rest(agent, crew);
         bool is_over = crew->target == 0 || crew->orphaned;
         if (is_over && hp_list_is_empty(&crew->children) && crew->held == 0) {
+            flush_report(agent, crew);
             hp_agent_effect_add(agent, HP_AGENT_POOL_GONE)->pool = crew->pool;
             crew_free(agent, crew);
         }
     }
+}
+
+bool hp_agent_crews_have_children(const struct hp_agent *agent)
+{
+    bool some = false;
+    HP_LIST_FOR_EACH (node, &agent->crews) {
+        const struct hp_agent_crew *crew = HP_LIST_ENTRY(node, const struct hp_agent_crew, link);
+        some = some || (crew->pool != 0 && !hp_list_is_empty(&crew->children));
+    }
+    return some;
 }
 
 uint64_t hp_agent_crews_deadline_ms(const struct hp_agent *agent)
@@ -457,57 +545,22 @@ uint64_t hp_agent_crews_deadline_ms(const struct hp_agent *agent)
     uint64_t at_ms = HP_AGENT_NEVER;
     HP_LIST_FOR_EACH (node, &agent->crews) {
         const struct hp_agent_crew *crew = HP_LIST_ENTRY(node, const struct hp_agent_crew, link);
-        bool waits = crew->pool != 0 && crew->live < wanted(crew) && crew->ready;
+        if (crew->pool == 0) {
+            continue;
+        }
+        bool waits = crew->live < wanted(agent, crew) && crew->ready;
         if (waits && crew->retry_at_ms > agent->now_ms) {
             at_ms = HP_MIN(at_ms, crew->retry_at_ms);
         }
+        if (crew->orphaned && crew->kill_at_ms > agent->now_ms) {
+            at_ms = HP_MIN(at_ms, crew->kill_at_ms);
+        }
+        if (crew->fetch != NULL && !crew->ready && agent->link == HP_AGENT_LINK_UP) {
+            uint64_t get_ms = HP_MAX(crew->fetch->wait_until_ms, agent->blob_hold_ms);
+            at_ms = get_ms > agent->now_ms ? HP_MIN(at_ms, get_ms) : at_ms;
+        }
     }
     return at_ms;
-}
-
-/* ------------------------------------------------------------------------------------ reports */
-
-static struct hp_st_pool_report report(struct hp_agent *agent, const struct hp_agent_crew *crew)
-{
-    struct hp_st_pool_report made = {
-        .has = HP_HAS_ST_POOL_REPORT_POOL | HP_HAS_ST_POOL_REPORT_PIDS |
-               HP_HAS_ST_POOL_REPORT_WAITING | HP_HAS_ST_POOL_REPORT_FAILURES,
-        .pool = crew->pool,
-        .failures = crew->failures,
-    };
-    made.pids.items = hp_agent_fx_alloc(agent, (crew->up + 1) * sizeof(uint64_t));
-    HP_LIST_FOR_EACH (node, &crew->children) {
-        const struct hp_agent_child *child =
-            HP_LIST_ENTRY(node, const struct hp_agent_child, crew_link);
-        if (child->is_set_up && !child->stopping && made.pids.count < REPORT_PIDS_MAX) {
-            made.pids.items[made.pids.count++] = child->pid;
-        }
-        made.waiting += child->waits && !child->gone; /* a stopping one holds its call, too */
-    }
-    if (crew->error[0] != '\0') {
-        made.error = hp_str_of(crew->error);
-        made.has |= HP_HAS_ST_POOL_REPORT_ERROR;
-    }
-    return made;
-}
-
-void hp_agent_flush_reports(struct hp_agent *agent)
-{
-    if (!agent->reports_due || agent->link != HP_AGENT_LINK_UP) {
-        return;
-    }
-    agent->reports_due = false;
-    HP_LIST_FOR_EACH (node, &agent->crews) {
-        struct hp_agent_crew *crew = HP_LIST_ENTRY(node, struct hp_agent_crew, link);
-        if (crew->pool == 0 || !crew->changed) {
-            continue;
-        }
-        crew->changed = false;
-        struct hp_st_pool_report one = report(agent, crew);
-        struct hp_msg_worker_pool_report msg = {.has = HP_HAS_WORKER_POOL_REPORT_POOLS,
-                                                .pools = {.items = &one, .count = 1}};
-        hp_agent_notify(agent, HP_METHOD_WORKER_POOL_REPORT, &hp_desc_msg_worker_pool_report, &msg);
-    }
 }
 
 void hp_agent_crew_check(const struct hp_agent *agent)

@@ -286,11 +286,24 @@ static void set_log(struct hp_st_task_end *end, const struct hp_agent_event *eve
     }
 }
 
+/* Of a child that died: its last stderr is both the text for people and what it printed. */
+static void set_last_words(struct hp_st_task_end *end, const struct hp_agent_event *event)
+{
+    if (event->error.size > 0 && event->log_err.size == 0) {
+        end->err = hp_str_as_bin(event->error);
+        end->err_size = event->error.size;
+        end->has |= HP_HAS_ST_TASK_END_ERR | HP_HAS_ST_TASK_END_ERR_SIZE;
+    }
+}
+
 void hp_agent_end_call(struct hp_agent *agent, struct hp_agent_run *run,
                        const struct hp_agent_event *event)
 {
+    struct hp_agent_child *child = &agent->children[run->child];
+    child->served = true;
+    child->crew->quick_deaths = 0;
     if (event->outcome == HP_AGENT_OUTCOME_DIED) {
-        agent->children[run->child].up = false; /* until a new one is reported */
+        child->up = false; /* until a new one is reported */
     }
     hp_agent_unplace(agent, run);
     hp_agent_run_move(agent, run, HP_AGENT_FREE, NULL, false);
@@ -316,6 +329,7 @@ void hp_agent_end_call(struct hp_agent *agent, struct hp_agent_run *run,
     char room[ERROR_TEXT_BYTES];
     if (event->outcome == HP_AGENT_OUTCOME_DIED) {
         set_how(&end, event);
+        set_last_words(&end, event);
     }
     set_error(&end, event->error, room);
     set_usage(&end, event);

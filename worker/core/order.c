@@ -340,7 +340,10 @@ void hp_agent_ending_tick(struct hp_agent *agent)
     }
     bool late =
         agent->exit_at_ms != HP_AGENT_NEVER && agent->now_ms >= agent->exit_at_ms + STOP_WAIT_MS;
-    if ((unfinished == 0 && all_safe(agent)) || late ||
+    /* Children of pools end in order, but not for ever. */
+    bool children_left = !agent->stopping && hp_agent_crews_have_children(agent) &&
+                         agent->now_ms < agent->exit_at_ms;
+    if ((unfinished == 0 && !children_left && all_safe(agent)) || late ||
         (agent->stopping && agent->now_ms >= agent->exit_at_ms)) {
         agent->exited = true;
         (void)hp_agent_effect_add(agent, HP_AGENT_EXIT);

@@ -115,6 +115,13 @@ static uint32_t estimate_us(const struct hp_agent *agent, const struct hp_agent_
     return est_us == 0 || run->parcel->cpus > 1 ? HP_AGENT_BUDGET_US : est_us;
 }
 
+/* Calls that a child may still be given before it is replaced. */
+static uint64_t calls_left(const struct hp_agent_child *child)
+{
+    uint64_t most = child->crew->calls_max;
+    return most == 0 ? UINT64_MAX : most - HP_MIN(most, child->given);
+}
+
 /* How many of the first waiting calls (of seq below `seq_end`, at most `share`) fit a child. */
 static uint32_t count_fitting(const struct hp_agent *agent, const struct hp_agent_child *child,
                               uint64_t seq_end, uint32_t share)
@@ -123,6 +130,7 @@ static uint32_t count_fitting(const struct hp_agent *agent, const struct hp_agen
     uint32_t count = 0;
     uint32_t room =
         child->count < HP_AGENT_CHILD_CALLS_MAX ? HP_AGENT_CHILD_CALLS_MAX - child->count : 0;
+    room = (uint32_t)HP_MIN((uint64_t)room, calls_left(child));
     HP_LIST_FOR_EACH (node, &child->crew->waiting) {
         const struct hp_agent_run *run = HP_LIST_ENTRY(node, struct hp_agent_run, link);
         uint32_t est_us = estimate_us(agent, run);
@@ -162,6 +170,7 @@ static void give(struct hp_agent *agent, struct hp_agent_child *child, uint32_t 
         hp_agent_run_move(agent, run, HP_AGENT_RUNNING, &child->runs, false);
     }
     child->count += count;
+    child->given += count;
     agent->totals.started_total += count;
     if (was_idle) {
         agent->slots_used += child->cpus_held;
@@ -175,7 +184,7 @@ static void give(struct hp_agent *agent, struct hp_agent_child *child, uint32_t 
 
 static bool is_taking(const struct hp_agent_child *child)
 {
-    return child->up && !child->stopping && !child->waits;
+    return child->up && !child->stopping && !child->waits && calls_left(child) > 0;
 }
 
 /* Idle children first, each an equal share; then what fits on top of busy ones. True: gave some. */
@@ -330,6 +339,7 @@ void hp_agent_recall_all(struct hp_agent *agent, uint32_t more_than)
 
 void hp_agent_hand_back(struct hp_agent *agent, struct hp_agent_run *run)
 {
+    agent->children[run->child].given--;
     hp_agent_unplace(agent, run);
     run->started_ms = 0;
     run->told = false;

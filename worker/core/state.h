@@ -178,8 +178,11 @@ struct hp_agent_child {
     struct hp_agent_crew *crew; /* NULL: a free slot of pools */
     struct hp_list crew_link;
     uint32_t pid; /* pools: once it is set up */
+    uint64_t given; /* calls that it has had; bounded by the pool's calls_max */
     bool is_set_up;
     bool stopping;
+    bool killed; /* KILL was sent to it as such, not to a call of it */
+    bool served; /* a call has ended in it */
     bool waits;
     bool gone; /* its process; calls that it refused are still to come back */
 };
@@ -200,8 +203,9 @@ struct hp_agent_crew {
     uint32_t up;     /* set up, not stopping */
     uint32_t waits;  /* that wait for other tasks */
     uint32_t failures;
-    uint32_t quick_deaths;
-    uint64_t retry_at_ms; /* no start before */
+    uint32_t quick_deaths; /* in a row, of children that were set up and ended no call */
+    uint64_t retry_at_ms;  /* no start before */
+    uint64_t kill_at_ms;   /* terminated: what is left of it is killed then */
     bool named;           /* by the broker, since this registration */
     bool changed;         /* a report is due */
     bool orphaned;        /* ended here: calls that still come are handed back */
@@ -399,6 +403,7 @@ void hp_agent_on_child(struct hp_agent *agent, const struct hp_agent_event *even
 /* Starts and stops children as needed; ends pools that have ended. */
 void hp_agent_crews_tick(struct hp_agent *agent);
 uint64_t hp_agent_crews_deadline_ms(const struct hp_agent *agent);
+bool hp_agent_crews_have_children(const struct hp_agent *agent);
 /* After a registration: the broker names them anew, and is told anew. */
 void hp_agent_crews_registered(struct hp_agent *agent);
 void hp_agent_flush_reports(struct hp_agent *agent);
