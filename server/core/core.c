@@ -81,7 +81,8 @@ static void init_maps(struct hp_core *core)
     for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++) {
         hp_idmap_init(maps[i], seed);
     }
-    struct hp_list *lists[] = {&core->pool_list,     &core->conn_list,     &core->conn_dirty,  &core->session_list,
+    struct hp_list *lists[] = {&core->pool_list,     &core->conn_list,
+                               &core->conn_dirty,    &core->session_list,
                                &core->session_dirty, &core->queue_dirty, &core->lane_dirty,
                                &core->class_list,    &core->node_list,   &core->pending_list,
                                &core->follows,       &core->spec_idle};
@@ -262,6 +263,10 @@ static void on_committed(struct hp_core *core, uint64_t number)
         core->durable_reserved_id = core->reserved_id;
     }
     core->dispatch_wanted = true;
+    if (core->pools_blocked) {
+        core->pools_blocked = false;
+        hp_pools_touch(core);
+    }
     hp_recent_purge(core);
 }
 

@@ -141,8 +141,8 @@ static void dump_pools(const struct hp_core *core, struct hp_buf *out)
     HP_LIST_FOR_EACH (link, &core->pool_list) {
         const struct hp_pool *pool = HP_CONTAINER_OF(link, struct hp_pool, link);
         say(out,
-            "pool %llu state=%s loaded=%d detached=%d broken=%d cancelled=%d live=%llu delayed=%llu "
-            "memory=%llu held=%u up=%u contents=%u orphan_at=%llu\n",
+            "pool %llu state=%s loaded=%d detached=%d broken=%d cancelled=%d live=%llu "
+            "delayed=%llu memory=%llu held=%u up=%u contents=%u orphan_at=%llu\n",
             U(pool->id), hp_pool_state_name((enum hp_pool_state)pool->state), pool->loaded,
             pool->detached, pool->broken, pool->cancelled, U(hp_pool_live(pool)), U(pool->delayed),
             U(pool->memory_live), pool->held, pool->up, pool->content_count,

@@ -15,6 +15,7 @@ static struct hp_node *node_new(struct hp_core *core, struct hp_str name, uint32
     hp_arena_init(&node->arena, 4096, 8U << 20);
     hp_strmap_init(&node->fn_set, core->hash_seed);
     hp_idmap_init(&node->fits, core->hash_seed);
+    hp_idmap_init(&node->pools, core->hash_seed);
     hp_list_init(&node->attempts);
     hp_list_init(&node->link);
     hp_list_push_back(&core->node_list, &node->link);
@@ -36,6 +37,7 @@ void hp_node_free(struct hp_core *core, struct hp_node *node)
     hp_arena_deinit(&node->arena);
     hp_strmap_deinit(&node->fn_set);
     hp_idmap_deinit(&node->fits);
+    hp_idmap_deinit(&node->pools);
     hp_free(node);
 }
 

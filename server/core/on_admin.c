@@ -289,6 +289,10 @@ static uint32_t counters(const struct hp_core *core, struct hp_st_counter *out)
         workers += hp_node_is_up(node);
         slots += hp_node_is_up(node) ? node->slots : 0;
     }
+    uint64_t children = 0;
+    HP_LIST_FOR_EACH (link, &core->pool_list) {
+        children += HP_CONTAINER_OF(link, struct hp_pool, link)->up;
+    }
     const struct {
         const char *name;
         uint64_t value;
@@ -311,6 +315,7 @@ static uint32_t counters(const struct hp_core *core, struct hp_st_counter *out)
         {"busy_total", core->figures.busy},
         {"events_dropped_total", core->figures.events_dropped},
         {"pools", hp_idmap_count(&core->pools)},
+        {"pool_children", children},
         {"volatile_tasks", core->vol.task_count},
         {"volatile_bytes", core->vol.bytes},
         {"volatile_dropped_total", core->vol.dropped},

@@ -116,7 +116,7 @@ void hp_on_pool_info(struct hp_request *request)
     wait->deadline_ms = core->now_ms + msg.wait_ms;
     hp_list_init(&wait->link);
     hp_list_push_back(&pool->waits, &wait->link);
-    hp_pools_dirty(core);
+    hp_pools_touch(core);
 }
 
 /* ------------------------------------------------ pool.list */
@@ -244,7 +244,7 @@ void hp_on_pool_detach(struct hp_request *request)
         hp_pool_set_owner(core, pool);
     }
     hp_pool_store(core, pool);
-    hp_pools_dirty(core);
+    hp_pools_touch(core);
     reply_state(request, pool->state);
 }
 

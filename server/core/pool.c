@@ -73,6 +73,7 @@ void hp_pool_open(struct hp_core *core, uint64_t id, struct hp_spec *spec,
 {
     struct hp_pool *pool = pool_new(core, id);
     pool->created_at_ms = core->wall_ms;
+    pool->detached = session == NULL; /* nobody can be missed */
     set_loaded(core, pool, spec, session, payload, blob);
     hp_pool_store(core, pool);
     hp_trace(core, HP_TRACE_INFO, "pool_open", "pool=%llu language=%.*s processes=%u",
@@ -145,7 +146,7 @@ void hp_lane_undelayed(struct hp_core *core, struct hp_lane *lane, uint32_t coun
         pool->delayed -= pool->delayed < count ? pool->delayed : count;
         hp_pool_store(core, pool);
         if (pool->state != HP_SM_POOL_OPEN) {
-            hp_pools_dirty(core);
+            hp_pools_touch(core);
         }
     }
 }
@@ -299,9 +300,15 @@ void hp_pool_content(struct hp_pool *pool, struct hp_bin key)
 }
 
 /* ------------------------------------------------ the pass */
+void hp_pools_touch(struct hp_core *core)
+{
+    core->pools_due_ms = 0;
+}
+
 void hp_pools_dirty(struct hp_core *core)
 {
     core->pools_due_ms = 0;
+    core->grants_wanted = true;
 }
 
 /* Is its client there? Sets when it is ended for want of one. */
@@ -334,7 +341,7 @@ static void look_for_owner(struct hp_core *core, struct hp_pool *pool)
 static bool is_hopeless(struct hp_core *core, const struct hp_pool *pool)
 {
     bool any_failed = false;
-    if (pool->up > 0 || !pool->loaded || pool->spec == NULL) {
+    if (pool->up > 0 || pool->spec == NULL || core->now_ms < pool->settle_until_ms) {
         return false;
     }
     HP_LIST_FOR_EACH (link, &core->node_list) {
@@ -355,6 +362,7 @@ static bool is_hopeless(struct hp_core *core, const struct hp_pool *pool)
 static uint64_t next_of(const struct hp_pool *pool)
 {
     uint64_t at = pool->orphan_at_ms;
+    at = pool->settle_until_ms > 0 && pool->settle_until_ms < at ? pool->settle_until_ms : at;
     HP_LIST_FOR_EACH (link, &pool->waits) {
         const struct hp_pool_wait *wait = HP_CONTAINER_OF(link, struct hp_pool_wait, link);
         at = wait->deadline_ms < at ? wait->deadline_ms : at;
@@ -362,40 +370,54 @@ static uint64_t next_of(const struct hp_pool *pool)
     return at;
 }
 
+/* True: it has ended and is freed. */
+static bool look_after(struct hp_core *core, struct hp_pool *pool, bool grants)
+{
+    if (!pool->loaded) {
+        if (!pool->loading) {
+            load(core, pool);
+        }
+        hp_pool_answer_waits(core, pool);
+        return false;
+    }
+    look_for_owner(core, pool);
+    if (pool->settle_until_ms > 0 && pool->settle_until_ms <= core->now_ms) {
+        pool->settle_until_ms = 0;
+        grants = true;
+    }
+    if (grants && pool->state != HP_SM_POOL_ENDING && is_hopeless(core, pool)) {
+        hp_pool_break(core, pool);
+    }
+    if (grants || pool->state == HP_SM_POOL_ENDING) {
+        hp_pool_regrant(core, pool);
+    }
+    if (pool->state != HP_SM_POOL_OPEN && hp_pool_end_step(core, pool)) {
+        return true;
+    }
+    hp_pool_send_orders(core, pool);
+    hp_pool_answer_waits(core, pool);
+    return false;
+}
+
 void hp_pools_run(struct hp_core *core)
 {
     if (core->pools_due_ms > core->now_ms) {
         return;
     }
-    core->pools_due_ms = UINT64_MAX;
+    bool grants = core->grants_wanted;
+    bool all_loaded = true;
     uint64_t next = UINT64_MAX;
-    bool are_loaded = true;
+    core->pools_due_ms = UINT64_MAX;
+    core->grants_wanted = false;
     HP_LIST_FOR_EACH_SAFE (link, &core->pool_list) {
         struct hp_pool *pool = HP_CONTAINER_OF(link, struct hp_pool, link);
-        if (!pool->loaded) {
-            are_loaded = false;
-            if (!pool->loading) {
-                load(core, pool);
-            }
+        if (!look_after(core, pool, grants)) {
+            all_loaded = all_loaded && pool->loaded;
             uint64_t at = next_of(pool);
             next = at < next ? at : next;
-            hp_pool_answer_waits(core, pool);
-            continue;
         }
-        look_for_owner(core, pool);
-        if (pool->state != HP_SM_POOL_ENDING && is_hopeless(core, pool)) {
-            hp_pool_break(core, pool);
-        }
-        hp_pool_regrant(core, pool);
-        if (pool->state != HP_SM_POOL_OPEN && hp_pool_end_step(core, pool)) {
-            continue;
-        }
-        hp_pool_send_orders(core, pool);
-        hp_pool_answer_waits(core, pool);
-        uint64_t at = next_of(pool);
-        next = at < next ? at : next;
     }
-    if (are_loaded) {
+    if (all_loaded) {
         hp_pools_complete(core);
     }
     if (next < core->pools_due_ms) {
@@ -412,10 +434,7 @@ uint64_t hp_pools_deadline_ms(const struct hp_core *core)
 void hp_pool_free(struct hp_core *core, struct hp_pool *pool)
 {
     HP_LIST_FOR_EACH_SAFE (link, &pool->nodes) {
-        struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
-        hp_list_remove(&entry->link);
-        hp_free(entry->pids);
-        hp_free(entry);
+        hp_pool_node_free(HP_CONTAINER_OF(link, struct hp_pool_node, link));
     }
     HP_LIST_FOR_EACH_SAFE (link, &pool->waits) {
         hp_list_remove(link);

@@ -112,7 +112,9 @@ uint64_t hp_pool_live(const struct hp_pool *pool);
 /* Tasks of the lane began (or ceased) to wait in rows of their own: queue and pool count them. */
 void hp_lane_delayed(struct hp_core *core, struct hp_lane *lane, uint32_t count);
 void hp_lane_undelayed(struct hp_core *core, struct hp_lane *lane, uint32_t count);
-/* Something changed that grants, orders, ends or waits may depend on. */
+/* Something changed that orders, ends or waits may depend on. */
+void hp_pools_touch(struct hp_core *core);
+/* The same, and grants, too. */
 void hp_pools_dirty(struct hp_core *core);
 /* The pass over all pools, if something changed or is due. */
 void hp_pools_run(struct hp_core *core);
@@ -133,6 +135,7 @@ void hp_pool_drop_keys(struct hp_core *core, struct hp_pool *pool);
 /* ------------------------------------------------ pool_grant.c: who has how many children */
 /* Finds or makes it. */
 struct hp_pool_node *hp_pool_node_of(struct hp_pool *pool, struct hp_node *node);
+void hp_pool_node_free(struct hp_pool_node *entry);
 struct hp_pool_node *hp_pool_node_find(const struct hp_pool *pool, const struct hp_node *node);
 void hp_pool_regrant(struct hp_core *core, struct hp_pool *pool);
 void hp_pool_send_orders(struct hp_core *core, struct hp_pool *pool);

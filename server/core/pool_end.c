@@ -132,6 +132,10 @@ static uint32_t fail_front(struct hp_core *core, struct hp_pool *pool, struct hp
 static bool fail_waiting(struct hp_core *core, struct hp_pool *pool)
 {
     uint32_t left = SLICE;
+    if (core->backlog_ops + core->batch->op_count > core->config.backlog_ops_max) {
+        core->pools_blocked = true;
+        return false;
+    }
     struct hp_bin end = end_record(core, pool);
     bool is_done = true;
     HP_LIST_FOR_EACH_SAFE (link, &pool->lanes) {
@@ -151,7 +155,7 @@ static bool fail_waiting(struct hp_core *core, struct hp_pool *pool)
         }
     }
     if (left == 0) {
-        hp_pools_dirty(core); /* the next turn goes on */
+        hp_pools_touch(core); /* the next turn goes on */
     }
     return is_done;
 }
@@ -162,7 +166,7 @@ void hp_pool_fill_finish(struct hp_core *core, struct hp_finish *finish)
     const struct hp_pool *pool =
         finish->state == HP_TASK_STATE_FAILED ? hp_pool_find(core, finish->spec->options.pool)
                                               : NULL;
-    if (pool != NULL) {
+    if (pool != NULL && pool->state == HP_SM_POOL_ENDING) {
         finish->reason = hp_pool_reason(pool);
         finish->end = end_record(core, pool);
     }
@@ -222,7 +226,7 @@ static void scan_task(struct hp_core *core, struct hp_pool *pool, const struct h
 static void scan_done(struct hp_core *core, struct hp_pool *pool)
 {
     pool->scanning = false;
-    hp_pools_dirty(core);
+    hp_pools_touch(core);
     if (pool->scan_found == 0 && !pool->scan_stale && pool->delayed > 0) {
         hp_trace(core, HP_TRACE_WARN, "pool_count_mended", "pool=%llu counted=%llu",
                  (unsigned long long)pool->id, (unsigned long long)pool->delayed);
@@ -316,6 +320,7 @@ static void finish_pool(struct hp_core *core, struct hp_pool *pool)
     hp_trace(core, HP_TRACE_INFO, "pool_ended", "pool=%llu %s", (unsigned long long)pool->id,
              hp_task_state_name(finish.state));
     tell_nodes(core, pool);
+    hp_pools_dirty(core); /* others may have its room */
     pool->state = HP_SM_POOL_ENDED;
     hp_pool_answer_waits(core, pool);
     if (pool->session != NULL) {
@@ -357,6 +362,6 @@ void hp_pool_calls_ended(struct hp_core *core, const struct hp_spec *spec, uint3
         pool->memory_live -= count;
     }
     if (pool->state != HP_SM_POOL_OPEN) {
-        hp_pools_dirty(core);
+        hp_pools_touch(core);
     }
 }

@@ -14,13 +14,7 @@ enum { CHILDREN_PER_SLOT = 16, LANGUAGES_SHOWN = 400 };
 
 struct hp_pool_node *hp_pool_node_find(const struct hp_pool *pool, const struct hp_node *node)
 {
-    HP_LIST_FOR_EACH (link, &pool->nodes) {
-        struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
-        if (entry->node == node) {
-            return entry;
-        }
-    }
-    return NULL;
+    return hp_idmap_find_ptr(&node->pools, pool->id);
 }
 
 struct hp_pool_node *hp_pool_node_of(struct hp_pool *pool, struct hp_node *node)
@@ -32,8 +26,17 @@ struct hp_pool_node *hp_pool_node_of(struct hp_pool *pool, struct hp_node *node)
         entry->node = node;
         hp_list_init(&entry->link);
         hp_list_push_back(&pool->nodes, &entry->link);
+        hp_must(hp_idmap_put_ptr(&node->pools, pool->id, entry));
     }
     return entry;
+}
+
+void hp_pool_node_free(struct hp_pool_node *entry)
+{
+    (void)hp_idmap_remove(&entry->node->pools, entry->pool->id, NULL);
+    hp_list_remove(&entry->link);
+    hp_free(entry->pids);
+    hp_free(entry);
 }
 
 static bool speaks(const struct hp_node *node, const struct hp_st_task_options *options)
@@ -307,9 +310,7 @@ void hp_pool_send_orders(struct hp_core *core, struct hp_pool *pool)
         if (is_news && hp_node_is_up(node) && node->registered) {
             send_order(core, entry);
         } else if (is_empty(entry)) {
-            hp_list_remove(&entry->link);
-            hp_free(entry->pids);
-            hp_free(entry);
+            hp_pool_node_free(entry);
         }
     }
 }
@@ -375,10 +376,10 @@ void hp_pools_node_lost(struct hp_core *core, struct hp_node *node)
 uint32_t hp_pool_room(const struct hp_core *core, const struct hp_class *class_,
                       const struct hp_node *node, uint32_t depth)
 {
-    const struct hp_pool *pool = hp_pool_find(core, class_->pool);
-    const struct hp_pool_node *entry = pool != NULL ? hp_pool_node_find(pool, node) : NULL;
+    const struct hp_pool_node *entry = hp_idmap_find_ptr(&node->pools, class_->pool);
+    (void)core;
     if (entry == NULL || entry->pid_count == 0 || entry->granted == 0 ||
-        pool->state == HP_SM_POOL_ENDING) {
+        entry->pool->state == HP_SM_POOL_ENDING) {
         return 0;
     }
     uint64_t most = ((uint64_t)entry->granted + entry->waiting) * depth;
@@ -388,8 +389,8 @@ uint32_t hp_pool_room(const struct hp_core *core, const struct hp_class *class_,
 bool hp_pool_is_granted(const struct hp_core *core, const struct hp_class *class_,
                         const struct hp_node *node)
 {
-    const struct hp_pool *pool = hp_pool_find(core, class_->pool);
-    const struct hp_pool_node *entry = pool != NULL ? hp_pool_node_find(pool, node) : NULL;
+    const struct hp_pool_node *entry = hp_idmap_find_ptr(&node->pools, class_->pool);
+    (void)core;
     return entry != NULL && entry->granted > 0;
 }
 
@@ -406,7 +407,7 @@ void hp_pool_attempt(struct hp_core *core, struct hp_attempt *attempt, bool begi
     HP_ASSERT(attempt->pool_node->held > 0 && pool->held > 0);
     attempt->pool_node->held--;
     pool->held--;
-    if (pool->state != HP_SM_POOL_OPEN) {
-        hp_pools_dirty(core);
+    if (pool->state != HP_SM_POOL_OPEN || !hp_node_is_up(attempt->node)) {
+        hp_pools_touch(core);
     }
 }

@@ -205,6 +205,7 @@ struct hp_node {
     bool wants_complete;   /* it has not been told yet that all its pools were named */
     uint32_t children_max; /* of pools; 0: by its slots */
     uint32_t pool_granted; /* of them, over all pools */
+    struct hp_idmap pools; /* pool id -> hp_pool_node */
     struct hp_strmap fn_set;
     struct hp_idmap fits; /* class id -> 1 no, 2 yes */
     struct hp_conn *conn;
@@ -400,7 +401,8 @@ struct hp_core {
     struct hp_idmap pools;                    /* id -> hp_pool */
     struct hp_list pool_list;                 /* by id */
     uint64_t pools_due_ms;                    /* when the pass over them is due; 0: now */
-    bool pool_rows_dirty;
+    bool pool_rows_dirty, grants_wanted;
+    bool pools_blocked; /* by the backlog of ops: they go on when a commit ends */
     struct hp_idmap contents;                 /* hash of key -> blob */
     struct hp_idmap timers, expiries, parked; /* by first id */
     struct hp_heap timer_heap;

@@ -312,6 +312,9 @@ static void finish_attempt(struct hp_core *core, struct hp_attempt *attempt,
                                .spec = attempt->spec,
                                .session = attempt->session,
                                .end = end};
+    if (reason == HP_REASON_POOL_ENDED || reason == HP_REASON_INIT_FAILED) {
+        hp_pool_fill_finish(core, &finish); /* in the pool's words */
+    }
     if (attempt->state == HP_TASK_STATE_CANCELLING && attempt->lease != NULL) {
         struct hp_op *op = hp_batch_add(core->batch, HP_OP_SIDE_DEL);
         op->side_del.first = attempt->id;

@@ -11,7 +11,7 @@
 #define SESSION "client session 1"
 #define OTHER_SESSION "client session 2"
 
-enum { SEEN_MAX = 64, WAIT_STEP_MS = 900 };
+enum { SEEN_MAX = 512, WAIT_STEP_MS = 900 };
 
 struct pool_order {
     uint64_t pool;

@@ -220,6 +220,7 @@ static void test_sides(void **state)
     add_side(batch, HP_SIDE_EXPIRY, 1, 10, WALL + 5); /* the same cursor */
     add_side(batch, HP_SIDE_RETURNED, 30, 1, WALL + 1);
     add_side(batch, HP_SIDE_BURIED, 31, 1, 0);
+    add_side(batch, HP_SIDE_POOL, 40, 1, 0);
     add_side(batch, HP_SIDE_EXPIRY, 50, 10, WALL + 9);
     apply(f, batch);
     for (uint32_t limit = 0; limit < 4; limit++) {
@@ -232,6 +233,7 @@ static void test_sides(void **state)
             assert_non_null(at);
         }
         assert_null(strstr(text, "kind=3"));
+        assert_null(strstr(text, "kind=6"));
         free(text);
     }
     char *text = TEXT_OF(print_tasks(out, f->store, 31, 1));
@@ -239,6 +241,18 @@ static void test_sides(void **state)
     free(text);
     text = TEXT_OF(print_tasks(out, f->store, 55, 1));
     assert_null(strstr(text, "side")); /* an expiry is no state of a task */
+    free(text);
+    fixture_reopen(f); /* a starting core is told of pools at once */
+    text = TEXT_OF(print_recovery(out, f->store));
+    assert_non_null(strstr(text, "sides=4 delayed=11\n"));
+    assert_non_null(strstr(text, "side 31+1 kind=3"));
+    assert_non_null(strstr(text, "side 40+1 kind=6"));
+    free(text);
+    batch = begin_batch(f);
+    hp_batch_add(batch, HP_OP_SIDE_DEL)->side_del.first = 40;
+    apply(f, batch);
+    text = TEXT_OF(print_tasks(out, f->store, 40, 1));
+    assert_null(strstr(text, "side"));
     free(text);
 }
 
