@@ -441,7 +441,11 @@ static void take_report(struct hp_core *core, struct hp_pool *pool, struct hp_po
         hp_trace(core, HP_TRACE_WARN, "pool_quarantine", "pool=%llu node=%.*s",
                  (unsigned long long)pool->id, HP_STR_ARG(entry->node->name));
     }
-    hp_pools_dirty(core);
+    if (entry->quarantined || pool->up == 0) {
+        hp_pools_dirty(core); /* who has how many, or whether it can be set up at all */
+    } else {
+        hp_pools_touch(core);
+    }
     core->dispatch_wanted = true;
 }
 
