@@ -2,8 +2,8 @@
 /*
  * Random operations on pools: workers that come, go and fail to set up children, calls that end in
  * all ways, pools that are closed, terminated and abandoned, restarts of the broker. All indices
- * are checked after each turn. In the end the workers are well and all pools are ended: then all calls
- * must have ended, too, and nothing of the pools may be left.
+ * are checked after each turn. In the end the workers are well and all pools are ended: then all
+ * calls must have ended, too, and nothing of the pools may be left.
  */
 #include "tests/lib/hp_test.h"
 
