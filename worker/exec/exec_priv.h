@@ -180,8 +180,15 @@ struct hp_exec {
     bool was_ready;
     struct hp_list dirty;
     uint8_t buffer[HP_EXEC_READ_BYTES];
+    struct hp_exec_call_end call_end; /* of results; what they never set stays zero */
     uint8_t printed[2][HP_EXEC_CALL_OUTPUT_BYTES];
 };
+
+/* The link of the zygote that forked a child. */
+static inline struct hp_link *hp_kid_link(struct hp_exec *exec, const struct hp_kid *kid)
+{
+    return kid->zygote == 0 ? &exec->zygote : &exec->languages[kid->zygote - 1].link;
+}
 
 /* exec.c */
 enum hp_err hp_exec_watch(struct hp_exec *exec, int fd, enum hp_exec_source source, uint32_t index,
@@ -224,8 +231,8 @@ void hp_languages_on_errors(struct hp_exec *exec, uint32_t zygote, uint32_t gene
 /* Lets the child claim what was written, and wakes it if it sleeps. */
 void hp_kid_publish(struct hp_kid *kid);
 /* Writes a record behind the others and enters it in the queue, unpublished. */
-enum hp_err hp_kid_push(struct hp_exec *exec, struct hp_kid *kid, const struct hp_exec_call *call,
-                        uint32_t function, uint32_t flags) HP_MUST_CHECK;
+enum hp_err hp_kid_push(struct hp_kid *kid, const struct hp_exec_call *call, uint32_t function,
+                        uint32_t flags) HP_MUST_CHECK;
 /* Index of a function's name, or HP_CALL_UNKNOWN. */
 uint32_t hp_kid_function(struct hp_exec *exec, struct hp_str name);
 bool hp_kid_is_accepting(const struct hp_exec *exec, const struct hp_kid *kid);
@@ -242,8 +249,6 @@ void hp_kids_on_timer(struct hp_exec *exec, uint64_t now_us);
 void hp_kids_on_lost(struct hp_exec *exec, const char *text);
 /* The zygote of these pool children is gone. */
 void hp_kids_on_zygote_lost(struct hp_exec *exec, uint32_t zygote, const char *text);
-/* The link of the zygote that forked it. */
-struct hp_link *hp_kid_link(struct hp_exec *exec, const struct hp_kid *kid);
 /* A clean page and queue, descriptors, and the word to its zygote. */
 enum hp_err hp_kid_start(struct hp_exec *exec, struct hp_kid *kid) HP_MUST_CHECK;
 /* Ends a child in order once it has ended what it holds. */

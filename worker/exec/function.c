@@ -85,15 +85,13 @@ static enum hp_err check_call(const struct hp_exec_call *call)
 }
 
 /* Writes the record behind the others and enters it in the queue, unpublished. */
-enum hp_err hp_kid_push(struct hp_exec *exec, struct hp_kid *kid, const struct hp_exec_call *call,
-                        uint32_t function, uint32_t flags)
+static inline enum hp_err push(struct hp_kid *kid, const struct hp_exec_call *call,
+                               uint32_t function, uint32_t flags)
 {
-    (void)exec;
     struct hp_child_page *page = &kid->shared->page;
     struct hp_call_record record = {.kind = HP_RING_ITEM,
                                     .function = function,
                                     .flags = flags,
-                                    .pool = kid->pool,
                                     .payload_bytes = call->payload.size,
                                     .task_id = call->task_id,
                                     .epoch = call->epoch,
@@ -134,6 +132,12 @@ enum hp_err hp_kid_push(struct hp_exec *exec, struct hp_kid *kid, const struct h
     return HP_OK;
 }
 
+enum hp_err hp_kid_push(struct hp_kid *kid, const struct hp_exec_call *call, uint32_t function,
+                        uint32_t flags)
+{
+    return push(kid, call, function, flags);
+}
+
 static void mark_dirty(struct hp_exec *exec, struct hp_kid *kid)
 {
     if (!hp_list_is_linked(&kid->dirty)) {
@@ -156,7 +160,7 @@ enum hp_err hp_exec_call(struct hp_exec *exec, uint32_t child, const struct hp_e
     }
     if (err == HP_OK) {
         uint32_t function = kid->zygote == 0 ? hp_kid_function(exec, call->function) : 0;
-        err = hp_kid_push(exec, kid, call, function, 0);
+        err = push(kid, call, function, 0);
     }
     if (err == HP_ERR_AGAIN) {
         kid->needs_ready = true;

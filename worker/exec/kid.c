@@ -93,6 +93,7 @@ static void reset_kid(struct hp_kid *kid)
     atomic_store(&page->waits, 0);
     atomic_store(&page->is_reading, 0);
     atomic_store(&page->read_bytes, 0);
+    atomic_store(&page->pool, kid->pool);
     atomic_store(&page->captures, kid->is_pool ? 1 : 0);
     kid->call_head = kid->result_tail = 0;
     kid->done = kid->unpublished = kid->call_first = 0;

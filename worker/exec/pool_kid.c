@@ -10,11 +10,6 @@
 #include "common/base/mem.h"
 #include "worker/exec/exec_priv.h"
 
-struct hp_link *hp_kid_link(struct hp_exec *exec, const struct hp_kid *kid)
-{
-    return kid->zygote == 0 ? &exec->zygote : &exec->languages[kid->zygote - 1].link;
-}
-
 /* ---------------------------------------------------------------- start and stop */
 
 /* Writes what the child is set up with as its first record; it is published once it runs. */
@@ -35,7 +30,7 @@ static enum hp_err push_init(struct hp_exec *exec, struct hp_kid *kid,
                                 .payload_fd = spec->init_fd,
                                 .payload_bytes = spec->init_bytes,
                                 .kill_on_partition = spec->kill_on_partition};
-    enum hp_err err = hp_kid_push(exec, kid, &call, function, HP_CALL_FLAG_INIT);
+    enum hp_err err = hp_kid_push(kid, &call, function, HP_CALL_FLAG_INIT);
     if (err != HP_OK) {
         return hp_error_set(reterr, err, "what the child is set up with can not be passed on");
     }

@@ -34,6 +34,7 @@ struct hp_port {
     struct hp_child_shared *shared;
     struct hp_child_page *page;
     uint64_t result_cap_bytes;
+    uint64_t pool;
     int socket_fd;
     int statm_fd;
     uint64_t call_tail;
@@ -65,6 +66,7 @@ struct hp_port *hp_port_new(int socket_fd, struct hp_child_shared *shared,
     port->shared = shared;
     port->page = &shared->page;
     port->result_cap_bytes = result_cap_bytes;
+    port->pool = atomic_load(&shared->page.pool);
     port->captures = atomic_load(&shared->page.captures) != 0;
     port->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
     return port;
@@ -395,7 +397,7 @@ static int read_claimed(struct hp_port *port, struct hp_port_call *ret)
                               .task_id = record.task_id,
                               .epoch = record.epoch,
                               .array_index = record.array_index,
-                              .pool = record.pool,
+                              .pool = port->pool,
                               .attempt = record.attempt,
                               .function = record.function};
     if (record.fd_id != 0) {

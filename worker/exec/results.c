@@ -182,17 +182,36 @@ static bool next_record(struct hp_kid *kid, uint64_t head, struct hp_result_reco
     return false;
 }
 
-/* What the child printed during the call goes with its end. Without the mark it printed nothing,
- * and what has been read meanwhile is of a later call. */
-static void add_printed(struct hp_exec *exec, struct hp_kid *kid,
-                        const struct hp_result_record *record, struct hp_exec_call_end *end)
+/* What the child printed during the call goes with its end. It waits until this is done; without
+ * the mark it printed nothing, and what has been read meanwhile is of a later call. */
+static void take_printed(struct hp_exec *exec, struct hp_kid *kid, struct hp_exec_call_end *end)
 {
-    if ((record->flags & HP_RESULT_FLAG_PRINTED) != 0) {
-        struct hp_bin printed[2];
-        hp_kid_drain(exec, kid);
-        hp_kid_take_printed(exec, kid, printed);
-        end->out = printed[0];
-        end->err = printed[1];
+    struct hp_bin printed[2];
+    hp_kid_drain(exec, kid);
+    hp_kid_take_printed(exec, kid, printed);
+    end->out = printed[0];
+    end->err = printed[1];
+}
+
+/* Tells the end of the oldest call. */
+static void tell_end(struct hp_exec *exec, struct hp_kid *kid,
+                     const struct hp_result_record *record, struct hp_exec_call_end *end)
+{
+    struct hp_kid_call call = hp_kid_pop_front(kid);
+    bool has_output = kid->is_pool && (record->flags & HP_RESULT_FLAG_PRINTED) != 0;
+    if (has_output) {
+        take_printed(exec, kid, end);
+    }
+    if (call.is_init) { /* its output is no call's */
+        hp_kid_set_up(exec, kid, record->status == HP_EXEC_CALL_OK, end->text);
+    } else {
+        kid->ended_count++;
+        if (!call.is_void && exec->config.callbacks.call_done != NULL) {
+            exec->config.callbacks.call_done(exec->config.context, kid->index, call.key, end);
+        }
+    }
+    if (has_output) {
+        end->out = end->err = hp_bin_make(NULL, 0);
     }
 }
 
@@ -200,41 +219,30 @@ static void add_printed(struct hp_exec *exec, struct hp_kid *kid,
 static bool report(struct hp_exec *exec, struct hp_kid *kid, const struct hp_result_record *record,
                    const uint8_t *data)
 {
-    struct hp_exec_call_end end = {.status = (enum hp_exec_call_status)record->status,
-                                   .result_fd = -1,
-                                   .retry_ms = record->retry_ms,
-                                   .start_us = record->start_us,
-                                   .usage = {.run_us = record->run_us}};
-    end.text = hp_str_make((const char *)data, record->text_bytes);
+    /* It lives on, as zeroing it for each call would be the dearest part: all that a result may
+     * set is set here. */
+    struct hp_exec_call_end *end = &exec->call_end;
+    end->status = (enum hp_exec_call_status)record->status;
+    end->result_fd = -1;
+    end->retry_ms = record->retry_ms;
+    end->start_us = record->start_us;
+    end->usage.run_us = record->run_us;
+    end->text = hp_str_make((const char *)data, record->text_bytes);
+    end->result = hp_bin_make(data + record->text_bytes, record->data_bytes - record->text_bytes);
+    end->result_bytes = end->result.size;
     if (record->fd_id != 0) {
-        end.result_fd = take_result_fd(kid, record->fd_id);
-        if (end.result_fd < 0 && hp_kid_take_bells(kid)) {
-            end.result_fd = take_result_fd(kid, record->fd_id);
+        end->result_fd = take_result_fd(kid, record->fd_id);
+        if (end->result_fd < 0 && hp_kid_take_bells(kid)) {
+            end->result_fd = take_result_fd(kid, record->fd_id);
         }
-        end.result_bytes = record->result_bytes;
-        if (end.result_fd < 0) {
+        end->result_bytes = record->result_bytes;
+        if (end->result_fd < 0) {
             return false;
         }
-    } else {
-        end.result =
-            hp_bin_make(data + record->text_bytes, record->data_bytes - record->text_bytes);
-        end.result_bytes = end.result.size;
     }
-    struct hp_kid_call call = hp_kid_pop_front(kid);
-    if (call.is_init) {
-        add_printed(exec, kid, record, &end); /* to nobody: it is no call's */
-        hp_kid_set_up(exec, kid, record->status == HP_EXEC_CALL_OK, end.text);
-    } else {
-        kid->ended_count++;
-        if (kid->is_pool) {
-            add_printed(exec, kid, record, &end);
-        }
-        if (!call.is_void && exec->config.callbacks.call_done != NULL) {
-            exec->config.callbacks.call_done(exec->config.context, kid->index, call.key, &end);
-        }
-    }
-    if (end.result_fd >= 0) {
-        (void)close(end.result_fd);
+    tell_end(exec, kid, record, end);
+    if (end->result_fd >= 0) {
+        (void)close(end->result_fd);
     }
     return true;
 }

@@ -10,6 +10,8 @@
 #include "common/base/assert.h"
 
 HP_STATIC_ASSERT(HP_RING_BYTES % HP_RING_ALIGN == 0, "records start at multiples of the alignment");
+HP_STATIC_ASSERT(sizeof(struct hp_call_record) == 64 && sizeof(struct hp_result_record) == 64,
+                 "a small call costs one cache line each way");
 HP_STATIC_ASSERT(HP_EXEC_INLINE_BYTES_MAX + sizeof(struct hp_call_record) < HP_RING_BYTES / 2,
                  "any record fits into an empty ring wherever it begins");
 

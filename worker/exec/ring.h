@@ -45,10 +45,11 @@ struct hp_child_page {
     _Atomic uint32_t kill_on_partition; /* daemon: the dead-man's switch kills the child */
     _Atomic uint32_t captures;          /* daemon: output is to be told by the call */
     _Atomic uint32_t is_reading;        /* daemon: it reads output now, read_bytes is old */
+    _Atomic uint64_t pool;              /* daemon: of a pool child, before it is forked */
     _Atomic uint64_t read_bytes;        /* daemon: output read so far, both streams */
 };
 
-/* Head of a call record; function and payload follow. */
+/* Head of a call record; function and payload follow. One cache line, as that of a result. */
 struct hp_call_record {
     uint32_t kind;
     uint32_t record_bytes; /* with this head, rounded up */
@@ -59,7 +60,6 @@ struct hp_call_record {
     uint64_t task_id;
     uint64_t epoch;
     uint64_t array_index;
-    uint64_t pool;
     uint32_t attempt;
     uint32_t flags; /* HP_CALL_FLAG_X */
 };
