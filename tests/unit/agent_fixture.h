@@ -43,6 +43,8 @@ struct fx_seen {
     struct hp_bin record; /* in fx.keep */
     struct hp_bin payload;
     uint64_t array_index;
+    uint64_t pool; /* CHILD_START, POOL_GONE */
+    uint64_t calls_max;
 };
 
 struct fx {
@@ -76,7 +78,8 @@ static inline void fx_note(struct fx *fx, const struct hp_agent_effect *effect)
                                  .signal = effect->signal,
                                  .on = effect->on,
                                  .deadline_ms = effect->deadline_ms,
-                                 .spool_id = effect->spool_id};
+                                 .spool_id = effect->spool_id,
+                                 .pool = effect->pool};
         if (effect->kind == HP_AGENT_CALL) {
             seen->key = effect->calls[i].key;
             seen->id = effect->calls[i].id;
@@ -86,6 +89,10 @@ static inline void fx_note(struct fx *fx, const struct hp_agent_effect *effect)
             seen->id = effect->command->id;
             seen->payload = effect->command->stdin_data;
             seen->array_index = effect->command->array_index;
+        } else if (effect->kind == HP_AGENT_CHILD_START) {
+            seen->pool = effect->start->pool;
+            seen->payload = effect->start->payload;
+            seen->calls_max = effect->start->calls_max;
         } else if (effect->kind == HP_AGENT_SPOOL_APPEND) {
             assert_int_equal(hp_arena_copy_bin(&fx->keep, effect->record, &seen->record), HP_OK);
         }
@@ -127,6 +134,7 @@ static inline void fx_init(struct fx *fx, uint32_t slots)
 {
     static const struct hp_str functions[] = {HP_STR_INIT("noop"), HP_STR_INIT("slow")};
     static const struct hp_str tags[] = {HP_STR_INIT("gpu")};
+    static const struct hp_str languages[] = {HP_STR_INIT("c"), HP_STR_INIT("python3.11")};
     *fx = (struct fx){.now = 1000};
     fx->config = (struct hp_agent_config){
         .client = HP_STR("test"),
@@ -142,6 +150,9 @@ static inline void fx_init(struct fx *fx, uint32_t slots)
         .function_count = 2,
         .commands = true,
         .seed = 7,
+        .languages = languages,
+        .language_count = 2,
+        .children_max = 8,
     };
     fx->seen = hp_calloc(FX_SEEN_MAX, sizeof(*fx->seen));
     fx->wire = hp_wire_new();

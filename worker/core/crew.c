@@ -330,6 +330,7 @@ static void on_up(struct hp_agent *agent, struct hp_agent_child *child,
     child->pid = event->pid;
     count_child(crew, child, 1);
     crew->failures = 0;
+    crew->retry_at_ms = 0;
     crew->error[0] = '\0';
     changed(agent, crew);
 }
@@ -459,6 +460,18 @@ static void stop_surplus(struct hp_agent *agent, struct hp_agent_crew *crew, uin
     }
 }
 
+/* Children that have nothing to do, or are to be set up yet. */
+static uint32_t count_spare(const struct hp_agent_crew *crew)
+{
+    uint32_t spare = 0;
+    HP_LIST_FOR_EACH (node, &crew->children) {
+        const struct hp_agent_child *child =
+            HP_LIST_ENTRY(node, const struct hp_agent_child, crew_link);
+        spare += !child->stopping && !child->waits && child->count == 0;
+    }
+    return spare;
+}
+
 /* Children that the crew is to have now: more while some wait for others, if there is work. */
 static uint32_t wanted(const struct hp_agent *agent, const struct hp_agent_crew *crew)
 {
@@ -468,7 +481,13 @@ static uint32_t wanted(const struct hp_agent *agent, const struct hp_agent_crew 
     if (crew->target == 0) { /* it ends in order: what it has is run */
         return crew->held > 0 && crew->waiting_count > 0 ? HP_MAX(crew->live, 1u) : 0;
     }
-    return crew->target + (crew->waiting_count > 0 ? crew->waits : 0);
+    uint32_t running = crew->live - crew->waits;
+    if (crew->waits == 0 || crew->waiting_count == 0 || running >= crew->target) {
+        return crew->target;
+    }
+    uint32_t spare = count_spare(crew);
+    uint32_t short_of = crew->waiting_count > spare ? crew->waiting_count - spare : 0;
+    return HP_MAX(crew->target, crew->live + HP_MIN(short_of, crew->target - running));
 }
 
 static void adjust(struct hp_agent *agent, struct hp_agent_crew *crew, uint32_t *free_slot)
