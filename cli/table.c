@@ -235,8 +235,8 @@ const struct hp_cli_verb hp_cli_verbs[] = {
      .name = "ls",
      .operands = "",
      .summary = "List pools",
-     .text = "Lists the pools that have not ended, with their children and calls. A pool is a task, "
-             "too: `hostpool wait`, `show`, `why` and `cancel` take its id.",
+     .text = "Lists the pools that have not ended, with their children and calls. A pool is a "
+             "task, too: `hostpool wait`, `show`, `why` and `cancel` take its id.",
      .groups = {&group_output},
      .examples = {"hostpool pool ls", "hostpool pool ls -o +language,user,created"},
      .run = hp_cli_pool_ls},
@@ -264,7 +264,8 @@ const struct hp_cli_verb hp_cli_verbs[] = {
      .name = "terminate",
      .operands = "ID...",
      .summary = "End pools and their calls now",
-     .text = "Calls that wait are dropped, those that run get SIGTERM, then SIGKILL. It is durable.",
+     .text = "Calls that wait are dropped, those that run get SIGTERM, then SIGKILL. It is "
+             "durable.",
      .examples = {"hostpool pool terminate 4711"},
      .operand_min = 1,
      .operand_max = ANY_NUMBER,

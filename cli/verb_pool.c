@@ -188,8 +188,7 @@ static int end_pools(struct hp_cli *cli, enum hp_pool_how how)
             return code;
         }
         enum hp_pool_phase phase = HP_POOL_ENDED;
-        enum hp_status status =
-            hp_pool_end(cli->client, id, how, HP_TIMEOUT_DEFAULT, &phase);
+        enum hp_status status = hp_pool_end(cli->client, id, how, HP_TIMEOUT_DEFAULT, &phase);
         if (status != HP_STATUS_OK) {
             return no_pool(cli, status, cli->args.operands[i]);
         }

@@ -130,7 +130,8 @@ static bool make_env(struct hp_worker *worker)
         return false;
     }
     if (inherited == 0) {
-        return add(env, &count, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") &&
+        return add(env, &count, "PATH",
+                   "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") &&
                add(env, &count, "HOME", or_else(getenv("HOME"), "/")) &&
                add(env, &count, "LANG", or_else(getenv("LANG"), "C.UTF-8"));
     }
@@ -295,9 +296,8 @@ static bool is_own_instead(const struct hp_worker *worker, const struct hp_agent
 }
 
 /* Which interpreter the pool is to have here; NULL with a sentence: none. */
-static struct hp_worker_python *choose(struct hp_worker *worker,
-                                       const struct hp_agent_pool_child *spec, char *text,
-                                       size_t size)
+static struct hp_worker_python *
+choose(struct hp_worker *worker, const struct hp_agent_pool_child *spec, char *text, size_t size)
 {
     const char *own = worker->config->python;
     bool by_path = worker->config->any_interpreter && spec->interpreter.size > 0 &&
@@ -309,7 +309,7 @@ static struct hp_worker_python *choose(struct hp_worker *worker,
     }
     struct hp_worker_python *python =
         path.data[0] == '/' && memchr(path.data, '\0', path.size) == NULL ? python_of(worker, path)
-                                                                         : NULL;
+                                                                          : NULL;
     if (python == NULL) {
         (void)snprintf(text, size, "interpreter \"%.*s\": no absolute path, or too many at once",
                        HP_STR_ARG(path));

@@ -32,8 +32,8 @@ void hp_proc_close_from(int first);
 enum hp_err hp_proc_raise_nofile(uint64_t want, uint64_t *ret_limit) HP_MUST_CHECK;
 
 /*
- * Keeps the memory of large buffers that were freed, up to 128 MiB, for the next ones: a daemon that
- * passes payloads of megabytes on otherwise spends most of its time in having pages zeroed.
+ * Keeps the memory of large buffers that were freed, up to 128 MiB, for the next ones: a daemon
+ * that passes payloads of megabytes on otherwise spends most of its time in having pages zeroed.
  */
 void hp_proc_keep_memory(void);
 

@@ -32,8 +32,8 @@ class _Attached:
 
 
 def attach(id: Union[int, str], connection: Optional[Connection] = None) -> ApplyResult:
-    """The result of the task, or map, with this id (AsyncResult.id), submitted by any process, on any
-    host. get() raises TaskGone if the broker does not keep the result any more."""
+    """The result of the task, or map, with this id (AsyncResult.id), submitted by any process, on
+    any host. get() raises TaskGone if the broker does not keep the result any more."""
     connection = connection or _config.default_connection()
     owner = _Attached(connection)
     if isinstance(id, str) and not id.isdigit():

@@ -3,7 +3,8 @@
 
 - What a worker can import travels by name.
 - Modules of the program that are neither of the standard library nor installed travel as source,
-  once per pool and host, named by their digest; a child uses them only where it has none of its own.
+  once per pool and host, named by their digest; a child uses them only where it has none of its
+  own.
 - Lambdas, closures and what __main__ defines travel by value, by cloudpickle; without it, __main__
   travels as source, if it is a file, and is imported as multiprocessing's "spawn" does.
 - Constants (hostpool.constant), large partial objects and code by value are contents: sent once per
@@ -76,9 +77,9 @@ class Constant:
 def constant(value: Any) -> Constant:
     """Makes value something that is sent once per pool and host, not once per task.
 
-    Give the Constant as an argument, or inside one, or in a functools.partial: the function gets the
-    value itself, unpickled once in each child and shared by its calls, so treat it as read-only.
-    value must not change any more.
+    Give the Constant as an argument, or inside one, or in a functools.partial: the function gets
+    the value itself, unpickled once in each child and shared by its calls, so treat it as
+    read-only. value must not change any more.
     """
     return value if isinstance(value, Constant) else Constant(value)
 
@@ -265,8 +266,8 @@ def _needs_value(obj: Any) -> bool:
 
 
 class _Special:
-    """What the special pickler does with one object. `whole`: the object that is pickled by value as
-    a whole, or None: then code of __main__ becomes a content of its own."""
+    """What the special pickler does with one object. `whole`: the object that is pickled by value
+    as a whole, or None: then code of __main__ becomes a content of its own."""
 
     def __init__(self, encoder: "Encoder", whole: Any, may_put: bool) -> None:
         self.encoder = encoder

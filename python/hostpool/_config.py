@@ -19,9 +19,6 @@ __all__ = ["Connection", "connect", "cpu_count", "disconnect"]
 _log = logging.getLogger("hostpool")
 _T = TypeVar("_T")
 
-# Ids whose results need not be kept are told to the broker when so many have come together.
-FORGET_COUNT = 8192
-
 _NODE_ONLINE = 1
 
 
@@ -54,8 +51,6 @@ class Connection:
         self.key = (host, token, token_file)
         self.pools: weakref.WeakSet[Any] = weakref.WeakSet()
         self._delivering = 0
-        self._forget_lock = threading.Lock()
-        self._forget: list[int] = []
         self.farm: Any = None
         try:
             self.hub = _hostpool.Hub(host, token, token_file, name or _program_name(),
@@ -110,26 +105,6 @@ class Connection:
         finally:
             _waits.change(-1)
 
-    def forget(self, first: int, count: int = 1) -> None:
-        """The results of these tasks have arrived and are not needed at the broker any more."""
-        forget = self._forget
-        if count == 1:
-            forget.append(first)
-        else:
-            forget.extend(range(first, first + count))
-        if len(forget) >= FORGET_COUNT:
-            self.forget_now()
-
-    def forget_now(self) -> None:
-        """Tells the broker what was collected."""
-        with self._forget_lock:
-            ids, self._forget = self._forget, []
-        if ids:
-            try:
-                self.hub.forget(ranges_of(ids))
-            except _hostpool.error:
-                pass  # a hint
-
     def slot_count(self) -> int:
         """Slots of the workers that are online."""
         return sum(worker["slots"] for worker in self._online())
@@ -144,13 +119,10 @@ class Connection:
 
     def close(self) -> None:
         """Ends the connection; pools on it are lost."""
-        self.forget_now()
         self.hub.close()
 
     def after_fork(self) -> None:
         """In a forked child: a connection of its own; the parent's pools are not usable here."""
-        self._forget_lock = threading.Lock()
-        self._forget = []
         self._delivering = 0
         for pool in list(self.pools):
             pool._forked()
@@ -288,7 +260,6 @@ def _at_exit() -> None:
                 pool._at_exit()
             except Exception:
                 _log.debug("hostpool: a pool could not be ended at exit", exc_info=True)
-        connection.forget_now()
 
 
 atexit.register(_at_exit)

@@ -41,8 +41,8 @@ def _find(program: str, folder: str) -> str:
         if os.access(path, os.X_OK) and os.path.isfile(path):
             return os.path.abspath(path)
     raise exceptions.BrokerLost(
-        f"hostpool: {program} is not installed (no broker is configured, so a private one was to be "
-        "started). Give the broker's address in HOSTPOOL_HOST, or the daemons' folder in "
+        f"hostpool: {program} is not installed (no broker is configured, so a private one was to "
+        "be started). Give the broker's address in HOSTPOOL_HOST, or the daemons' folder in "
         "HOSTPOOL_BIN_DIR", "unreachable")
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What calls, results, errors and set-ups look like as bytes. Only Python programs read them: to the
-broker and the workers they are opaque.
+"""What calls, results, errors and set-ups look like as bytes. Only Python programs read them: to
+the broker and the workers they are opaque.
 
 A call:    version 1, kind and flags (1 byte), length of the prefix (u16), [digest of modules],
            function (a pickle, or the digest of one), end of the prefix, body.
@@ -8,8 +8,8 @@ A call:    version 1, kind and flags (1 byte), length of the prefix (u16), [dige
 A value:   a pickle (it begins with 0x80), or a record with buffers (0x02).
 An error:  0x03 and the pickle of a tuple (see encode_error).
 
-Body and records with buffers: count (u32), size of the pickle (u64), sizes of the buffers (u64 each),
-the pickle, the buffers, each at a multiple of 64 from the start of the whole. Integers are
+Body and records with buffers: count (u32), size of the pickle (u64), sizes of the buffers (u64
+each), the pickle, the buffers, each at a multiple of 64 from the start of the whole. Integers are
 little-endian. Buffers of at least OUT_OF_BAND_BYTES stay out of pickles (protocol 5), so that large
 arrays and bytes are not copied into them.
 

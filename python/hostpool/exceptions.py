@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What can go wrong with a call besides the call's own exception.
 
-All of them are multiprocessing.ProcessError, so that programs written for multiprocessing catch them.
-Where multiprocessing has a class of its own (TimeoutError, MaybeEncodingError, RemoteTraceback),
-hostpool raises that very class.
+All of them are multiprocessing.ProcessError, so that programs written for multiprocessing catch
+them. Where multiprocessing has a class of its own (TimeoutError, MaybeEncodingError,
+RemoteTraceback), hostpool raises that very class.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class WorkerLost(HostpoolError):
     """The process, or the host, that ran the task has died, and the task has no attempts left.
 
     signal: number of the signal that killed the child, or None. oom: it was killed for want of
-    memory. host: where. peak_rss: most memory it had, in bytes, or None. attempts: how often the task
-    was started.
+    memory. host: where. peak_rss: most memory it had, in bytes, or None. attempts: how often the
+    task was started.
     """
 
     def __init__(self, text: str = "", *, signal: Optional[int] = None, oom: bool = False,

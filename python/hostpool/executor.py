@@ -5,8 +5,8 @@
     with Executor() as executor:
         print(list(executor.map(pow, range(10), range(10))))
 
-It differs from ProcessPoolExecutor where that one loses work: a worker that dies fails only the call
-it ran (with WorkerLost), and the executor stays usable.
+It differs from ProcessPoolExecutor where that one loses work: a worker that dies fails only the
+call it ran (with WorkerLost), and the executor stays usable.
 """
 
 from __future__ import annotations

@@ -20,8 +20,9 @@ from multiprocessing import TimeoutError
 from typing import Any, Optional
 
 try:
-    from joblib import register_parallel_backend
-    from joblib._parallel_backends import AutoBatchingMixin, ParallelBackendBase
+    from joblib import register_parallel_backend  # type: ignore[import]
+    from joblib._parallel_backends import (  # type: ignore[import]
+        AutoBatchingMixin, ParallelBackendBase)
 except ImportError as error:  # pragma: no cover
     raise ImportError(
         "hostpool.joblib needs joblib (Debian: python3-joblib)") from error

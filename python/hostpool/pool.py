@@ -14,8 +14,10 @@ from typing import Any, NamedTuple, Optional, Union
 
 from . import _code, _config, _hostpool, _payload, exceptions
 from ._config import Connection
-from .results import (_DIRECT, SLICE_BYTES, SLICE_CHUNKS, ApplyResult, IMapIterator,
-                      IMapUnorderedIterator, MapResult, Stream)
+from ._feed import _batches, _MapFeed, _shown
+from ._outcome import SLICE_CHUNKS
+from ._streams import _DIRECT, IMapIterator, IMapUnorderedIterator, Stream
+from .results import ApplyResult, MapResult
 
 __all__ = ["Pool", "PoolHandle"]
 
@@ -32,6 +34,8 @@ ORPHAN_SECONDS = 60.0
 # Maps of more chunks than this are submitted by a thread, not by map_async itself.
 ASYNC_CHUNKS = 4 * SLICE_CHUNKS
 INFO_SECONDS = 1.0
+# Arrived results are told to the broker when so many have come together, or the pool ends.
+FORGET_COUNT = 8192
 CHILD_START_SECONDS = 60.0
 END_SECONDS = 10.0
 OPEN_SECONDS = 60.0
@@ -39,9 +43,7 @@ PROCESSES_MAX = 65536
 
 _PHASE_ENDED = 4
 
-_STAR = {_payload.MAP_ONE: _payload.STAR_ONE, _payload.MAP_CHUNK: _payload.STAR_CHUNK}
-
-
+# Of results that the broker is told of at once when they have been taken.
 LARGE_BYTES = 1 << 16
 
 
@@ -55,19 +57,44 @@ class PoolHandle(NamedTuple):
 
 
 class _Ledger:
-    """Whether the broker has to keep results that have arrived here."""
+    """Which results have arrived here, so that the broker need not keep them.
 
-    __slots__ = ("connection", "is_keeping")
+    They are told late, many at once: until then detach() can still keep all of them.
+    """
+
+    __slots__ = ("connection", "is_keeping", "ids", "lock")
 
     def __init__(self, connection: Connection, is_keeping: bool) -> None:
         self.connection = connection
         self.is_keeping = is_keeping
+        self.ids: list[int] = []
+        self.lock = threading.Lock()
 
     def delivered(self, first: int, count: int = 1, size: int = 0) -> None:
-        if not self.is_keeping:
-            self.connection.forget(first, count)
-            if size > LARGE_BYTES:  # its room at the broker is worth a message
-                self.connection.forget_now()
+        """The results of these tasks have arrived; size: bytes of one of them, about."""
+        if self.is_keeping:
+            return
+        if count == 1:
+            self.ids.append(first)
+        else:
+            self.ids.extend(range(first, first + count))
+        if len(self.ids) >= FORGET_COUNT or size > LARGE_BYTES:
+            self.tell()  # a large one's room at the broker is worth a message
+
+    def keep(self) -> None:
+        """From now on the broker keeps results, also those it was not told of yet."""
+        self.is_keeping = True
+        self.ids = []
+
+    def tell(self) -> None:
+        """Tells the broker what has arrived."""
+        with self.lock:
+            ids, self.ids = self.ids, []
+        if ids and not self.is_keeping:
+            try:
+                self.connection.hub.forget(_config.ranges_of(ids))
+            except _hostpool.error:
+                pass  # a hint
 
 
 class _Child:
@@ -122,18 +149,19 @@ class Pool:
     """A pool of processes that run calls, on the workers of a broker.
 
     processes: how many; None: one for each slot of each worker, also of those that come later.
-    initializer(*initargs) is called in each child first. maxtasksperchild: a child is replaced after
-    this many calls (chunks, for maps). context is accepted and not used.
+    initializer(*initargs) is called in each child first. maxtasksperchild: a child is replaced
+    after this many calls (chunks, for maps). context is accepted and not used.
 
     Beyond multiprocessing's arguments:
-    durable: calls and results are on the broker's disk and survive its restart; False: in its memory
-    only, faster. keep_results: the broker keeps results that were delivered, for hostpool.attach().
+    durable: calls and results are on the broker's disk and survive its restart; False: in its
+    memory only, faster. keep_results: the broker keeps results that were delivered, for
+    hostpool.attach().
     name, priority, tags, tenant: as for other tasks. timeout: seconds after which a call is killed.
-    max_losses: how often a call is run again after its worker was lost. child_losses: the same after
-    the death of its process alone. orphan_timeout: seconds without this client after which the pool
-    is ended, unless detach() was called. interpreter: path of the Python that children run; None: this
-    one's where a worker has and allows it, else the worker's own of the same version. connection: of
-    hostpool.connect(), None: the default.
+    max_losses: how often a call is run again after its worker was lost. child_losses: the same
+    after the death of its process alone. orphan_timeout: seconds without this client after which
+    the pool is ended, unless detach() was called. interpreter: path of the Python that children
+    run; None: this one's where a worker has and allows it, else the worker's own of the same
+    version. connection: of hostpool.connect(), None: the default.
     """
 
     def __init__(self, processes: Optional[int] = None,
@@ -188,7 +216,7 @@ class Pool:
         self._connection = connection
         self._hub = connection.hub
         self._durable = durable
-        self._ledger = _Ledger(connection, keep_results or not durable)
+        self._ledger = _Ledger(connection, keep_results)
         self._encoder = _code.Encoder(self._put, connection.may_wait)
         self._jobs = itertools.count()
         self._cache: dict[int, ApplyResult] = {}
@@ -208,10 +236,11 @@ class Pool:
         self._state = RUN
 
     @classmethod
-    def attach(cls, handle: Union[PoolHandle, int], connection: Optional[Connection] = None) -> "Pool":
-        """The pool with this handle (Pool.handle), or id, made by another process. It can be used as
-        any other; it is not ended when this process ends, or leaves a `with`, only by close() and
-        terminate()."""
+    def attach(cls, handle: Union[PoolHandle, int],
+               connection: Optional[Connection] = None) -> "Pool":
+        """The pool with this handle (Pool.handle), or id, made by another process. It can be used
+        as any other; it is not ended when this process ends, or leaves a `with`, only by close()
+        and terminate()."""
         if isinstance(handle, int):
             handle = PoolHandle(handle, "", True)
         if connection is None:
@@ -293,7 +322,8 @@ class Pool:
     def map(self, func: Callable[[Any], Any], iterable: Iterable[Any],
             chunksize: Optional[int] = None) -> list[Any]:
         """[func(x) for x in iterable], in children; waits for it."""
-        return self._map(func, iterable, False, chunksize, None, None, True).get()  # type: ignore[no-any-return]
+        result = self._map(func, iterable, False, chunksize, None, None, True)
+        return result.get()  # type: ignore[no-any-return]
 
     def map_async(self, func: Callable[[Any], Any], iterable: Iterable[Any],
                   chunksize: Optional[int] = None,
@@ -305,7 +335,8 @@ class Pool:
     def starmap(self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]],
                 chunksize: Optional[int] = None) -> list[Any]:
         """[func(*x) for x in iterable], in children; waits for it."""
-        return self._map(func, iterable, True, chunksize, None, None, True).get()  # type: ignore[no-any-return]
+        result = self._map(func, iterable, True, chunksize, None, None, True)
+        return result.get()  # type: ignore[no-any-return]
 
     def starmap_async(self, func: Callable[..., Any], iterable: Iterable[Iterable[Any]],
                       chunksize: Optional[int] = None,
@@ -470,6 +501,7 @@ class Pool:
             result._fail(exceptions.PoolTerminated("the pool was terminated"))
         self._changed.set()
         self._end_at_broker(terminate=True)
+        self._ledger.tell()
 
     def _end_at_broker(self, terminate: bool) -> None:
         if self._is_ended or os.getpid() != self._pid:
@@ -491,7 +523,8 @@ class Pool:
                 raise exceptions.from_status(error.status, str(error)) from None
 
     def join(self) -> None:
-        """Waits until all calls and all processes have ended. close() or terminate() comes first."""
+        """Waits until all calls and all processes have ended. close() or terminate() comes
+        first."""
         if self._state == RUN:
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
@@ -516,20 +549,21 @@ class Pool:
             if not self._cache:
                 break
             self._connection.wait(self._changed)
-        self._connection.forget_now()
+        self._ledger.tell()
 
     def detach(self) -> None:
         """Lets this client leave: the pool and its calls live on without it, and results are kept
-        for hostpool.attach(). Waits until the broker has all that was submitted. close() it, too, if
-        its processes are to end with the last call."""
+        for hostpool.attach(): those still to come, and of those that have arrived here at least the
+        last 8,192 (all, with keep_results). Waits until the broker has what was submitted. close()
+        it, too, if its processes are to end with the last call."""
         self._check_usable()
+        self._ledger.keep()
         while self._feeds:
             self._changed.clear()
             if self._feeds:
                 self._connection.wait(self._changed)
         self._connection.call(self._hub.flush, None)
         self._connection.call(self._hub.pool_detach, self._id)
-        self._ledger.is_keeping = True
         self._is_owner = False
 
     def _check_usable(self) -> None:
@@ -539,10 +573,12 @@ class Pool:
     def _at_exit(self) -> None:
         if self._state in (RUN, CLOSE) and self._is_owner:
             self.terminate()
+        self._ledger.tell()
 
     def _forked(self) -> None:
         """This is a forked child of the process that has the pool."""
         self._state = _FORKED
+        self._ledger = _Ledger(self._connection, True)
         self._lock = threading.Lock()
         error = exceptions.PoolTerminated("this is a forked child of the process that waits for it")
         for feed in self._feeds:
@@ -565,6 +601,7 @@ class Pool:
             return
         _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
         if not sys.is_finalizing() and not self._is_ended:
+            self._ledger.tell()
             hub, number = self._hub, self._id
             _in_thread(_end_quietly, hub, number)
 
@@ -595,128 +632,3 @@ def _in_thread(function: Callable[..., object], *args: Any) -> None:
 def _default_name() -> str:
     path = sys.argv[0] if getattr(sys, "argv", None) else ""
     return os.path.basename(path) or "python"
-
-
-def _shown(error: Exception) -> Exception:
-    if isinstance(error, _hostpool.error):
-        return exceptions.from_status(error.status, str(error))
-    return error
-
-
-def _batches(iterable: Iterable[Any], size: int) -> Iterator[Any]:
-    """Chunks of an imap."""
-    if type(iterable) is range or type(iterable) is list or type(iterable) is tuple:
-        for start in range(0, len(iterable), size):
-            yield iterable[start:start + size]
-        return
-    items = iter(iterable)
-    while True:
-        chunk = list(itertools.islice(items, size))
-        if not chunk:
-            return
-        yield chunk
-
-
-class _MapFeed:
-    """Submits the chunks of a map, slice by slice, so that few are in memory as bytes."""
-
-    def __init__(self, pool: Pool, result: MapResult, func: Callable[..., Any], iterable: Any,
-                 is_star: bool) -> None:
-        self.pool = pool
-        self.result = result
-        self.func: Any = func
-        self.iterable = iterable
-        self.size = result._chunksize
-        self.count = -(-result._length // self.size)
-        kind = _payload.MAP_ONE if self.size == 1 else _payload.MAP_CHUNK
-        self.kind = _STAR[kind] if is_star else kind
-        self.error: Optional[BaseException] = None
-
-    def release(self) -> None:
-        """It has no limit to lift."""
-
-    def fail(self, error: BaseException) -> None:
-        """The pool was terminated: stops."""
-        self.error = error
-
-    forked = fail
-
-    def run(self) -> None:
-        """Submits all."""
-        pool, result = self.pool, self.result
-        number = 0
-        try:
-            function = pool._encoder.function(self.func, self.count > 1)
-            chunks = self._chunks()
-            self.iterable = None
-            while number < self.count and self.error is None:
-                number = self._submit_slice(function, chunks, number)
-        except Exception as error:  # of the iterable, or the function cannot be pickled
-            self._failed_from(number, error)
-        finally:
-            result._fed()
-            pool._feed_ended(self)
-
-    def _failed_from(self, number: int, error: Exception) -> None:
-        if number < self.count:
-            self.result._not_submitted(self.result._add(number, 1), _shown(error))
-
-    def _chunks(self) -> Iterator[Any]:
-        iterable, size = self.iterable, self.size
-        if size == 1:
-            return iter(iterable)
-        return _batches(iterable, size)
-
-    def _submit_slice(self, function: Any, chunks: Iterator[Any], first: int) -> int:
-        """Submits chunks from number first on; returns the first that it did not."""
-        pool, result = self.pool, self.result
-        encode, kind = pool._encoder.encode, self.kind
-        payloads: list[Any] = []
-        failed: list[tuple[int, Exception]] = []
-        number, total = first, 0
-        broken: Optional[Exception] = None
-        end = min(self.count, first + SLICE_CHUNKS)
-        while number < end and total < SLICE_BYTES:
-            try:
-                chunk = next(chunks)
-            except StopIteration:
-                self.count = number  # it was shorter than it said
-                break
-            except Exception as error:
-                broken = error
-                break
-            try:
-                payload = encode(function, kind, chunk)
-                payloads.append(payload)
-                total += len(payload) if type(payload) is bytes else _code.size_of(payload)
-                if type(payload) is not bytes:
-                    self._send(payloads[:-1], failed, first, number)
-                    self._send([payload], [], number, number + 1)
-                    payloads, failed, first = [], [], number + 1
-            except Exception as caught:
-                failed.append((number, caught))
-            number += 1
-        self._send(payloads, failed, first, number)
-        if broken is not None:
-            self._failed_from(number, broken)
-            self.count = number
-        return number
-
-    def _send(self, payloads: list[Any], failed: list[tuple[int, Exception]], first: int,
-              end: int) -> None:
-        result = self.result
-        bad = dict(failed)
-        if payloads:
-            numbers: Any = first if not bad else [number for number in range(first, end)
-                                                  if number not in bad]
-            part = result._add(numbers, len(payloads))
-            hub, options = self.pool._hub, self.pool._options
-            try:
-                if type(payloads[0]) is bytes:
-                    hub.submit_many(options, payloads, part)
-                else:
-                    hub.submit(options, payloads[0], part)  # of pieces: alone
-            except Exception as error:
-                result._not_submitted(part, _shown(error))
-        for number, failure in failed:
-            result._not_submitted(result._add(number, 1), failure)

@@ -22,8 +22,8 @@ static void list_children(struct hp_core *core, const struct hp_pool *pool,
     HP_LIST_FOR_EACH (link, &pool->nodes) {
         const struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
         for (uint32_t i = 0; i < entry->pid_count && ret->count < most; i++) {
-            ret->items[ret->count++] = (struct hp_st_pool_child){
-                .node = entry->node->name, .pid = (uint32_t)entry->pids[i]};
+            ret->items[ret->count++] = (struct hp_st_pool_child){.node = entry->node->name,
+                                                                 .pid = (uint32_t)entry->pids[i]};
         }
     }
 }
@@ -325,9 +325,8 @@ void hp_pool_ended_loaded(struct hp_core *core, struct hp_pending *pending,
     const char *text = text_of_end(core, loaded, &reason);
     if (rpc.method == HP_METHOD_TASK_SUBMIT) {
         char words[1400];
-        (void)snprintf(words, sizeof(words), "pool %llu: %s%s%.*s",
-                       (unsigned long long)pending->id, text != NULL ? text : "",
-                       reason.size > 0 ? ": " : "", HP_STR_ARG(reason));
+        (void)snprintf(words, sizeof(words), "pool %llu: %s%s%.*s", (unsigned long long)pending->id,
+                       text != NULL ? text : "", reason.size > 0 ? ": " : "", HP_STR_ARG(reason));
         hp_submit_pool_ended(&request, text != NULL ? words : NULL);
     } else if (text != NULL) {
         answer_ended(&request, reason);

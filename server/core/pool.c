@@ -187,9 +187,8 @@ void hp_pools_loaded(struct hp_core *core, struct hp_pending *pending,
     pool->loading = false;
     const struct hp_loaded_group *group = loaded->group_count > 0 ? &loaded->groups[0] : NULL;
     struct hp_error error;
-    struct hp_spec *spec = group != NULL && !group->damaged
-                               ? hp_spec_get(core, group->options, &error)
-                               : NULL;
+    struct hp_spec *spec =
+        group != NULL && !group->damaged ? hp_spec_get(core, group->options, &error) : NULL;
     if (spec == NULL) { /* its row is damaged: nothing can be set up from it */
         (void)hp_strlcpy(pool->error, "the pool's row in the database is damaged",
                          sizeof(pool->error));

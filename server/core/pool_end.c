@@ -45,8 +45,8 @@ void hp_pool_break(struct hp_core *core, struct hp_pool *pool)
         (void)hp_strlcpy(host, worst->node->host, sizeof(host));
         struct hp_buf text;
         hp_buf_init(&text, 4096);
-        hp_must(hp_buf_append_format(&text, "no child could be set up; on %s: %s", host,
-                                     worst->error));
+        hp_must(
+            hp_buf_append_format(&text, "no child could be set up; on %s: %s", host, worst->error));
         size_t size = text.size < sizeof(pool->error) - 1 ? text.size : sizeof(pool->error) - 1;
         memcpy(pool->error, text.data, size);
         pool->error[size] = '\0';
@@ -163,9 +163,9 @@ static bool fail_waiting(struct hp_core *core, struct hp_pool *pool)
 /* ------------------------------------------------ calls that wait for their time */
 void hp_pool_fill_finish(struct hp_core *core, struct hp_finish *finish)
 {
-    const struct hp_pool *pool =
-        finish->state == HP_TASK_STATE_FAILED ? hp_pool_find(core, finish->spec->options.pool)
-                                              : NULL;
+    const struct hp_pool *pool = finish->state == HP_TASK_STATE_FAILED
+                                     ? hp_pool_find(core, finish->spec->options.pool)
+                                     : NULL;
     if (pool != NULL && pool->state == HP_SM_POOL_ENDING) {
         finish->reason = hp_pool_reason(pool);
         finish->end = end_record(core, pool);
@@ -202,8 +202,8 @@ static bool is_call_of(struct hp_core *core, const struct hp_pool *pool,
 {
     struct hp_error error;
     struct hp_spec *spec = group->damaged ? NULL : hp_spec_get(core, group->options, &error);
-    bool is_its = spec != NULL && spec->options.kind == HP_TASK_KIND_CALL &&
-                  spec->options.pool == pool->id;
+    bool is_its =
+        spec != NULL && spec->options.kind == HP_TASK_KIND_CALL && spec->options.pool == pool->id;
     if (spec != NULL) {
         hp_spec_unref(core, spec);
     }

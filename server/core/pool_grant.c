@@ -129,10 +129,9 @@ const char *hp_pool_check(struct hp_core *core, const struct hp_spec *spec, bool
         char offers[LANGUAGES_SHOWN];
         list_languages(core, offers, sizeof(offers));
         *ret_unsupported = true;
-        (void)snprintf(text, size, "no worker offers %.*s%s%.*s%s%s",
-                       HP_STR_ARG(options->language), options->fn.size > 0 ? " with function " : "",
-                       HP_STR_ARG(options->fn), offers[0] != '\0' ? "; workers offer " : "",
-                       offers);
+        (void)snprintf(text, size, "no worker offers %.*s%s%.*s%s%s", HP_STR_ARG(options->language),
+                       options->fn.size > 0 ? " with function " : "", HP_STR_ARG(options->fn),
+                       offers[0] != '\0' ? "; workers offer " : "", offers);
         return text;
     }
     if (fitting > 0 && options->processes > room) {
@@ -250,8 +249,8 @@ uint32_t hp_pool_processes(const struct hp_pool *pool)
 }
 
 /* ------------------------------------------------ orders */
-static void put_orders(struct hp_core *core, struct hp_node *node,
-                       struct hp_st_pool_order *orders, uint32_t count, bool complete)
+static void put_orders(struct hp_core *core, struct hp_node *node, struct hp_st_pool_order *orders,
+                       uint32_t count, bool complete)
 {
     struct hp_msg_worker_pool msg = {.has = HP_HAS_WORKER_POOL_POOLS,
                                      .pools = {.items = orders, .count = count}};

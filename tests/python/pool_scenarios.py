@@ -246,15 +246,26 @@ def scenario_attach_and_ids():
 
 
 def scenario_forgets():
-    import hostpool._config
     with make_pool(2) as pool:
         hub = pool._hub
         pool.map(square, range(100), 1)
-    hostpool._config.default_connection().forget_now()
+        assert not hub.forgotten
     assert sum(count for _, count in hub.forgotten) == 100
     with make_pool(2, keep_results=True) as pool:
         pool.map(square, range(100), 1)
-        assert not hostpool._config.default_connection()._forget
+    assert sum(count for _, count in hub.forgotten) == 100
+
+
+def scenario_detach_keeps_what_has_arrived():
+    pool = make_pool(2)
+    assert pool.map(square, range(100), 1) and pool.apply(square, (3,)) == 9
+    pool.detach()
+    assert pool.apply(square, (4,)) == 16
+    pool._at_exit()
+    assert not pool._hub.forgotten and pool.apply(square, (5,)) == 25
+    pool.close()
+    pool.join()
+    assert not pool._hub.forgotten
 
 
 def scenario_no_references_stay():

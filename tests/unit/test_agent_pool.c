@@ -255,8 +255,8 @@ static void give_blob(struct fx *fx, size_t size)
 
 static void order_blob(struct fx *fx, uint32_t children)
 {
-    struct hp_st_pool_order order = {.has = HP_HAS_ST_POOL_ORDER_OPTIONS |
-                                            HP_HAS_ST_POOL_ORDER_BLOB,
+    struct hp_st_pool_order order = {.has =
+                                         HP_HAS_ST_POOL_ORDER_OPTIONS | HP_HAS_ST_POOL_ORDER_BLOB,
                                      .pool = 7,
                                      .children = children,
                                      .options = fxp_options(),
@@ -348,7 +348,8 @@ static void an_end_of_a_pool_unknown_here_is_nothing(void **state)
     fx_deinit(&fx);
 }
 
-/* --------------------------------------------------------------------------------------- a drain */
+/* --------------------------------------------------------------------------------------- a drain
+ */
 
 static void a_drain_ends_children_after_their_calls(void **state)
 {

@@ -288,9 +288,11 @@ static void a_call_is_killed_by_its_timeout_and_by_a_cancel(void **state)
     fxp_recycled(&fx, FXP_SLOTS); /* it was killed on order */
     fxp_up(&fx, FXP_SLOTS);
     fx_assign(&fx, 2, 1, 1, &call);
-    struct hp_st_cancel_item item = {
-        .has = HP_HAS_ST_CANCEL_ITEM_MODE, .id = 2, .attempt = 1, .epoch = 1,
-        .mode = HP_CANCEL_MODE_FORCE};
+    struct hp_st_cancel_item item = {.has = HP_HAS_ST_CANCEL_ITEM_MODE,
+                                     .id = 2,
+                                     .attempt = 1,
+                                     .epoch = 1,
+                                     .mode = HP_CANCEL_MODE_FORCE};
     struct hp_msg_worker_control msg = {.has = HP_HAS_WORKER_CONTROL_CANCEL,
                                         .cancel = {.items = &item, .count = 1}};
     fx_notify(&fx, HP_METHOD_WORKER_CONTROL, &hp_desc_msg_worker_control, &msg);
@@ -318,7 +320,8 @@ static void the_fence_ends_calls(void **state)
     fx_deinit(&fx);
 }
 
-/* ------------------------------------------------------------------------------------------ results
+/* ------------------------------------------------------------------------------------------
+ * results
  */
 
 static void an_error_carries_bytes_and_what_was_printed(void **state)
@@ -370,7 +373,8 @@ static void results_that_are_not_durable_are_never_spooled(void **state)
     fx_deinit(&fx);
 }
 
-/* ------------------------------------------------------------------------------------------ waiting
+/* ------------------------------------------------------------------------------------------
+ * waiting
  */
 
 static void one_more_child_while_one_waits(void **state)

@@ -598,8 +598,7 @@ static void blobs_are_in_memory(void **state)
     assert_int_equal(rig->core->next_blob, next_blob + 1);
     assert_int_equal(hp_idmap_count(&rig->core->vol.blobs), 1);
     (void)done_call(rig, &id, 1, HP_REASON_NONE);
-    /* Its payload is needed no more, and makes room. */
-    assert_int_equal(hp_idmap_count(&rig->core->vol.blobs), 0);
+    assert_int_equal(hp_idmap_count(&rig->core->vol.blobs), 0); /* its payload makes room */
     struct hp_st_id_range range = {.has = HP_HAS_ST_ID_RANGE_COUNT, .first = id, .count = 1};
     struct hp_msg_task_forget forget = {.ranges = {.items = &range, .count = 1}};
     rig_begin(rig);

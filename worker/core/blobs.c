@@ -313,8 +313,8 @@ static void fetched(struct hp_agent *agent, struct hp_agent_run *run)
     run->payload_size = (uint32_t)fetch->size;
     run->seq = agent->next_seq++;
     struct hp_agent_crew *crew = run->parcel->crew;
-    hp_agent_run_move(agent, run, HP_AGENT_WAITING, crew == NULL ? &agent->commands : &crew->waiting,
-                      false);
+    hp_agent_run_move(agent, run, HP_AGENT_WAITING,
+                      crew == NULL ? &agent->commands : &crew->waiting, false);
 }
 
 /* Room for the payload, once its size is known. False: not now. */

@@ -11,7 +11,7 @@
 #include "common/base/mem.h"
 #include "worker/core/state.h"
 
-#define RETRY_MS 100u      /* after the first failed set-up; doubled for each further one */
+#define RETRY_MS 100u /* after the first failed set-up; doubled for each further one */
 #define RETRY_MS_MAX 10000u
 #define REPORT_PIDS_MAX 4096u
 #define QUICK_DEATHS 3u
@@ -597,6 +597,7 @@ void hp_agent_crew_check(const struct hp_agent *agent)
             up += !child->stopping && child->is_set_up;
             waits += !child->stopping && child->waits;
         }
-        HP_ASSERT(crew->pool == 0 || (live == crew->live && up == crew->up && waits == crew->waits));
+        HP_ASSERT(crew->pool == 0 ||
+                  (live == crew->live && up == crew->up && waits == crew->waits));
     }
 }

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The names of multiprocessing.pool: hostpool's Pool and results; ThreadPool is the standard one."""
+"""The names of multiprocessing.pool: hostpool's Pool and results; ThreadPool is the standard
+one."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from typing import Any
 
 from ..exceptions import MaybeEncodingError, RemoteTraceback
 from ..pool import CLOSE, INIT, RUN, TERMINATE, Pool
-from ..results import (ApplyResult, AsyncResult, IMapIterator, IMapUnorderedIterator, MapResult)
+from .._streams import IMapIterator, IMapUnorderedIterator
+from ..results import ApplyResult, AsyncResult, MapResult
 
 __all__ = [
     "CLOSE", "INIT", "RUN", "TERMINATE", "ApplyResult", "AsyncResult", "IMapIterator",
