@@ -5,6 +5,7 @@ import gc
 import os
 import pathlib
 import pickle
+import select
 import sys
 import threading
 import time
@@ -19,7 +20,8 @@ def square(x):
 
 
 def pause(x):
-    time.sleep(0.02)
+    """A call that takes a while."""
+    select.select([], [], [], 0.02)
     return x
 
 
@@ -226,7 +228,7 @@ def scenario_lazy():
             assert len(taken) <= x + 7
         iterator = pool.imap(square, numbers())
         next(iterator)
-        time.sleep(0.2)
+        pool.map(pause, range(20), 1)  # time in which a greedy one would take more
         assert len(taken) < 10_000
 
 
@@ -277,7 +279,7 @@ def scenario_no_references_stay():
         result.get()
         reference = weakref.ref(result)
         del result
-        time.sleep(0.1)
+        pool.apply(square, (4,))  # the batch of ends that named it is over
         assert reference() is None
         mapped = pool.map_async(square, range(5), 1)
         mapped.get()

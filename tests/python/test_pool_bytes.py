@@ -80,7 +80,8 @@ def fail_at(x):
 
 @pytest.mark.parametrize("value", [
     None, 5, -2 ** 70, "text", b"", b"x" * 100, bytearray(b"y" * 100), b"z" * 200_000,
-    bytearray(b"w" * 200_000), [b"v" * 20_000, 1, b"u" * 70_000], (b"t" * 20_000,), {"k": b"s" * 20_000},
+    bytearray(b"w" * 200_000), [b"v" * 20_000, 1, b"u" * 70_000], (b"t" * 20_000,),
+    {"k": b"s" * 20_000},
     range(10), {1, 2}, [bytearray(b"r" * 16_384)] * 3])
 def test_values_come_back_as_they_were(value):
     data = flat(_payload.encode_value(value))
