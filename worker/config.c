@@ -432,9 +432,10 @@ static enum hp_err read_numbers(struct hp_worker_config *config, struct hp_error
         hp_conf_is_set(conf, OPT_PYTHON_PATH) ? hp_conf_str(conf, OPT_PYTHON_PATH) : NULL;
     config->token_file =
         hp_conf_is_set(conf, OPT_TOKEN_FILE) ? hp_conf_str(conf, OPT_TOKEN_FILE) : NULL;
-    if (!config->commands && config->module_count == 0) {
+    bool has_pools = config->python != NULL && config->children_max > 0;
+    if (!config->commands && config->module_count == 0 && !has_pools) {
         return hp_error_set(reterr, HP_ERR_INVALID,
-                            "nothing to run: commands are off and no module is given");
+                            "nothing to run: commands are off, no module and no Python is given");
     }
     if (hp_log_level_parse(hp_str_of(hp_conf_str(conf, OPT_LOG_LEVEL)), &config->log_level) !=
         HP_OK) {

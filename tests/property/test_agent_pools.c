@@ -55,7 +55,7 @@ static uint64_t roll(struct world *world, uint64_t n)
     return hp_rand_uniform(&world->rand, n);
 }
 
-/* ---------------------------------------------------------------------------------- the children */
+/* --------------------------------------------------------------------------------- the children */
 
 static void see_call(struct world *world, const struct fx_seen *seen)
 {
@@ -208,7 +208,7 @@ static void child_step(struct world *world, uint32_t index)
     }
 }
 
-/* ------------------------------------------------------------------------------------ the broker */
+/* ----------------------------------------------------------------------------------- the broker */
 
 static bool is_registered(struct world *world)
 {
@@ -318,7 +318,7 @@ static void link_up(struct world *world)
     }
 }
 
-/* -------------------------------------------------------------------------------------- the runs */
+/* ------------------------------------------------------------------------------------- the runs */
 
 static void step(struct world *world)
 {
