@@ -309,6 +309,24 @@ static void a_call_in_the_middle_is_skipped(void **state)
 }
 
 /* Taking back while the child races through them: each call ends exactly once, either way. */
+/* All that a full child has is taken back before it began: no result will say that there is room. */
+static void full_then_recalled(void **state)
+{
+    struct fixture *f = *state;
+    static char payload[60000];
+    uint64_t count = 0;
+    f->child_is_ready[0] = false;
+    while (try_call(f, 0, count + 1, "noop", payload, sizeof payload) == HP_OK) {
+        count++;
+    }
+    assert_true(count > 1 && !f->child_is_ready[0]);
+    assert_int_equal(hp_exec_recall(f->exec, 0, UINT32_MAX), count);
+    WAIT_UNTIL(f, f->child_is_ready[0]);
+    assert_int_equal(f->call_count, 0);
+    put(f, 0, 1, "noop", "", 0);
+    WAIT_UNTIL(f, f->call_count == 1);
+}
+
 static void recall_races(void **state)
 {
     struct fixture *f = *state;
@@ -536,6 +554,7 @@ int main(void)
         EXEC_TEST(calls_are_taken_back),
         EXEC_TEST(results_do_not_wait),
         EXEC_TEST(a_call_in_the_middle_is_skipped),
+        EXEC_TEST(full_then_recalled),
         EXEC_TEST(recall_races),
         cmocka_unit_test(recycling_by_count),
         cmocka_unit_test(recycling_by_memory),

@@ -145,6 +145,15 @@ static void mark_dirty(struct hp_exec *exec, struct hp_kid *kid)
     }
 }
 
+/* child_ready is owed, and no result will come to be taken: looks for itself at the next turn. */
+static void owe_ready(struct hp_exec *exec, struct hp_kid *kid)
+{
+    if (kid->needs_ready && kid->call_count == 0 && kid->state == HP_KID_RUNNING) {
+        kid->is_pending = true;
+        hp_exec_wake(exec);
+    }
+}
+
 enum hp_err hp_exec_call(struct hp_exec *exec, uint32_t child, const struct hp_exec_call *call)
 {
     if (child >= exec->kid_count) {
@@ -164,6 +173,7 @@ enum hp_err hp_exec_call(struct hp_exec *exec, uint32_t child, const struct hp_e
     }
     if (err == HP_ERR_AGAIN) {
         kid->needs_ready = true;
+        owe_ready(exec, kid);
     }
     if (err != HP_OK) {
         return err;
@@ -224,6 +234,7 @@ uint32_t hp_exec_recall(struct hp_exec *exec, uint32_t child, uint32_t count_max
         }
     }
     hp_kid_publish(kid);
+    owe_ready(exec, kid);
     for (uint32_t i = 0; i < count && exec->config.callbacks.recalled != NULL; i++) {
         exec->config.callbacks.recalled(exec->config.context, child, keys[i]);
     }
