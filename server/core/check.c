@@ -35,6 +35,8 @@ struct place {
 struct check {
     const struct hp_core *core;
     struct tally lanes, queues, ckeys; /* attempts */
+    struct tally pool_sessions; /* owners */
+    struct tally pool_calls;    /* that are not durable and live, by pool id */
     struct tally sessions, specs, groups, leases, lane_specs, class_lanes, ckey_lanes;
     uint64_t payload_bytes, volatile_bytes;
     struct place *places;
@@ -348,6 +350,7 @@ static void check_conns(struct check *check)
     while (hp_strmap_next(&core->sessions, &names, NULL, &value)) {
         const struct hp_session *session = (const struct hp_session *)(uintptr_t)value;
         HP_ASSERT(session->refs == sum_of(&check->sessions, session) && !session->dirty);
+        HP_ASSERT(session->pools == sum_of(&check->pool_sessions, session));
         HP_ASSERT(session->conn == NULL || session->conn->session == session);
         uint64_t last = session->acked;
         for (uint32_t i = 0; i < session->memo_count; i++) {
@@ -468,6 +471,7 @@ static void check_pool(struct check *check, const struct hp_pool *pool)
     }
     if (pool->session != NULL) {
         bump(&check->sessions, pool->session, 1);
+        bump(&check->pool_sessions, pool->session, 1);
     }
     HP_LIST_FOR_EACH (link, &pool->nodes) {
         const struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
@@ -476,6 +480,8 @@ static void check_pool(struct check *check, const struct hp_pool *pool)
         up += entry->pid_count;
     }
     HP_ASSERT(held == pool->held && up == pool->up);
+    HP_ASSERT(pool->memory_live ==
+              sum_of(&check->pool_calls, (const void *)(uintptr_t)pool->id));
     HP_LIST_FOR_EACH (link, &pool->lanes) {
         HP_ASSERT(HP_CONTAINER_OF(link, struct hp_lane, pool_link)->class_->pool == pool->id);
     }
@@ -590,6 +596,8 @@ static void check_volatile(struct check *check)
         if (group != NULL) {
             HP_ASSERT(vol->slots[i].first == group->first);
             check_vgroup(check, group, &waiting);
+            bump(&check->pool_calls, (const void *)(uintptr_t)group->spec->options.pool,
+                 group->count - group->ended);
             live++;
             tasks += group->count;
         }
@@ -627,7 +635,8 @@ void hp_core_check(const struct hp_core *core)
     struct tally *tallies[] = {&check.lanes,  &check.queues,     &check.ckeys,
                                &check.specs,  &check.sessions,   &check.groups,
                                &check.leases, &check.lane_specs, &check.class_lanes,
-                               &check.ckey_lanes};
+                               &check.ckey_lanes, &check.pool_sessions,
+                               &check.pool_calls};
     for (size_t i = 0; i < sizeof(tallies) / sizeof(tallies[0]); i++) {
         hp_idmap_init(&tallies[i]->map, 1);
     }

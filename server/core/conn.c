@@ -35,7 +35,7 @@ void hp_conn_close(struct hp_core *core, struct hp_conn *conn)
         }
         hp_session_unref(core, conn->session);
     }
-    if (conn->session != NULL || conn->wait_count > 0) {
+    if ((conn->session != NULL && conn->session->pools > 0) || conn->wait_count > 0) {
         hp_pools_touch(core);
     }
     if (conn->node != NULL && conn->node->conn == conn) {
@@ -123,7 +123,9 @@ static void bind_session(struct hp_core *core, struct hp_conn *conn, struct hp_s
     conn->session = hp_session_ref(session);
     session->conn = conn;
     session->seen_ms = core->now_ms;
-    hp_pools_touch(core); /* the client of some may be back */
+    if (session->pools > 0) {
+        hp_pools_touch(core); /* their client is back */
+    }
     hp_list_remove(&session->link);
     hp_list_push_back(&core->session_list, &session->link);
 }

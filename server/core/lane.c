@@ -479,9 +479,9 @@ static void push_loaded(struct hp_core *core, struct hp_lane *lane, const struct
 }
 
 /* A damaged row: what lies behind it waits for an operator. Asking again would find it again. */
-static void trace_damage(struct hp_core *core, const struct hp_lane *lane,
-                         const struct hp_loaded *loaded)
+static void note_damage(struct hp_core *core, struct hp_lane *lane, const struct hp_loaded *loaded)
 {
+    lane->damaged = true;
     hp_trace(core, HP_TRACE_ERROR, "lane_damaged", "lane=%u queue=%.*s reason=%.*s", lane->id,
              HP_STR_ARG(lane->queue->name), (int)loaded->text.size,
              (const char *)loaded->text.data);
@@ -492,7 +492,7 @@ void hp_lane_loaded(struct hp_core *core, struct hp_lane *lane, const struct hp_
     HP_ASSERT(lane != NULL && lane->load_pending);
     lane->load_pending = loaded->err != HP_OK; /* true for ever: asked for no more */
     if (loaded->err != HP_OK) {
-        trace_damage(core, lane, loaded);
+        note_damage(core, lane, loaded);
     }
     for (uint32_t i = 0; i < loaded->run_count; i++) {
         push_loaded(core, lane, &loaded->runs[i], loaded->run_segments[i]);
@@ -510,6 +510,7 @@ void hp_lane_loaded(struct hp_core *core, struct hp_lane *lane, const struct hp_
     hp_lane_dirty(core, lane);
     hp_lane_want(core, lane);
     hp_lane_update(core, lane);
+    hp_pool_lane_loaded(core, lane);
 }
 
 /* The store has no sound payload for this run: its tasks end as damaged. */
@@ -557,7 +558,7 @@ static void warm_run(struct hp_lane *lane, uint32_t index, struct hp_group *grou
 void hp_lane_runs_loaded(struct hp_core *core, struct hp_lane *lane, const struct hp_loaded *loaded)
 {
     if (loaded->err != HP_OK) {
-        trace_damage(core, lane, loaded);
+        note_damage(core, lane, loaded);
     }
     struct hp_group **groups = hp_must_calloc((loaded->group_count + 1U) * sizeof(*groups));
     for (uint32_t i = 0; i < loaded->group_count; i++) {
@@ -593,6 +594,7 @@ void hp_lane_runs_loaded(struct hp_core *core, struct hp_lane *lane, const struc
     lane->runs_pending = loaded->err != HP_OK;
     hp_lane_want(core, lane);
     hp_lane_update(core, lane);
+    hp_pool_lane_loaded(core, lane);
 }
 
 /* ------------------------------------------------ what the turn leaves for the store */

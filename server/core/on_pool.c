@@ -43,8 +43,8 @@ static const char *latest_error(const struct hp_pool *pool)
     return "";
 }
 
-static void reply_info(struct hp_core *core, struct hp_conn *conn, uint32_t msgid,
-                       const struct hp_pool *pool)
+/* Valid until the step ends. */
+static struct hp_msg_pool_info_reply make_info(struct hp_core *core, const struct hp_pool *pool)
 {
     struct hp_msg_pool_info_reply reply = {.state = (enum hp_pool_state)pool->state,
                                            .processes = hp_pool_processes(pool),
@@ -56,9 +56,15 @@ static void reply_info(struct hp_core *core, struct hp_conn *conn, uint32_t msgi
         reply.error = hp_str_of(error);
         reply.has |= HP_HAS_POOL_INFO_REPLY_ERROR;
     }
+    return reply;
+}
+
+static void reply_info(struct hp_core *core, struct hp_conn *conn, uint32_t msgid,
+                       const struct hp_msg_pool_info_reply *reply)
+{
     struct hp_buf *out = hp_out_reply(core, conn, true);
     hp_must(hp_rpc_put_reply(out, msgid));
-    hp_must(hp_msg_pool_info_reply_encode(out, &reply));
+    hp_must(hp_msg_pool_info_reply_encode(out, reply));
 }
 
 static bool is_telling(const struct hp_pool *pool)
@@ -68,6 +74,8 @@ static bool is_telling(const struct hp_pool *pool)
 
 void hp_pool_answer_waits(struct hp_core *core, struct hp_pool *pool)
 {
+    struct hp_msg_pool_info_reply reply = {0}; /* one for all of them */
+    bool is_made = false;
     HP_LIST_FOR_EACH_SAFE (link, &pool->waits) {
         struct hp_pool_wait *wait = HP_CONTAINER_OF(link, struct hp_pool_wait, link);
         struct hp_conn *conn = hp_conn_find(core, wait->conn);
@@ -76,7 +84,11 @@ void hp_pool_answer_waits(struct hp_core *core, struct hp_pool *pool)
         }
         if (conn != NULL) {
             conn->wait_count--;
-            reply_info(core, conn, wait->msgid, pool);
+            if (!is_made) {
+                reply = make_info(core, pool);
+                is_made = true;
+            }
+            reply_info(core, conn, wait->msgid, &reply);
         }
         hp_list_remove(&wait->link);
         hp_free(wait);
@@ -101,7 +113,8 @@ void hp_on_pool_info(struct hp_request *request)
         hp_pool_regrant(core, pool); /* so that one just submitted says what it will have */
     }
     if (msg.wait_ms == 0 || is_telling(pool)) {
-        reply_info(core, request->conn, request->rpc->msgid, pool);
+        struct hp_msg_pool_info_reply reply = make_info(core, pool);
+        reply_info(core, request->conn, request->rpc->msgid, &reply);
         return;
     }
     if (request->conn->wait_count >= HP_WAITS_PER_CONN_MAX) {
@@ -237,10 +250,7 @@ void hp_on_pool_detach(struct hp_request *request)
     }
     pool->detached = msg.on;
     if (!msg.on && pool->session != session) {
-        if (pool->session != NULL) {
-            hp_session_unref(core, pool->session);
-        }
-        pool->session = hp_session_ref(session);
+        hp_pool_own(core, pool, session);
         hp_pool_set_owner(core, pool);
     }
     hp_pool_store(core, pool);
@@ -432,9 +442,7 @@ static void take_report(struct hp_core *core, struct hp_pool *pool, struct hp_po
     }
     entry->waiting = report->waiting;
     entry->failures = report->failures;
-    size_t size = HP_MIN((size_t)report->error.size, sizeof(entry->error) - 1);
-    memcpy(entry->error, report->error.data != NULL ? report->error.data : "", size);
-    entry->error[size] = '\0';
+    hp_pool_set_text(entry->error, sizeof(entry->error), report->error);
     if (entry->failures >= FAILURES_MAX && entry->pid_count == 0 && !entry->quarantined) {
         entry->quarantined = true;
         hp_trace(core, HP_TRACE_WARN, "pool_quarantine", "pool=%llu node=%.*s",
@@ -442,7 +450,8 @@ static void take_report(struct hp_core *core, struct hp_pool *pool, struct hp_po
     }
     if (entry->quarantined || pool->up == 0) {
         hp_pools_dirty(core); /* who has how many, or whether it can be set up at all */
-    } else {
+    } else if (pool->state != HP_SM_POOL_OPEN || entry->granted == 0 ||
+               !hp_list_is_empty(&pool->waits)) {
         hp_pools_touch(core);
     }
     core->dispatch_wanted = true;

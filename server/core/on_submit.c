@@ -413,17 +413,14 @@ static bool pool_refused(struct submit *submit)
     }
     const struct hp_pool *pool = hp_pool_find(core, options->pool);
     unsigned long long id = options->pool;
-    if (pool == NULL) {
-        submit->request->conn->paused = true; /* numbers go on in order */
-        hp_pool_ask_ended(submit->request, options->pool);
-    } else if (pool->state != HP_SM_POOL_OPEN) {
+    if (pool->state != HP_SM_POOL_OPEN) {
         (void)snprintf(text, sizeof(text), "pool %llu: %s", id,
                        pool->broken                        ? pool->error
                        : pool->state == HP_SM_POOL_CLOSING ? "it is closed"
                                                            : "it was terminated");
         refuse(submit, HP_RPC_ERROR_ILLEGAL_STATE, text);
     }
-    return pool == NULL || pool->state != HP_SM_POOL_OPEN;
+    return pool->state != HP_SM_POOL_OPEN;
 }
 
 void hp_submit_pool_ended(struct hp_request *request, const char *text)
@@ -470,6 +467,12 @@ static void carry_out(struct hp_request *request, enum hp_submit_outcome outcome
     if (core->disk_low && !submit.in_memory) {
         hp_out_busy(core, request->conn, request->rpc->msgid, 5000,
                     "the broker's disk is nearly full: free space, nothing was stored");
+        return;
+    }
+    uint64_t pool = submit.msg.options.kind == HP_TASK_KIND_CALL ? submit.msg.options.pool : 0;
+    if (pool != 0 && hp_pool_find(core, pool) == NULL) { /* nor is there to be a lane for it */
+        request->conn->paused = true;                     /* numbers go on in order */
+        hp_pool_ask_ended(request, pool);
         return;
     }
     submit.spec = hp_spec_of(core, &submit.msg.options, &error);

@@ -53,12 +53,31 @@ struct hp_pool *hp_pool_found(struct hp_core *core, uint64_t id)
     return pool != NULL ? pool : pool_new(core, id);
 }
 
+void hp_pool_own(struct hp_core *core, struct hp_pool *pool, struct hp_session *session)
+{
+    struct hp_session *old = pool->session;
+    pool->session = session != NULL ? hp_session_ref(session) : NULL;
+    if (session != NULL) {
+        session->pools++;
+    }
+    if (old != NULL) {
+        old->pools--;
+        hp_session_unref(core, old);
+    }
+}
+
+void hp_pool_set_text(char *out, size_t size, struct hp_str text)
+{
+    uint32_t used = hp_wire_str_clean(text, out, (uint32_t)size - 1);
+    out[used] = '\0';
+}
+
 static void set_loaded(struct hp_core *core, struct hp_pool *pool, struct hp_spec *spec,
                        struct hp_session *session, struct hp_bin payload, uint64_t blob)
 {
     pool->loaded = true;
     pool->spec = hp_spec_ref(core, spec);
-    pool->session = session != NULL ? hp_session_ref(session) : NULL;
+    hp_pool_own(core, pool, session);
     pool->blob = blob;
     if (payload.size > 0) {
         pool->payload.data = hp_memdup(payload.data, payload.size);
@@ -415,6 +434,7 @@ void hp_pools_run(struct hp_core *core)
             uint64_t at = next_of(pool);
             next = at < next ? at : next;
         }
+        hp_arena_reset(&core->arena);
     }
     if (all_loaded) {
         hp_pools_complete(core);

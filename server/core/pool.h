@@ -12,6 +12,8 @@
  * Invariants (hp_core_check):
  *  P1 held of a pool's node is the number of its attempts there; the pool's sums agree.
  *  P3 all lanes of its calls are in its list, once it is known.
+ *  P4 memory_live is the number of its calls that live in vgroups; a session's `pools` of those
+ *     whose owner it is.
  *  P2 a pool has nodes only if it is loaded; a node entry without children, calls or a report that
  *     matters is freed by the next pass.
  */
@@ -127,6 +129,10 @@ bool hp_pool_recover_key(struct hp_core *core, struct hp_bin key, uint64_t id);
 /* Keys of a pool in the table of unique keys: NUL, what it is, the pool's id, more bytes. */
 enum { HP_POOL_KEY_CONTENT = 'p', HP_POOL_KEY_OWNER = 'o' };
 struct hp_bin hp_pool_key(struct hp_core *core, uint8_t what, uint64_t pool, struct hp_bin more);
+/* Makes the session its owner; NULL: nobody. */
+void hp_pool_own(struct hp_core *core, struct hp_pool *pool, struct hp_session *session);
+/* Keeps a text, cut at a character if it is too long. */
+void hp_pool_set_text(char *out, size_t size, struct hp_str text);
 /* Its session, another than that of its submit, becomes durable. */
 void hp_pool_set_owner(struct hp_core *core, struct hp_pool *pool);
 /* Its keys go. */
@@ -169,6 +175,8 @@ void hp_pool_fill_finish(struct hp_core *core, struct hp_finish *finish);
 /* Part of the live tasks were looked at for its delayed calls. */
 void hp_pool_scanned(struct hp_core *core, struct hp_pending *pending,
                      const struct hp_loaded *loaded);
+/* The store answered for the lane. */
+void hp_pool_lane_loaded(struct hp_core *core, const struct hp_lane *lane);
 /* Tasks of `spec` have ended. */
 void hp_pool_calls_ended(struct hp_core *core, const struct hp_spec *spec, uint32_t count);
 void hp_pool_close(struct hp_core *core, struct hp_pool *pool);

@@ -47,9 +47,7 @@ void hp_pool_break(struct hp_core *core, struct hp_pool *pool)
         hp_buf_init(&text, 4096);
         hp_must(
             hp_buf_append_format(&text, "no child could be set up; on %s: %s", host, worst->error));
-        size_t size = text.size < sizeof(pool->error) - 1 ? text.size : sizeof(pool->error) - 1;
-        memcpy(pool->error, text.data, size);
-        pool->error[size] = '\0';
+        hp_pool_set_text(pool->error, sizeof(pool->error), hp_bin_as_str(hp_buf_bin(&text)));
         hp_buf_deinit(&text);
     }
     hp_trace(core, HP_TRACE_WARN, "pool_broken", "pool=%llu", (unsigned long long)pool->id);
@@ -128,6 +126,40 @@ static uint32_t fail_front(struct hp_core *core, struct hp_pool *pool, struct hp
     return count;
 }
 
+/* Fails what of the lane is in memory with all that is to be told of it; how many. */
+static uint32_t fail_lane(struct hp_core *core, struct hp_pool *pool, struct hp_lane *lane,
+                          uint32_t most, struct hp_bin end)
+{
+    uint32_t left = most;
+    while (left > 0 && lane->parked_count > 0) {
+        fail_parked(core, pool, lane, end);
+        left--;
+    }
+    for (;;) { /* cold runs are loaded first: for their keys, and who is told */
+        const struct hp_run *run = hp_lane_front(lane);
+        if (left == 0 || run == NULL || (run->group == NULL && !lane->damaged)) {
+            return most - left;
+        }
+        left -= fail_front(core, pool, lane, left, end);
+    }
+}
+
+/* The ids of its lanes: while calls end, lanes that nothing needs any more go. */
+static uint32_t list_lanes(struct hp_core *core, const struct hp_pool *pool, uint32_t **ret_ids)
+{
+    uint32_t count = 0;
+    HP_LIST_FOR_EACH (link, &pool->lanes) {
+        count++;
+    }
+    *ret_ids = HP_ARENA_NEW_ARRAY(&core->arena, uint32_t, count + 1U);
+    HP_ASSERT(*ret_ids != NULL);
+    count = 0;
+    HP_LIST_FOR_EACH (link, &pool->lanes) {
+        (*ret_ids)[count++] = HP_CONTAINER_OF(link, struct hp_lane, pool_link)->id;
+    }
+    return count;
+}
+
 /* True: nothing of it waits any more, as far as memory knows. */
 static bool fail_waiting(struct hp_core *core, struct hp_pool *pool)
 {
@@ -138,15 +170,14 @@ static bool fail_waiting(struct hp_core *core, struct hp_pool *pool)
     }
     struct hp_bin end = end_record(core, pool);
     bool is_done = true;
-    HP_LIST_FOR_EACH_SAFE (link, &pool->lanes) {
-        struct hp_lane *lane = HP_CONTAINER_OF(link, struct hp_lane, pool_link);
-        while (left > 0 && lane->parked_count > 0) {
-            fail_parked(core, pool, lane, end);
-            left--;
+    uint32_t *ids = NULL;
+    uint32_t count = list_lanes(core, pool, &ids);
+    for (uint32_t i = 0; i < count; i++) {
+        struct hp_lane *lane = hp_idmap_find_ptr(&core->lanes, ids[i]);
+        if (lane == NULL) {
+            continue;
         }
-        while (left > 0 && hp_lane_front(lane) != NULL) {
-            left -= fail_front(core, pool, lane, left, end);
-        }
+        left -= fail_lane(core, pool, lane, left, end);
         bool has_more = lane->ready_count > 0 || lane->parked_count > 0;
         is_done = is_done && !has_more;
         if (has_more) {
@@ -323,9 +354,7 @@ static void finish_pool(struct hp_core *core, struct hp_pool *pool)
     hp_pools_dirty(core); /* others may have its room */
     pool->state = HP_SM_POOL_ENDED;
     hp_pool_answer_waits(core, pool);
-    if (pool->session != NULL) {
-        hp_session_unref(core, pool->session);
-    }
+    hp_pool_own(core, pool, NULL);
     struct hp_spec *spec = pool->spec;
     hp_pool_free(core, pool);
     if (spec != NULL) {
@@ -349,6 +378,14 @@ bool hp_pool_end_step(struct hp_core *core, struct hp_pool *pool)
     }
     finish_pool(core, pool);
     return true;
+}
+
+void hp_pool_lane_loaded(struct hp_core *core, const struct hp_lane *lane)
+{
+    const struct hp_pool *pool = hp_pool_find(core, lane->class_->pool);
+    if (pool != NULL && pool->state != HP_SM_POOL_OPEN) {
+        hp_pools_touch(core);
+    }
 }
 
 void hp_pool_calls_ended(struct hp_core *core, const struct hp_spec *spec, uint32_t count)

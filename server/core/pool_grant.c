@@ -10,7 +10,8 @@
 
 #include "server/core/state.h"
 
-enum { CHILDREN_PER_SLOT = 16, LANGUAGES_SHOWN = 400 };
+/* ATTEMPTS_MAX: a worker must be able to name all that it holds in a heartbeat. */
+enum { CHILDREN_PER_SLOT = 16, LANGUAGES_SHOWN = 400, ATTEMPTS_MAX = 6000 };
 
 struct hp_pool_node *hp_pool_node_find(const struct hp_pool *pool, const struct hp_node *node)
 {
@@ -70,8 +71,9 @@ static bool has_tags(const struct hp_node *node, const struct hp_list_str *tags)
 
 static bool suits(const struct hp_st_task_options *options, const struct hp_node *node)
 {
-    return node->registered && node->state != HP_SM_NODE_OFFLINE && !node->draining &&
-           !node->leaving && speaks(node, options) && has_tags(node, &options->tags);
+    /* One that was away and said hello keeps what it has until it registers. */
+    return node->state != HP_SM_NODE_OFFLINE && !node->draining && !node->leaving &&
+           speaks(node, options) && has_tags(node, &options->tags);
 }
 
 bool hp_pool_suits(const struct hp_pool *pool, const struct hp_node *node)
@@ -213,9 +215,7 @@ void hp_pool_regrant(struct hp_core *core, struct hp_pool *pool)
 {
     uint32_t wanted = pool->spec != NULL ? pool->spec->options.processes : 0;
     uint32_t nodes = hp_idmap_count(&core->nodes);
-    struct hp_pool_node **entries =
-        HP_ARENA_NEW_ARRAY(&core->arena, struct hp_pool_node *, nodes + 1U);
-    HP_ASSERT(entries != NULL);
+    struct hp_pool_node **entries = hp_must_alloc((nodes + 1U) * sizeof(struct hp_pool_node *));
     uint32_t count = gather(core, pool, entries);
     uint64_t sum = 0;
     HP_LIST_FOR_EACH_SAFE (link, &pool->nodes) {
@@ -224,19 +224,21 @@ void hp_pool_regrant(struct hp_core *core, struct hp_pool *pool)
             (core->now_ms < pool->settle_until_ms && hp_node_is_up(entry->node))) {
             grant(entry, 0);
         }
+        uint32_t room = room_of(entry->node, entry->granted);
+        if (entry->granted > room) { /* it came back with less */
+            grant(entry, room);
+        }
         sum += entry->granted;
     }
-    if (wanted == 0) {
-        for (uint32_t i = 0; i < count; i++) {
-            uint32_t room = room_of(entries[i]->node, entries[i]->granted);
-            uint32_t slots = entries[i]->node->slots;
-            grant(entries[i], slots < room ? slots : room);
-        }
-        return;
+    for (uint32_t i = 0; wanted == 0 && i < count; i++) {
+        uint32_t room = room_of(entries[i]->node, entries[i]->granted);
+        uint32_t slots = entries[i]->node->slots;
+        grant(entries[i], slots < room ? slots : room);
     }
     while (sum < wanted && grant_one(entries, count)) {
         sum++;
     }
+    hp_free(entries);
 }
 
 uint32_t hp_pool_processes(const struct hp_pool *pool)
@@ -304,8 +306,8 @@ void hp_pool_send_orders(struct hp_core *core, struct hp_pool *pool)
         struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
         struct hp_node *node = entry->node;
         bool must_kill = is_killed(entry) && !entry->kill_told;
-        bool is_news = entry->is_told ? entry->told != entry->granted || must_kill
-                                      : entry->granted > 0 || must_kill;
+        bool is_there = entry->granted > 0 || entry->held > 0 || entry->pid_count > 0;
+        bool is_news = must_kill || (entry->is_told ? entry->told != entry->granted : is_there);
         if (is_news && hp_node_is_up(node) && node->registered) {
             send_order(core, entry);
         } else if (is_empty(entry)) {
@@ -328,25 +330,20 @@ static void forget_children(struct hp_pool_node *entry)
     entry->kill_told = false;
 }
 
+static void forget_all(struct hp_node *node)
+{
+    struct hp_idmap_iter iter = {0};
+    uint64_t value = 0;
+    while (hp_idmap_next(&node->pools, &iter, NULL, &value)) {
+        forget_children((struct hp_pool_node *)(uintptr_t)value);
+    }
+}
+
 void hp_pools_node_registered(struct hp_core *core, struct hp_node *node)
 {
     hp_pools_dirty(core);
     node->wants_complete = node->languages.count > 0 || node->any_interpreter;
-    HP_LIST_FOR_EACH (link, &core->pool_list) {
-        struct hp_pool *pool = HP_CONTAINER_OF(link, struct hp_pool, link);
-        struct hp_pool_node *entry = hp_pool_node_find(pool, node);
-        if (entry != NULL) {
-            forget_children(entry);
-        }
-        if (!pool->loaded) {
-            continue; /* named when it is, before `complete` */
-        }
-        hp_pool_regrant(core, pool);
-        entry = hp_pool_node_find(pool, node);
-        if (entry != NULL && (entry->granted > 0 || entry->held > 0)) {
-            send_order(core, entry);
-        }
-    }
+    forget_all(node); /* the pass tells it anew what it is to have */
 }
 
 void hp_pools_complete(struct hp_core *core)
@@ -362,13 +359,7 @@ void hp_pools_complete(struct hp_core *core)
 
 void hp_pools_node_lost(struct hp_core *core, struct hp_node *node)
 {
-    HP_LIST_FOR_EACH (link, &core->pool_list) {
-        struct hp_pool_node *entry =
-            hp_pool_node_find(HP_CONTAINER_OF(link, struct hp_pool, link), node);
-        if (entry != NULL) {
-            forget_children(entry);
-        }
-    }
+    forget_all(node);
     hp_pools_dirty(core);
 }
 
@@ -382,7 +373,9 @@ uint32_t hp_pool_room(const struct hp_core *core, const struct hp_class *class_,
         return 0;
     }
     uint64_t most = ((uint64_t)entry->granted + entry->waiting) * depth;
-    return most > entry->held ? (uint32_t)(most - entry->held) : 0;
+    uint64_t room = most > entry->held ? most - entry->held : 0;
+    uint64_t left = node->attempt_count < ATTEMPTS_MAX ? ATTEMPTS_MAX - node->attempt_count : 0;
+    return (uint32_t)(room < left ? room : left);
 }
 
 bool hp_pool_is_granted(const struct hp_core *core, const struct hp_class *class_,

@@ -142,6 +142,7 @@ struct hp_lane {
     uint64_t next_segment; /* number of the next one to append */
     uint64_t load_segment; /* first that is not in memory; == next_segment: all are */
     bool load_pending;
+    bool damaged; /* a load of it failed: what is only in the store waits for an operator */
     bool key_stored, dirty;
     bool in_memory; /* of tasks that are not durable: no row, no segments */
     struct hp_list parked;
@@ -229,7 +230,8 @@ struct hp_reply_memo {
 
 struct hp_session {
     uint8_t id[16];
-    uint32_t refs; /* connection, groups, attempts */
+    uint32_t refs; /* connection, groups, attempts, pools */
+    uint32_t pools; /* that it owns */
     struct hp_conn *conn;
     bool known; /* its numbers are; else it only stands for who is to be told */
     bool ahead; /* of its row, by submits that are not durable */
