@@ -113,7 +113,7 @@ def test_worker_lost_in_the_middle_of_a_map(own_farm, pool_of, tmp_path, chunk):
     first = own_farm.add_worker("worker-1")
     own_farm.add_worker("worker-2")
     pool = pool_of()
-    assert pool.processes == 4
+    all_up(pool, 4)
     result = pool.map_async(functools.partial(jobs.squares_slowly, str(tmp_path)), range(100),
                             chunk)
     before = pyfarm.descendants(first.pid)
@@ -124,6 +124,12 @@ def test_worker_lost_in_the_middle_of_a_map(own_farm, pool_of, tmp_path, chunk):
     procs.wait_until(lambda: not any(map(pyfarm.is_alive, before)), "its children died with it")
     procs.wait_until(lambda: pool.map(jobs.square, range(10)) == [x * x for x in range(10)],
                      "the other goes on")
+
+
+def all_up(pool, count):
+    """All children are set up; those that come late find nothing left to do."""
+    assert pool.processes == count
+    procs.wait_until(lambda: sum(child.is_alive() for child in pool._pool) == count, "all are up")
 
 
 def running_at(farm, node):
@@ -333,6 +339,7 @@ def test_worker_drained_in_the_middle_of_a_map(own_farm, pool_of, tmp_path):
     own_farm.add_worker("worker-1")
     own_farm.add_worker("worker-2")
     pool = pool_of()
+    all_up(pool, 4)
     result = pool.map_async(functools.partial(jobs.squares_slowly, str(tmp_path)), range(100), 1)
     procs.wait_until(lambda: running_at(own_farm, "worker-1"), "worker-1 has calls")
     own_farm.workers["worker-1"].signal(signal.SIGTERM)
@@ -347,6 +354,7 @@ def test_interrupted_worker_host(own_farm, pool_of, tmp_path):
     first = own_farm.add_worker("worker-1")
     own_farm.add_worker("worker-2")
     pool = pool_of()
+    all_up(pool, 4)
     result = pool.map_async(functools.partial(jobs.squares_slowly, str(tmp_path)), range(100), 1)
     procs.wait_until(lambda: running_at(own_farm, "worker-1"), "worker-1 has calls")
     os.kill(first.pid, signal.SIGSTOP)
