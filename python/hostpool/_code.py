@@ -265,6 +265,64 @@ def _needs_value(obj: Any) -> bool:
     return getattr(obj, "__module__", None) == "__main__" and main_source() is None
 
 
+class _MainGlobals:
+    """Stands for the globals of __main__ in pickles of its functions: see _payload.main_globals."""
+
+    def __init__(self, key: bytes, facts: dict[str, Any]) -> None:
+        self.key = key
+        self.facts = facts
+
+    def __reduce__(self) -> Any:
+        return _payload.main_globals, (self.key, self.facts)
+
+
+class _MainNames:
+    """Stands for what one function of __main__ uses of its globals."""
+
+    def __init__(self, key: bytes, names: dict[str, Any], marks: dict[str, Any]) -> None:
+        self.parts = (key, names, marks)
+
+    def __reduce__(self) -> Any:
+        return _payload.main_names, self.parts
+
+
+_process_key = os.urandom(_payload.DIGEST_BYTES)
+
+
+class _Program:
+    """__main__ of this process, as functions of it that travel by value know it."""
+
+    def __init__(self) -> None:
+        self.key = b""
+        self.objects: dict[int, tuple[Any, int]] = {}
+
+    def globals_of(self, names: dict[str, Any]) -> _MainGlobals:
+        """What stands for its globals."""
+        if not self.key:
+            found = main_source()
+            self.key = _payload.main_key() or (
+                _process_key if found is None else digest_of(found[0]))
+        facts = {name: names[name] for name in ("__package__", "__file__") if name in names}
+        return _MainGlobals(self.key, facts)
+
+    def names_of(self, names: dict[str, Any]) -> _MainNames:
+        """What stands for some of its globals, with marks that change when they do."""
+        return _MainNames(self.key, names,
+                          {name: self._mark(value) for name, value in names.items()})
+
+    def _mark(self, value: Any) -> Any:
+        if isinstance(value, types.ModuleType):
+            return value.__name__
+        if not isinstance(value, (type, types.FunctionType)):
+            try:
+                data, buffers = _payload.dumps(value)
+                return b"".join(map(digest_of, (data, *buffers)))
+            except Exception:  # it cannot be pickled plainly
+                pass
+        found = self.objects.setdefault(id(value), (value, len(self.objects)))
+        return _process_key, found[1]
+
+
 class _Special:
     """What the special pickler does with one object. `whole`: the object that is pickled by value
     as a whole, or None: then code of __main__ becomes a content of its own."""
@@ -274,6 +332,18 @@ class _Special:
         self.whole = whole
         self.may_put = may_put
         self.proxy = _proxy_class()
+        self.names: Any = getattr(sys.modules.get("__main__"), "__dict__", {})
+        self.globals = encoder.program.globals_of(self.names)
+
+    def share(self, reduced: Any) -> None:
+        """Changes how cloudpickle reduces a function of __main__, so that all of them share their
+        globals in the child. cloudpickle itself shares them within one pickle only."""
+        try:
+            if reduced[1][1] is self.globals:
+                slots = reduced[2][1]
+                slots["__globals__"] = self.encoder.program.names_of(slots["__globals__"])
+        except (IndexError, KeyError, TypeError):
+            pass  # by name, or a cloudpickle that does it otherwise
 
     def reduce(self, obj: Any) -> Any:
         if type(obj) is Constant:
@@ -299,11 +369,15 @@ def _make_pickler_class() -> Any:
         def __init__(self, special: _Special, file: Any, callback: Any) -> None:
             super().__init__(file, 5, buffer_callback=callback)
             self._special = special
+            if cloudpickle is not None:
+                self.globals_ref = {id(special.names): special.globals}
 
         def reducer_override(self, obj: Any) -> Any:
             reduced = self._special.reduce(obj)
             if reduced is NotImplemented and cloudpickle is not None:
-                return super().reducer_override(obj)
+                reduced = super().reducer_override(obj)
+                if type(obj) is types.FunctionType:
+                    self._special.share(reduced)
             return reduced
 
     return SpecialPickler
@@ -376,6 +450,7 @@ class Encoder:
         self._functions: dict[Any, Function] = {}
         self._have: set[bytes] = set()
         self._codes: dict[int, tuple[Any, bytes]] = {}
+        self.program = _Program()
         self._is_open = False
         self._early: list[tuple[bytes, Any]] = []
         self._base_modules = 0

@@ -188,11 +188,11 @@ def encode_error(exc: BaseException, traceback_text: str, info: dict[str, Any]) 
         try:
             exc.__dict__.pop("_hostpool_item", None)
             pickled = _dumps_result(exc)
-        except Exception:
+        except BaseException:  # a __reduce__ may even exit, which would end the child here
             pickled = None
     try:
         text = str(exc)
-    except Exception:
+    except BaseException:
         text = "(its text cannot be made)"
     name = f"{kind.__module__}.{kind.__qualname__}"
     record = (pickled, traceback_text, facts, name, text)
@@ -262,6 +262,7 @@ class _Cache:
         self.functions: dict[bytes, Any] = {}
         self.objects: dict[bytes, Any] = {}
         self.modules: set[bytes] = set()
+        self.mains: dict[bytes, _Main] = {}
 
 
 _cache = _Cache()
@@ -357,6 +358,62 @@ def decode_call(payload: Any, content: Any) -> Callable[[], Any]:
     if kind == STAR_CHUNK:
         return functools.partial(_run_chunk, itertools.starmap, function, body)
     raise pickle.UnpicklingError(f"hostpool: calls of kind {kind} are not known here")
+
+
+# ---------------------------------------------------------------- in the child: code by value
+
+class _Main:
+    """The globals of a program whose functions came by value. They share them, as they do in the
+    program: what the initializer sets is seen by all of them."""
+
+    __slots__ = ("names", "sent")
+
+    def __init__(self, names: dict[str, Any]) -> None:
+        self.names = names
+        # What the client sent last: its mark there, and the value here.
+        self.sent: dict[str, tuple[Any, Any]] = {}
+
+    def is_kept(self, name: str, value: Any, mark: Any) -> bool:
+        """Whether the child's own value stays: the client's is not new, or has been replaced."""
+        if name not in self.names:
+            return False
+        own = self.names[name]
+        if name in self.sent:
+            return self.sent[name][0] == mark or own is not self.sent[name][1]
+        # A class or function may be here because a result named it.
+        return not (isinstance(own, _CODE) and isinstance(value, _CODE))
+
+
+_CODE = (type, types.FunctionType)
+
+
+def main_key() -> Any:
+    """Names the program this child runs code of; None: of none so far."""
+    return next(iter(_cache.mains), None)
+
+
+def main_globals(key: bytes, facts: dict[str, Any]) -> dict[str, Any]:
+    """The globals of this program's functions. Pickles refer to it. The first program's are those
+    of __main__; more come from other clients of the pool."""
+    main = _cache.mains.get(key)
+    if main is None:
+        names = {} if _cache.mains else sys.modules["__main__"].__dict__
+        main = _cache.mains[key] = _Main(names)
+        for name, value in facts.items():
+            if names.get(name) is None:
+                names[name] = value
+    return main.names
+
+
+def main_names(key: bytes, names: dict[str, Any], marks: dict[str, Any]) -> dict[str, Any]:
+    """Which of the globals that came with a function are to be set. Pickles refer to it."""
+    main = _cache.mains[key]
+    new = {}
+    for name, value in names.items():
+        if not main.is_kept(name, value, marks[name]):
+            new[name] = value
+            main.sent[name] = (marks[name], value)
+    return new
 
 
 # ---------------------------------------------------------------- set-up of children

@@ -88,6 +88,15 @@ def Pool(processes: Optional[int] = None, initializer: Any = None, initargs: Any
     return _default_context.Pool(processes, initializer, initargs, maxtasksperchild, **options)
 
 
+def _attach(handle: Any, connection: Any = None) -> Any:
+    """As hostpool.Pool.attach."""
+    from ..pool import Pool as kind
+    return kind.attach(handle, connection)
+
+
+setattr(Pool, "attach", _attach)
+
+
 def __getattr__(name: str) -> Any:
     if name == "pool":
         return importlib.import_module(__name__ + ".pool")
