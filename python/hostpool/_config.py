@@ -219,6 +219,15 @@ def disconnect() -> None:
         _state.default = None
 
 
+def check_not_importing_main() -> None:
+    """RuntimeError: this is a child that imports the program, whose top level makes a pool."""
+    content = sys.modules.get("hostpool._content")
+    if content is not None and content.is_importing_main:
+        raise RuntimeError(
+            "the program makes a Pool while a child of a pool imports it: put that below "
+            "`if __name__ == \"__main__\":`, or install cloudpickle (Debian: python3-cloudpickle)")
+
+
 def default_connection() -> Connection:
     """The broker new pools use; starts a private one if none is configured."""
     with _state.lock:

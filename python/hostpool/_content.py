@@ -31,6 +31,10 @@ CACHE_BYTES_MAX = 4 << 30
 
 Modules = dict[str, tuple[bytes, bool, str]]
 
+# While a child runs the client's script: what that makes at its top level would be made by each
+# child, without end.
+is_importing_main = False
+
 
 def digest_of(data: Any) -> bytes:
     """The digest that names these bytes."""
@@ -205,7 +209,12 @@ class Content:
         code = compile(source, filename, "exec", dont_inherit=True)
         show_source(filename, source)
         sys.modules["__main__"] = sys.modules["__mp_main__"] = module
-        exec(code, module.__dict__)
+        global is_importing_main
+        is_importing_main = True
+        try:
+            exec(code, module.__dict__)
+        finally:
+            is_importing_main = False
 
 
 def show_source(filename: str, source: bytes) -> None:

@@ -53,6 +53,7 @@ class LocalFarm:
     """
 
     def __init__(self, slots: Optional[int] = None, workers: int = 1) -> None:
+        _config.check_not_importing_main()
         if slots is not None and slots < 1:
             raise ValueError("slots must be at least 1")
         if workers < 1:

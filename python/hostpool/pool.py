@@ -176,6 +176,7 @@ class Pool:
                  connection: Optional[Connection] = None) -> None:
         self._state = INIT
         self._id = 0
+        _config.check_not_importing_main()
         if processes is not None and processes < 1:
             raise ValueError("Number of processes must be at least 1")
         if processes is not None and processes > PROCESSES_MAX:
