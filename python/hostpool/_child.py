@@ -49,6 +49,8 @@ class _State:
     port: Any = None
     # What port.next() gave for the call that runs: (is_init, payload, id, attempt, epoch, ...).
     call: Optional[tuple[Any, ...]] = None
+    # In a process that a task forked: the port is its parent's.
+    is_fork = False
 
 
 _state = _State()
@@ -198,6 +200,24 @@ def _prepare() -> None:
 
 # ---------------------------------------------------------------- the loop
 
+def _forked() -> None:
+    """In a process that a task forked."""
+    _state.port = None
+    _state.is_fork = True
+
+
+def _end_fork(exc: Optional[BaseException]) -> NoReturn:
+    """The task's fork came back from the task: only its parent may answer the call."""
+    code = 0
+    if isinstance(exc, SystemExit):
+        code = _exit_code(exc)
+    elif exc is not None:
+        traceback.print_exception(type(exc), exc, exc.__traceback__)
+        code = 1
+    _flush()
+    os._exit(code)
+
+
 def _finish(code: int) -> NoReturn:
     """An orderly end, as that of a process of multiprocessing."""
     try:
@@ -251,9 +271,13 @@ def loop(port: Any, content: Content) -> int:
         content.pool = call[6]
         try:
             data = _run(call, content)
+            if _state.is_fork:
+                _end_fork(None)
             _flush()
             done(True, b"", data)
         except BaseException as exc:
+            if _state.is_fork:
+                _end_fork(exc)
             _report(port, exc, call)
             if isinstance(exc, SystemExit):
                 return _exit_code(exc)
@@ -265,6 +289,7 @@ def loop(port: Any, content: Content) -> int:
 def main(port: Any) -> NoReturn:
     """The whole life of a child."""
     _state.port = port
+    os.register_at_fork(after_in_child=_forked)
     code = 70
     try:
         _prepare()

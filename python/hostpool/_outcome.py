@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -40,6 +41,10 @@ _decode_lock = threading.Lock()
 _NOTHING = b"\x80\x05N."
 
 Outcome = tuple[bool, Any]
+
+
+# How the broker refuses calls of a pool that could not be set up anywhere.
+_POOL_FAILED = re.compile(r"pool \d+: it failed: ")
 
 
 # ---------------------------------------------------------------- from ends to exceptions
@@ -110,6 +115,8 @@ def exception_of(end: Any) -> BaseException:
     if end[STATUS] != "ok":
         if end[STATUS] == "not_found" or state >= STATE_GONE:
             return exceptions.TaskGone(end[TEXT] or "the broker does not keep the task any more")
+        if end[STATUS] == "illegal_state" and _POOL_FAILED.match(end[TEXT] or ""):
+            return exceptions.InitializerError(end[TEXT])  # as its earlier calls
         return exceptions.from_status(end[STATUS], end[TEXT])
     if state == STATE_CANCELLED:
         if end[REASON] == REASON_POOL_ENDED:
