@@ -28,6 +28,7 @@
 #define POOL_CHILDREN_MAX 65536u
 #define MODULES_MAX 64u
 #define DRAIN_MS_DEFAULT 500u
+#define QUIT_MS_DEFAULT 10000u
 #define RESULT_CAP_DEFAULT (1024ull * 1024 * 1024)
 #define EVENTS_PER_TURN 64
 #define MESSAGES_PER_TURN 128
@@ -137,6 +138,7 @@ static enum hp_err copy_config(struct hp_exec_config *to, const struct hp_exec_c
     *to = *from;
     to->function_children = from->function_children == 0 ? from->slots : from->function_children;
     to->drain_ms = from->drain_ms == 0 ? DRAIN_MS_DEFAULT : from->drain_ms;
+    to->quit_ms = from->quit_ms == 0 ? QUIT_MS_DEFAULT : from->quit_ms;
     to->result_cap_bytes =
         from->result_cap_bytes == 0 ? RESULT_CAP_DEFAULT : from->result_cap_bytes;
     to->scratch_dir = hp_strdup(first_of(from->scratch_dir, NULL, "/tmp"));
@@ -436,7 +438,7 @@ static void on_link(struct hp_exec *exec, struct hp_link *link)
         if (link == &exec->spawner) {
             hp_commands_on_message(exec, &in);
         } else {
-            hp_kids_on_message(exec, &in);
+            hp_kids_on_message(exec, 0, &in);
         }
         hp_control_in_close(&in);
     }

@@ -187,6 +187,8 @@ struct hp_exec_config {
     const char *home;           /* HOME of commands; NULL: the daemon's, else "/" */
     const char *lang;           /* LANG of commands; NULL: the daemon's, else C.UTF-8 */
     uint32_t drain_ms;          /* after the exit, output is read for at most this; 0: 500 */
+    uint32_t quit_ms;           /* a child that was told to end, and runs no call, is killed after
+                                   this; 0: 10000 */
     struct hp_exec_callbacks callbacks;
     void *context; /* first argument of all callbacks */
 };
@@ -331,7 +333,8 @@ enum hp_err hp_exec_child_start(struct hp_exec *exec, uint32_t child,
                                 const struct hp_exec_child_spec *spec,
                                 struct hp_error *reterr) HP_MUST_CHECK;
 
-/* Orderly end of a pool child: it takes no more calls, runs what it has, and ends. */
+/* Orderly end of a pool child: it takes no more calls, runs what it has, and ends (within quit_ms,
+ * which count also while it is set up; else it is killed). */
 void hp_exec_child_stop(struct hp_exec *exec, uint32_t child);
 
 /*
@@ -374,8 +377,8 @@ bool hp_exec_child_running(const struct hp_exec *exec, uint32_t child, uint64_t 
  * timeout, forced cancel), without harm to the calls around it: with SIGKILL the child claims no
  * other one from here on. The call ends with SIGNALED and killed (or, if it was quicker, as it
  * ended); those behind it are handed back; a new child is forked. A child may survive another
- * signal than SIGKILL. HP_ERR_BUSY: the call has not begun (hp_exec_recall_one). HP_ERR_NOT_FOUND:
- * not in this child.
+ * signal than SIGKILL; after TERM, INT, HUP or QUIT it ends in order then, with its call.
+ * HP_ERR_BUSY: the call has not begun (hp_exec_recall_one). HP_ERR_NOT_FOUND: not in this child.
  */
 enum hp_err hp_exec_call_kill(struct hp_exec *exec, uint32_t child, uint64_t key, int signal);
 

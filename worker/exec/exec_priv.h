@@ -136,6 +136,7 @@ struct hp_kid {
     bool is_pending;  /* results were left in the ring for fairness */
     uint32_t quick_deaths;
     uint64_t restart_at_us; /* HP_EXEC_NEVER: not waiting */
+    uint64_t quit_by_us;    /* it is killed then; HP_EXEC_NEVER: not told to end, or runs a call */
     struct hp_list dirty;   /* in exec->dirty: calls to publish */
     /* children of pools */
     bool is_pool;
@@ -241,7 +242,8 @@ void hp_kid_signal(struct hp_exec *exec, const struct hp_kid *kid, int number);
 /* kid.c */
 enum hp_err hp_kids_init(struct hp_exec *exec) HP_MUST_CHECK;
 void hp_kids_deinit(struct hp_exec *exec);
-void hp_kids_on_message(struct hp_exec *exec, struct hp_control_in *in);
+/* What zygote `zygote` says; 0: the native one. */
+void hp_kids_on_message(struct hp_exec *exec, uint32_t zygote, struct hp_control_in *in);
 void hp_kids_on_socket(struct hp_exec *exec, uint32_t index, uint32_t generation);
 void hp_kids_on_pipe(struct hp_exec *exec, int stream, uint32_t index, uint32_t generation);
 void hp_kids_on_wake(struct hp_exec *exec);
@@ -251,6 +253,8 @@ void hp_kids_on_lost(struct hp_exec *exec, const char *text);
 void hp_kids_on_zygote_lost(struct hp_exec *exec, uint32_t zygote, const char *text);
 /* A clean page and queue, descriptors, and the word to its zygote. */
 enum hp_err hp_kid_start(struct hp_exec *exec, struct hp_kid *kid) HP_MUST_CHECK;
+/* It runs no call and is to end: it has config.quit_ms for it. */
+void hp_kid_limit_end(struct hp_exec *exec, struct hp_kid *kid);
 /* Ends a child in order once it has ended what it holds. */
 void hp_kid_quit(struct hp_exec *exec, struct hp_kid *kid);
 /* Reads all that the child has printed so far. */

@@ -276,6 +276,7 @@ enum hp_err hp_exec_recall_one(struct hp_exec *exec, uint32_t child, uint64_t ke
                &function, sizeof function);
         call->is_void = true;
         kid->void_count++;
+        kid->assigned_count--; /* not one of those that the child may run */
         err = HP_OK;
     }
     hp_kid_publish(kid);
@@ -306,6 +307,12 @@ enum hp_err hp_exec_child_kill(struct hp_exec *exec, uint32_t child, int signal)
     return HP_OK;
 }
 
+/* Ends a process, or the call that runs in it, unless it has a handler. */
+static bool is_deadly(int signal)
+{
+    return signal == SIGTERM || signal == SIGINT || signal == SIGHUP || signal == SIGQUIT;
+}
+
 enum hp_err hp_exec_call_kill(struct hp_exec *exec, uint32_t child, uint64_t key, int signal)
 {
     if (child >= exec->kid_count || exec->kids[child].state != HP_KID_RUNNING) {
@@ -320,6 +327,8 @@ enum hp_err hp_exec_call_kill(struct hp_exec *exec, uint32_t child, uint64_t key
     uint32_t claimed = hp_kid_claimed(kid);
     if (offset + 1 == claimed) {
         enum hp_err err = hp_exec_child_kill(exec, child, signal);
+        /* The signal takes a while, and must not end a call that comes then: there is none. */
+        kid->wants_recycle = kid->wants_recycle || is_deadly(signal);
         hp_kid_publish(kid);
         return err;
     }

@@ -37,6 +37,7 @@ enum hp_err hp_kids_init(struct hp_exec *exec)
         kid->socket_fd = kid->pipe_fds[0] = kid->pipe_fds[1] = -1;
         kid->shared = &exec->children[i];
         kid->restart_at_us = HP_EXEC_NEVER;
+        kid->quit_by_us = HP_EXEC_NEVER;
         hp_list_init(&kid->dirty);
         hp_tail_init(&kid->errors, HP_EXEC_STDERR_TAIL_BYTES);
         hp_tail_init(&kid->printed[0], HP_EXEC_CALL_OUTPUT_BYTES);
@@ -100,7 +101,7 @@ static void reset_kid(struct hp_kid *kid)
     kid->next_fd_id = kid->assigned_count = kid->ended_count = 0;
     kid->wants_recycle = kid->is_doomed = kid->is_polled = kid->is_pending = false;
     kid->needs_ready = kid->is_set_up = kid->is_waiting = false;
-    kid->restart_at_us = HP_EXEC_NEVER;
+    kid->restart_at_us = kid->quit_by_us = HP_EXEC_NEVER;
     hp_free(kid->init_error);
     kid->init_error = NULL;
     for (int i = 0; i < 2; i++) {
@@ -319,6 +320,7 @@ void hp_kid_ended(struct hp_exec *exec, struct hp_kid *kid, const struct hp_cont
     call_end.usage.run_us = start_us > 0 && start_us <= now_us ? now_us - start_us : 0;
     settle_calls(exec, kid, &call_end);
     hp_list_remove(&kid->dirty);
+    kid->quit_by_us = HP_EXEC_NEVER;
     hp_kid_close(kid);
     end.call_count = kid->ended_count;
     if (kid->is_pool) {
@@ -348,10 +350,17 @@ void hp_kid_tell_ready(struct hp_exec *exec, struct hp_kid *kid)
     }
 }
 
+void hp_kid_limit_end(struct hp_exec *exec, struct hp_kid *kid)
+{
+    kid->quit_by_us = hp_clock_mono_us() + exec->config.quit_ms * 1000ull;
+    hp_exec_timer_by(exec, kid->quit_by_us);
+}
+
 void hp_kid_quit(struct hp_exec *exec, struct hp_kid *kid)
 {
     struct hp_bell bell = {.type = HP_BELL_QUIT};
     kid->state = HP_KID_QUITTING;
+    hp_kid_limit_end(exec, kid);
     if (hp_bell_send(kid->socket_fd, &bell, -1, false) != 0) {
         hp_kid_signal(exec, kid, SIGKILL);
     }
@@ -444,12 +453,26 @@ void hp_kids_on_wake(struct hp_exec *exec)
     }
 }
 
+/* Kills a child that was told to end and does not. */
+static void check_end(struct hp_exec *exec, struct hp_kid *kid, uint64_t now_us)
+{
+    if (kid->quit_by_us > now_us) {
+        hp_exec_timer_by(exec, kid->quit_by_us);
+        return;
+    }
+    kid->quit_by_us = HP_EXEC_NEVER;
+    (void)hp_exec_child_kill(exec, kid->index, SIGKILL); /* or it has just ended */
+}
+
 void hp_kids_on_timer(struct hp_exec *exec, uint64_t now_us)
 {
     for (uint32_t i = 0; i < exec->kid_top; i++) {
         struct hp_kid *kid = &exec->kids[i];
         if (kid->is_polled && kid->state == HP_KID_RUNNING) {
             take_results(exec, kid);
+        }
+        if (kid->quit_by_us != HP_EXEC_NEVER) {
+            check_end(exec, kid, now_us);
         }
         if (kid->state == HP_KID_NONE && kid->restart_at_us <= now_us) {
             start_kid(exec, kid);
@@ -529,18 +552,20 @@ static void on_ready(struct hp_exec *exec, struct hp_control_in *in)
     tell_functions(exec, NULL);
 }
 
-void hp_kids_on_message(struct hp_exec *exec, struct hp_control_in *in)
+void hp_kids_on_message(struct hp_exec *exec, uint32_t zygote, struct hp_control_in *in)
 {
     if (in->msg.type == HP_CONTROL_READY) {
-        on_ready(exec, in);
+        if (zygote == 0) {
+            on_ready(exec, in);
+        }
         return;
     }
     for (uint32_t i = 0; i < exec->kid_top; i++) {
         struct hp_kid *kid = &exec->kids[i];
-        if (kid->id != in->msg.id || kid->state == HP_KID_NONE) {
-            continue;
+        if (kid->id != in->msg.id || kid->state == HP_KID_NONE || kid->zygote != zygote) {
+            continue; /* a zygote speaks for its own children */
         }
-        if (in->msg.type == HP_CONTROL_STARTED) {
+        if (in->msg.type == HP_CONTROL_STARTED && kid->state == HP_KID_STARTING) {
             kid->pid = in->msg.pid;
             kid->state = HP_KID_RUNNING;
             if (kid->is_pool && kid->wants_recycle) {

@@ -99,8 +99,11 @@ void hp_exec_child_stop(struct hp_exec *exec, uint32_t child)
     HP_ASSERT(kid->is_pool);
     if (kid->state == HP_KID_STARTING) {
         kid->wants_recycle = true;
-    } else {
-        hp_exec_child_recycle(exec, child);
+        return;
+    }
+    hp_exec_child_recycle(exec, child);
+    if (kid->state == HP_KID_RUNNING && !kid->is_set_up) {
+        hp_kid_limit_end(exec, kid); /* nobody waits for what sets it up any more */
     }
 }
 
@@ -143,8 +146,8 @@ void hp_kid_pool_ended(struct hp_exec *exec, struct hp_kid *kid, struct hp_exec_
 {
     char text[HP_CHILD_TEXT_BYTES_MAX];
     text[0] = '\0';
-    bool was_asked = kid->wants_recycle && kid->init_error == NULL;
-    if (end->init_failed && (end->killed || (was_asked && end->recycled))) {
+    bool is_told = end->killed || (kid->wants_recycle && end->recycled);
+    if (end->init_failed && is_told && kid->init_error == NULL) {
         end->init_failed = false; /* it was told to end: no fault of its set-up */
     }
     if (end->init_failed) {

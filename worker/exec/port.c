@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,6 +56,15 @@ struct hp_port {
     uint32_t pending_count;
 };
 
+/* A task may fork, and let the copy go on. The copy is no child of the daemon: for it, the daemon
+ * is gone, and it touches nothing that the child shares. */
+static bool is_copy;
+
+static void on_fork(void)
+{
+    is_copy = true;
+}
+
 struct hp_port *hp_port_new(int socket_fd, struct hp_child_shared *shared,
                             uint64_t result_cap_bytes)
 {
@@ -69,6 +79,7 @@ struct hp_port *hp_port_new(int socket_fd, struct hp_child_shared *shared,
     port->pool = atomic_load(&shared->page.pool);
     port->captures = atomic_load(&shared->page.captures) != 0;
     port->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    (void)pthread_atfork(NULL, NULL, on_fork); /* without memory for it: as it would be without */
     return port;
 }
 
@@ -100,7 +111,13 @@ static enum heard receive(struct hp_port *port)
         port->quits = true;
         return HEARD_QUIT;
     }
-    if (bell.type == HP_BELL_FD && fd >= 0 && port->pending_count < PENDING_FDS_MAX) {
+    if (bell.type == HP_BELL_FD && fd >= 0) {
+        if (port->pending_count == PENDING_FDS_MAX) { /* the oldest are of calls taken back */
+            (void)close(port->pending[0].fd);
+            memmove(port->pending, port->pending + 1,
+                    sizeof port->pending - sizeof port->pending[0]);
+            port->pending_count--;
+        }
         port->pending[port->pending_count++] = (struct pending_fd){.id = bell.fd_id, .fd = fd};
     } else if (fd >= 0) {
         (void)close(fd);
@@ -308,6 +325,9 @@ int hp_port_done(struct hp_port *port, enum hp_exec_call_status status, const ch
                  size_t text_bytes, const struct hp_bin *data, size_t data_count, uint64_t retry_ms)
 {
     uint64_t bytes = 0;
+    if (is_copy) {
+        return EPIPE;
+    }
     for (size_t i = 0; i < data_count; i++) {
         bytes += data[i].size;
     }
@@ -335,6 +355,9 @@ int hp_port_done(struct hp_port *port, enum hp_exec_call_status status, const ch
 int hp_port_done_fd(struct hp_port *port, enum hp_exec_call_status status, const char *text,
                     size_t text_bytes, int fd, uint64_t bytes, uint64_t retry_ms)
 {
+    if (is_copy) {
+        return EPIPE;
+    }
     struct hp_result_record record = end_call(port, status, text_bytes, retry_ms);
     if (bytes > port->result_cap_bytes) {
         return publish_too_big(port, &record);
@@ -344,7 +367,7 @@ int hp_port_done_fd(struct hp_port *port, enum hp_exec_call_status status, const
 
 void hp_port_waits(struct hp_port *port, bool waits)
 {
-    if (atomic_exchange(&port->page->waits, waits ? 1 : 0) != (waits ? 1u : 0u)) {
+    if (!is_copy && atomic_exchange(&port->page->waits, waits ? 1 : 0) != (waits ? 1u : 0u)) {
         struct hp_bell bell = {.type = HP_BELL_RING};
         (void)hp_bell_send(port->socket_fd, &bell, -1,
                            true); /* a daemon that is gone is seen later */
@@ -436,6 +459,9 @@ static enum heard sleep_for_calls(struct hp_port *port)
 
 int hp_port_next(struct hp_port *port, struct hp_port_call *ret_call, bool may_block)
 {
+    if (is_copy) {
+        return -2;
+    }
     HP_ASSERT(!port->has_call);
     if (port->printed_at != 0 && !wait_until_read(port)) {
         return -2;

@@ -40,7 +40,8 @@ struct hp_port *hp_port_new(int socket_fd, struct hp_child_shared *shared,
 /*
  * The next call: 1. 0: none (only without may_block, or when a signal came). -1: the child is to
  * end in order (the daemon said so). -2: the daemon is gone, nobody wants the results.
- * After a call it must be ended by hp_port_done before the next is asked for.
+ * After a call it must be ended by hp_port_done before the next is asked for. In a process that a
+ * call has forked, the daemon is gone from the start.
  */
 int hp_port_next(struct hp_port *port, struct hp_port_call *ret_call, bool may_block);
 

@@ -4,6 +4,7 @@
  * reading results. Nothing read from shared memory is used before it is checked (I4 of ring.h).
  */
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/assert.h"
@@ -215,6 +216,14 @@ static void tell_end(struct hp_exec *exec, struct hp_kid *kid,
     }
 }
 
+/* Whether the file holds what the child says: it is mapped, and behind its end that is deadly. */
+static bool is_whole(const struct hp_exec *exec, const struct hp_exec_call_end *end)
+{
+    struct stat about;
+    return end->result_bytes > 0 && end->result_bytes <= exec->config.result_cap_bytes &&
+           fstat(end->result_fd, &about) == 0 && (uint64_t)about.st_size >= end->result_bytes;
+}
+
 /* Reports one result. False: its descriptor is missing. */
 static bool report(struct hp_exec *exec, struct hp_kid *kid, const struct hp_result_record *record,
                    const uint8_t *data)
@@ -237,6 +246,10 @@ static bool report(struct hp_exec *exec, struct hp_kid *kid, const struct hp_res
         }
         end->result_bytes = record->result_bytes;
         if (end->result_fd < 0) {
+            return false;
+        }
+        if (!is_whole(exec, end)) {
+            (void)close(end->result_fd);
             return false;
         }
     }

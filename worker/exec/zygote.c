@@ -302,7 +302,7 @@ void hp_languages_on_link(struct hp_exec *exec, uint32_t zygote, uint32_t genera
                 exec->config.callbacks.zygote_ready(exec->config.context, zygote, in.text);
             }
         } else {
-            hp_kids_on_message(exec, &in);
+            hp_kids_on_message(exec, zygote, &in);
         }
         hp_control_in_close(&in);
         if (language->generation != generation) {

@@ -8,12 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "worker/exec/control.h"
 #include "worker/exec/language.h"
 
 static int hook_calls;
+static bool lingers; /* does not end when it is told to */
 
 static void count_hook(void)
 {
@@ -70,7 +73,12 @@ static void end_ok(struct hp_port *port, const char *result)
 
 static void on_init(struct hp_port *port, const struct hp_port_call *call)
 {
-    if (starts_with(call, "fail")) {
+    lingers = starts_with(call, "fail and linger");
+    if (starts_with(call, "hang")) {
+        for (;;) {
+            (void)pause();
+        }
+    } else if (starts_with(call, "fail")) {
         end_text(port, HP_EXEC_CALL_ERROR, "ValueError: bad");
     } else if (starts_with(call, "die")) {
         (void)fprintf(stderr, "dying\n");
@@ -133,6 +141,19 @@ static void on_call(struct hp_port *port, const struct hp_port_call *call)
         wait_for(port, call);
     } else if (starts_with(call, "orphan")) {
         leave_orphan(port);
+    } else if (starts_with(call, "linger")) {
+        lingers = true;
+        end_ok(port, "yes");
+    } else if (starts_with(call, "deaf")) {
+        (void)signal(SIGTERM, SIG_IGN);
+        end_ok(port, "yes");
+    } else if (starts_with(call, "boast")) {
+        int fd = memfd_create("boast", MFD_CLOEXEC);
+        (void)hp_port_done_fd(port, HP_EXEC_CALL_OK, NULL, 0, fd, 1u << 20, 0);
+    } else if (starts_with(call, "fork")) {
+        (void)fork(); /* and both go on */
+        hp_port_waits(port, true);
+        end_ok(port, "forked");
     } else if (starts_with(call, "about")) {
         struct sigaction action;
         char fds[256];
@@ -146,6 +167,18 @@ static void on_call(struct hp_port *port, const struct hp_port_call *call)
                        (const char *)call->payload.data);
         end_ok(port, text);
     }
+}
+
+/* Says that it is ready, twice, and that a child has ended which is not its own: the first of all.
+ */
+static void lie(void)
+{
+    struct hp_control_msg msg = {.type = HP_CONTROL_READY};
+    (void)send(HP_LANGUAGE_CONTROL_FD, &msg, sizeof msg, 0);
+    (void)send(HP_LANGUAGE_CONTROL_FD, &msg, sizeof msg, 0);
+    msg.type = HP_CONTROL_ENDED;
+    msg.id = 1;
+    (void)send(HP_LANGUAGE_CONTROL_FD, &msg, sizeof msg, 0);
 }
 
 int main(int argc, char **argv)
@@ -167,6 +200,9 @@ int main(int argc, char **argv)
     while (strcmp(how, "garbage") == 0 || strcmp(how, "hang") == 0) {
         (void)pause();
     }
+    if (strcmp(how, "lie") == 0) {
+        lie();
+    }
     (void)signal(SIGPIPE, SIG_IGN);
     list_fds(fds, sizeof fds);
     (void)snprintf(text, sizeof text, "words1 %s fds %s", getenv("WORDS"), fds);
@@ -177,6 +213,9 @@ int main(int argc, char **argv)
     for (;;) {
         struct hp_port_call call;
         int got = hp_port_next(port, &call, true);
+        while (got == -1 && lingers) {
+            (void)pause();
+        }
         if (got < 0) {
             return 0;
         }
