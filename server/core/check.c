@@ -473,6 +473,9 @@ static void check_pool(struct check *check, const struct hp_pool *pool)
         bump(&check->sessions, pool->session, 1);
         bump(&check->pool_sessions, pool->session, 1);
     }
+    if (pool->maker != NULL) {
+        bump(&check->sessions, pool->maker, 1);
+    }
     HP_LIST_FOR_EACH (link, &pool->nodes) {
         const struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
         check_pool_node(pool, entry);

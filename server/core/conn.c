@@ -108,6 +108,7 @@ static void hello_reply(struct hp_core *core, struct hp_conn *conn, uint32_t msg
     hp_list_remove(&conn->link);
     /* A number that is told as applied must be durable. */
     bool ahead = conn->session != NULL && conn->session->batch > core->durable_number;
+    conn->hello_batch = ahead ? core->batch_number : 0;
     struct hp_buf *out = hp_out_reply(core, conn, ahead);
     hp_must(hp_rpc_put_reply(out, msgid));
     hp_must(hp_msg_hello_reply_encode(out, &reply));

@@ -87,6 +87,7 @@ void hp_out_event(struct hp_core *core, struct hp_conn *conn,
         return;
     }
     conn_dirty(core, conn);
+    held = held || conn->hello_batch > core->durable_number; /* never before that answer */
     struct hp_out_list *list = held ? &conn->events_out : &conn->events_now;
     list_room(list, held ? &conn->held : &conn->now, HP_METHOD_TASK_EVENT, "events",
               status->end.raw.size + 512U,

@@ -73,11 +73,14 @@ void hp_pool_set_text(char *out, size_t size, struct hp_str text)
 }
 
 static void set_loaded(struct hp_core *core, struct hp_pool *pool, struct hp_spec *spec,
-                       struct hp_session *session, struct hp_bin payload, uint64_t blob)
+                       struct hp_session *maker, struct hp_bin payload, uint64_t blob)
 {
     pool->loaded = true;
     pool->spec = hp_spec_ref(core, spec);
-    hp_pool_own(core, pool, session);
+    pool->maker = maker != NULL ? hp_session_ref(maker) : NULL;
+    if (!pool->has_owner) {
+        hp_pool_own(core, pool, maker);
+    }
     pool->blob = blob;
     if (payload.size > 0) {
         pool->payload.data = hp_memdup(payload.data, payload.size);
@@ -219,11 +222,13 @@ void hp_pools_loaded(struct hp_core *core, struct hp_pending *pending,
     }
     pool->created_at_ms = group->created_at_ms;
     bool has_pack = group->pack.size > 0;
-    struct hp_bin owner =
-        pool->has_owner ? hp_bin_make(pool->owner, sizeof(pool->owner)) : group->session;
-    struct hp_session *session = hp_session_get(core, owner);
+    if (pool->has_owner) {
+        struct hp_bin owner = hp_bin_make(pool->owner, sizeof(pool->owner));
+        hp_pool_own(core, pool, hp_session_get(core, owner));
+    }
+    struct hp_session *maker = hp_session_get(core, group->session);
     pool->settle_until_ms = core->now_ms + 2 * core->config.heartbeat_ms;
-    set_loaded(core, pool, spec, session,
+    set_loaded(core, pool, spec, maker,
                has_pack ? hp_pack_payload(group->pack, 0) : (struct hp_bin){0},
                has_pack && hp_pack_has_blobs(group->pack) ? hp_pack_blob(group->pack, 0) : 0);
     hp_spec_unref(core, spec);

@@ -74,6 +74,7 @@ struct hp_pool {
     bool loading;
     struct hp_spec *spec;       /* counted; NULL until loaded */
     struct hp_session *session; /* counted; its owner, or NULL */
+    struct hp_session *maker;   /* counted; who submitted it and is told of its end, or NULL */
     struct hp_bin payload;      /* owned */
     uint64_t blob;              /* payload instead; 0: none */
     int64_t created_at_ms;

@@ -118,7 +118,7 @@ static uint32_t fail_front(struct hp_core *core, struct hp_pool *pool, struct hp
                                    .state = HP_TASK_STATE_FAILED,
                                    .reason = hp_pool_reason(pool),
                                    .spec = group != NULL ? group->spec : NULL,
-                                   .session = group != NULL ? group->session : pool->session,
+                                   .session = group != NULL ? group->session : NULL,
                                    .end = end};
         hp_task_finish(core, &finish);
     }
@@ -341,7 +341,7 @@ static void finish_pool(struct hp_core *core, struct hp_pool *pool)
                                                            : HP_REASON_NONE,
                                .attempt_number = 1,
                                .spec = pool->spec,
-                               .session = pool->session};
+                               .session = pool->maker};
     if (pool->broken) {
         finish.end = end_record(core, pool);
     }
@@ -355,6 +355,9 @@ static void finish_pool(struct hp_core *core, struct hp_pool *pool)
     pool->state = HP_SM_POOL_ENDED;
     hp_pool_answer_waits(core, pool);
     hp_pool_own(core, pool, NULL);
+    if (pool->maker != NULL) {
+        hp_session_unref(core, pool->maker);
+    }
     struct hp_spec *spec = pool->spec;
     hp_pool_free(core, pool);
     if (spec != NULL) {

@@ -293,6 +293,7 @@ struct hp_conn {
     uint32_t blob_count; /* and for the blob thread */
     uint32_t wait_count; /* of `waits`, and in pools */
     uint64_t opened_ms;
+    uint64_t hello_batch; /* the answer to its hello waits for this one */
     struct hp_session *session;
     struct hp_node *node;
     struct hp_buf now, held;

@@ -31,6 +31,10 @@ struct task {
     uint32_t state, reason, result_attempt;
     struct start starts[STARTS_MAX];
     uint32_t start_count;
+    bool is_pool, told;
+    uint64_t pool;       /* of a call; else 0 */
+    uint32_t pool_state; /* as last written */
+    uint32_t pool_live;  /* durable calls that have not ended */
 };
 
 struct want {
@@ -46,6 +50,8 @@ struct sim_audit {
     uint32_t ckey_live[SIM_KEYS];
     uint64_t ukey_holder[SIM_KEYS];
     uint64_t told, durable_count, final_count;
+    uint64_t *pools; /* ids that were acknowledged */
+    uint32_t pool_count, pool_capacity;
 };
 
 void audit_new(struct sim *sim)
@@ -70,6 +76,7 @@ void audit_free(struct sim *sim)
     free_all(&sim->audit->tasks);
     free_all(&sim->audit->wants);
     hp_free(sim->audit->acked);
+    hp_free(sim->audit->pools);
     hp_free(sim->audit);
 }
 
@@ -120,16 +127,59 @@ static void bind(struct sim *sim, struct task *task, uint64_t wid)
     }
 }
 
+static void add_pool(struct sim_audit *audit, uint64_t id)
+{
+    if (audit->pool_count == audit->pool_capacity) {
+        audit->pool_capacity = audit->pool_capacity == 0 ? 64 : audit->pool_capacity * 2;
+        audit->pools = hp_realloc_array(audit->pools, audit->pool_capacity, sizeof(*audit->pools));
+        HP_ASSERT(audit->pools != NULL);
+    }
+    audit->pools[audit->pool_count++] = id;
+}
+
+uint64_t audit_some_pool(struct sim *sim)
+{
+    uint32_t count = sim->audit->pool_count;
+    if (count == 0) {
+        return 0;
+    }
+    uint32_t back = (uint32_t)sim_pick(sim, 1, sim_percent(sim, 90) ? 4 : count);
+    return sim->audit->pools[back > count ? 0 : count - back];
+}
+
+uint64_t audit_next_pool(struct sim *sim, uint64_t after)
+{
+    uint64_t best = 0;
+    for (uint32_t i = 0; i < sim->audit->pool_count; i++) {
+        uint64_t id = sim->audit->pools[i];
+        if (id > after && (best == 0 || id < best) && !task_of(sim, id)->final) {
+            best = id;
+        }
+    }
+    return best;
+}
+
+bool audit_is_pool(struct sim *sim, uint64_t id)
+{
+    return task_of(sim, id)->is_pool;
+}
+
 void audit_acked(struct sim *sim, uint64_t wid, uint32_t count, uint64_t first, bool joined)
 {
     struct sim_audit *audit = sim->audit;
     for (uint32_t i = 0; i < count; i++) {
         struct task *task = task_of(sim, first + i);
-        SIM_RULE(sim, task->durable, "task %llu was acknowledged, and is not durable", ID(task));
+        bool in_memory = want_of(sim, wid + i)->spec.in_memory;
+        SIM_RULE(sim, task->durable != in_memory,
+                 "task %llu was acknowledged: is it durable? It should%s be", ID(task),
+                 in_memory ? " not" : "");
         if (!joined) {
             bind(sim, task, wid + i);
         }
         task->acked = true;
+        if (task->is_pool) {
+            add_pool(audit, task->id);
+        }
         if (audit->acked_count == audit->acked_capacity) {
             audit->acked_capacity = audit->acked_capacity == 0 ? 256 : audit->acked_capacity * 2;
             audit->acked =
@@ -161,11 +211,28 @@ void audit_ukey(struct sim *sim, uint32_t key, uint64_t id)
     sim->audit->ukey_holder[key] = id;
 }
 
-void audit_group(struct sim *sim, uint64_t first, uint32_t count)
+void audit_pool(struct sim *sim, uint64_t id, uint32_t state)
 {
+    struct task *task = task_of(sim, id);
+    SIM_RULE(sim, task->durable && !task->final, "pool %llu changes, and does not live", ID(task));
+    SIM_RULE(sim, state >= task->pool_state, "pool %llu went back from state %u to %u", ID(task),
+             task->pool_state, state);
+    task->is_pool = true;
+    task->pool_state = state;
+}
+
+void audit_group(struct sim *sim, uint64_t first, uint32_t count, uint64_t pool)
+{
+    if (pool != 0) {
+        struct task *of = task_of(sim, pool);
+        SIM_RULE(sim, of->is_pool && !of->final, "calls %llu.. are of %llu, which is no live pool",
+                 (unsigned long long)first, ID(of));
+        of->pool_live += count;
+    }
     for (uint32_t i = 0; i < count; i++) {
         struct task *task = task_of(sim, first + i);
         SIM_RULE(sim, !task->durable, "id %llu was given out twice", ID(task));
+        task->pool = pool;
         task->durable = true;
         sim->audit->durable_count++;
     }
@@ -263,17 +330,22 @@ void audit_result(struct sim *sim, uint64_t first, uint32_t count, uint32_t stat
         SIM_RULE(sim, task->durable, "task %llu ended and was never there", ID(task));
         SIM_RULE(sim, !task->final, "task %llu ended twice: state %u, then %u", ID(task),
                  task->state, state);
-        SIM_RULE(sim, attempt == task->attempt,
+        SIM_RULE(sim, attempt == task->attempt || task->is_pool,
                  "task %llu: the result is of attempt %u, the latest is %u", ID(task), attempt,
                  task->attempt);
+        SIM_RULE(sim, !task->is_pool || task->pool_live == 0,
+                 "pool %llu ended before %u of its calls", ID(task), task->pool_live);
+        if (task->pool != 0) {
+            task_of(sim, task->pool)->pool_live--;
+        }
         SIM_RULE(sim, failures >= task->failures && losses >= task->losses,
                  "task %llu: its counts went back at the end", ID(task));
         SIM_RULE(sim, !task->cancelling || state == STATE_DONE || state == STATE_CANCELLED,
                  "task %llu was cancelled and ended in state %u", ID(task), state);
         const struct start *start = start_of(task, attempt);
-        SIM_RULE(sim, state != STATE_DONE || (start != NULL && start->ok),
+        SIM_RULE(sim, state != STATE_DONE || (start != NULL && start->ok) || task->is_pool,
                  "task %llu is done, but attempt %u did not succeed", ID(task), attempt);
-        SIM_RULE(sim, state != STATE_DONE || task->live, "task %llu is done without a lease",
+        SIM_RULE(sim, state != STATE_DONE || task->live || task->is_pool, "task %llu is done without a lease",
                  ID(task));
         check_budget(sim, task, failures, losses);
         task->final = true;
@@ -311,13 +383,14 @@ void audit_start(struct sim *sim, uint32_t node, uint64_t id, uint32_t attempt, 
     if (wid != 0) {
         struct want *want = want_of(sim, wid);
         /* An eager dispatch whose submit a crash lost: the work comes again under another id. */
-        if (task->durable) {
+        if (task->durable || want->spec.in_memory) {
             bind(sim, task, wid);
         } else if (task->spec == NULL) {
             task->spec = &want->spec;
         }
     }
     bool eager = task->attempt < attempt || (task->attempt == attempt && task->epoch != epoch);
+    eager = eager && (task->spec == NULL || !task->spec->in_memory);
     SIM_RULE(sim, !eager || (attempt == 1 && sim->plan.eager),
              "task %llu: attempt %u started before its lease was durable", ID(task), attempt);
     if (task->spec != NULL) {
@@ -361,13 +434,24 @@ void audit_told(struct sim *sim, uint64_t id, uint32_t state, uint64_t result_id
 {
     struct task *task = task_of(sim, id);
     sim->audit->told++;
-    SIM_RULE(sim, task->final, "a user was told the end of task %llu before it was durable",
-             ID(task));
-    SIM_RULE(sim, task->state == state, "task %llu ended in state %u, a user was told %u", ID(task),
+    bool in_memory = task->spec != NULL && task->spec->in_memory;
+    if (in_memory) { /* what a restart forgot is told as not known */
+        SIM_RULE(sim, state >= STATE_DONE, "task %llu: told state %u as its end", ID(task), state);
+        SIM_RULE(sim, !task->told, "task %llu: its end was told twice", ID(task));
+        task->told = true;
+    }
+    SIM_RULE(sim, task->final || in_memory,
+             "a user was told the end of task %llu before it was durable", ID(task));
+    SIM_RULE(sim, task->state == state || in_memory, "task %llu ended in state %u, a user was told %u", ID(task),
              task->state, state);
     SIM_RULE(sim, state != STATE_DONE || !has_result || result_id == id,
              "task %llu got the result of task %llu", ID(task), (unsigned long long)result_id);
-    SIM_RULE(sim, state != STATE_DONE || !has_result || result_attempt == task->result_attempt,
+    const struct start *start = start_of(task, result_attempt);
+    SIM_RULE(sim, !in_memory || state != STATE_DONE || (start != NULL && start->ok),
+             "task %llu is done, but attempt %u did not succeed", ID(task), result_attempt);
+    SIM_RULE(sim,
+             state != STATE_DONE || !has_result || result_attempt == task->result_attempt ||
+                 in_memory,
              "task %llu: the bytes are of attempt %u, the result of %u", ID(task), result_attempt,
              task->result_attempt);
 }

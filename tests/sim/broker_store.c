@@ -33,11 +33,30 @@ static void put_news(struct sim_broker *broker, uint64_t durable, struct hp_load
     sim_broker_wake(broker);
 }
 
+/* The pool of calls; else 0. */
+static uint64_t pool_of(const struct hp_op *op)
+{
+    struct hp_wire *wire = hp_wire_new();
+    struct hp_arena arena;
+    struct hp_error error;
+    const struct hp_wire_obj *map = NULL;
+    struct hp_st_task_options options;
+    hp_arena_init(&arena, 1024, 4U << 20);
+    HP_ASSERT(wire != NULL);
+    HP_ASSERT(hp_wire_unpack_checked(wire, &hp_tok_limits_open, op->group.options, &map, &error) ==
+                  HP_OK &&
+              hp_st_task_options_decode(map, &arena, &options, &error) == HP_OK);
+    uint64_t pool = options.kind == HP_TASK_KIND_CALL ? options.pool : 0;
+    hp_arena_deinit(&arena);
+    hp_wire_free(wire);
+    return pool;
+}
+
 static void audit_op(struct sim *sim, const struct hp_op *op)
 {
     switch (op->kind) {
     case HP_OP_GROUP:
-        audit_group(sim, op->group.first, op->group.count);
+        audit_group(sim, op->group.first, op->group.count, sim->plan.pools ? pool_of(op) : 0);
         break;
     case HP_OP_LEASE:
         audit_lease(sim, op->lease.id, op->lease.attempt, op->lease.epoch, op->lease.node);
@@ -48,6 +67,8 @@ static void audit_op(struct sim *sim, const struct hp_op *op)
                            op->side.losses, op->side.releases);
         } else if (op->side.kind == HP_SIDE_CANCELLING) {
             audit_cancelling(sim, op->side.first);
+        } else if (op->side.kind == HP_SIDE_POOL) {
+            audit_pool(sim, op->side.first, op->side.mode & 0xffU);
         }
         break;
     case HP_OP_RESULT:
@@ -55,6 +76,9 @@ static void audit_op(struct sim *sim, const struct hp_op *op)
                      op->result.attempt, op->result.failures, op->result.losses);
         break;
     case HP_OP_UKEY:
+        if (op->ukey.key.data[0] == 0) {
+            break; /* a pool's */
+        }
         audit_ukey(sim, (uint32_t)(op->ukey.key.data[op->ukey.key.size - 1] - '0'), op->ukey.id);
         break;
     case HP_OP_LANE:

@@ -27,6 +27,7 @@ void sim_fault_plan(struct sim *sim)
     plan->fault_level = (uint32_t)sim_pick(sim, 0, 6);
     plan->task_goal = (uint32_t)sim_pick(sim, 50, 600);
     plan->long_run_ms = sim_pick(sim, 2000, 15000);
+    plan->pools = sim->seed >= SIM_POOL_SEEDS;
     for (int i = 0; i < SIM_KEYS; i++) {
         plan->ckey_max[i] = (uint32_t)sim_pick(sim, 1, 4);
     }

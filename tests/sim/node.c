@@ -102,7 +102,8 @@ static void do_call(struct sim_node *node, const struct hp_agent_effect *effect)
 {
     for (uint32_t i = 0; i < effect->call_count; i++) {
         const struct hp_agent_call *call = &effect->calls[i];
-        SIM_RULE(node->sim, effect->child < node->slots, "a call for a child that is not there");
+        SIM_RULE(node->sim, effect->child < node->slots + POOL_CHILDREN,
+                 "a call for a child that is not there");
         (void)sim_node_add_run(node, call->key, call->id, call->attempt, call->epoch, call->payload,
                                call->fence, effect->child);
     }
@@ -174,9 +175,19 @@ static void do_effect(struct sim_node *node, const struct hp_agent_effect *effec
         }
         break;
     case HP_AGENT_CHILD_START:
+        sim_node_pool_start(node, effect);
+        break;
     case HP_AGENT_CHILD_STOP:
+        sim_node_pool_stop(node, effect);
+        break;
     case HP_AGENT_POOL_GONE:
-        break; /* the simulated workers offer no pools */
+        sim_note(node->sim, "pool_gone", node->index, effect->pool, 0, 0);
+        for (uint32_t i = 0; i < CHILDREN_MAX; i++) {
+            SIM_RULE(node->sim, node->pool_children[i].pool != effect->pool,
+                     "pool %llu is gone on node %u, but not its child %u",
+                     (unsigned long long)effect->pool, node->index, i);
+        }
+        break;
     case HP_AGENT_EXIT:
         sim_note(node->sim, "node_exit", node->index, 0, 0, 0);
         sim_after(node->sim, 200 * SIM_MS, gone_now, node, node->generation, 0);
@@ -231,8 +242,8 @@ static void listen(struct sim *sim, void *context, uint64_t generation, uint64_t
         return;
     }
     node->woken = false;
-    struct hp_agent_event events[EVENTS_MAX];
-    uint8_t results[EVENTS_MAX][12];
+    static struct hp_agent_event events[EVENTS_MAX];
+    static uint8_t results[EVENTS_MAX][12];
     uint32_t count = node->event_count;
     memcpy(events, node->events, count * sizeof(events[0]));
     memcpy(results, node->results, count * sizeof(results[0]));
@@ -241,7 +252,7 @@ static void listen(struct sim *sim, void *context, uint64_t generation, uint64_t
         if (events[i].out.size > 0) {
             events[i].out.data = results[i];
         }
-        if (events[i].kind == HP_AGENT_EXEC_CHILD_DOWN) {
+        if (events[i].kind == HP_AGENT_EXEC_CHILD_DOWN && events[i].child < node->slots) {
             down[events[i].child] = true;
         }
     }
@@ -299,6 +310,12 @@ void sim_node_start(struct sim *sim, uint32_t index)
                                      .functions = functions,
                                      .function_count = 2,
                                      .commands = true};
+    if (sim->plan.pools) {
+        static const struct hp_str languages[] = {HP_STR_INIT("c"), HP_STR_INIT("python3.11")};
+        config.languages = languages;
+        config.language_count = index == 2 ? 1 : 2;
+        config.children_max = POOL_CHILDREN;
+    }
     config.seed = sim_pick(sim, 1, UINT64_MAX - 1);
     hp_rand_fill(&sim->rand, config.boot, sizeof(config.boot));
     struct hp_error error;
@@ -347,6 +364,7 @@ void sim_node_crash(struct sim *sim, uint32_t index, bool silent)
     node->conn = 0;
     node->connected = false;
     memset(node->child_up, 0, sizeof(node->child_up));
+    memset(node->pool_children, 0, sizeof(node->pool_children));
     end_runs(node); /* the helper ends them with the daemon */
     spool_crash(node);
     hp_agent_free(node->agent);
@@ -415,6 +433,11 @@ void sim_node_final(struct sim *sim, uint32_t index)
     SIM_RULE(sim, stats.registered, "node %u is not registered at the end", index);
     SIM_RULE(sim, stats.held == 0, "node %u holds %u attempts at the end", index, stats.held);
     SIM_RULE(sim, node->runs == NULL, "node %u has a child at the end", index);
+    for (uint32_t i = 0; i < CHILDREN_MAX; i++) {
+        SIM_RULE(sim, node->pool_children[i].pool == 0,
+                 "node %u has a child of pool %llu at the end", index,
+                 (unsigned long long)node->pool_children[i].pool);
+    }
     for (const struct record *record = node->spool; record != NULL; record = record->next) {
         SIM_RULE(sim, record->acked, "node %u has an unacknowledged record at the end", index);
     }

@@ -3,7 +3,8 @@
 #include "tests/sim/node_state.h"
 
 /* ------------------------------------------------ what the executor sees */
-static void post(struct sim_node *node, const struct hp_agent_event *event, const uint8_t *result)
+void sim_node_post(struct sim_node *node, const struct hp_agent_event *event,
+                   const uint8_t *result)
 {
     HP_ASSERT(node->event_count < EVENTS_MAX);
     struct hp_agent_event *slot = &node->events[node->event_count];
@@ -42,13 +43,19 @@ static void finish(struct sim *sim, void *context, uint64_t key, uint64_t serial
         audit_end(sim, node->index, run->id, run->attempt, run->epoch, ok);
     }
     run->end.key = key;
-    post(node, &run->end, ok ? run->result : NULL);
+    if (run->waits && !died) {
+        struct hp_agent_event waits = {.kind = HP_AGENT_EXEC_CHILD_WAITS, .child = run->child};
+        sim_node_post(node, &waits, NULL);
+    }
+    sim_node_post(node, &run->end, ok ? run->result : NULL);
     uint32_t child = run->child;
     hp_free(run);
     if (child == HP_AGENT_NO_CHILD) {
         return;
     }
-    if (died) {
+    bool of_pool = child >= node->slots;
+    bool recycled = of_pool && !died && sim_node_pool_served(node, child);
+    if (died || recycled) {
         node->child_up[child] = false;
         for (;;) { /* what it had not begun comes back, the last first */
             struct run **last = NULL;
@@ -62,10 +69,14 @@ static void finish(struct sim *sim, void *context, uint64_t key, uint64_t serial
             struct hp_agent_event event = {.kind = HP_AGENT_EXEC_HANDED_BACK, .key = back->key};
             *last = back->next;
             hp_free(back);
-            post(node, &event, NULL);
+            sim_node_post(node, &event, NULL);
         }
         struct hp_agent_event down = {.kind = HP_AGENT_EXEC_CHILD_DOWN, .child = child};
-        post(node, &down, NULL);
+        if (of_pool) {
+            sim_node_pool_gone(node, child, recycled, NULL);
+        } else {
+            sim_node_post(node, &down, NULL);
+        }
     } else {
         sim_node_begin_child(node, child);
     }
@@ -78,7 +89,7 @@ void sim_node_child_up(struct sim *sim, void *context, uint64_t generation, uint
     if (generation == node->generation && !node->child_up[child]) {
         node->child_up[child] = true;
         struct hp_agent_event event = {.kind = HP_AGENT_EXEC_CHILD_UP, .child = (uint32_t)child};
-        post(node, &event, NULL);
+        sim_node_post(node, &event, NULL);
     }
 }
 
@@ -142,6 +153,13 @@ static void begin(struct sim_node *node, struct run *run)
     audit_start(node->sim, node->index, run->id, run->attempt, run->epoch, run->wid);
     uint64_t took_us = run_time_us(node->sim, run->child != HP_AGENT_NO_CHILD);
     run->end.run_us = took_us;
+    if (run->child != HP_AGENT_NO_CHILD && run->child >= node->slots &&
+        sim_percent(node->sim, 10)) {
+        struct hp_agent_event waits = {
+            .kind = HP_AGENT_EXEC_CHILD_WAITS, .child = run->child, .on = true};
+        run->waits = true;
+        sim_node_post(node, &waits, NULL);
+    }
     end_at(node, run, took_us);
 }
 
@@ -155,6 +173,9 @@ void sim_node_begin_child(struct sim_node *node, uint32_t child)
             }
             return;
         }
+    }
+    if (child >= node->slots) {
+        sim_node_pool_idle(node, child);
     }
 }
 
@@ -192,7 +213,7 @@ void sim_node_do_run(struct sim_node *node, const struct hp_agent_command *comma
     }
     struct hp_agent_event event = {
         .kind = HP_AGENT_EXEC_STARTED, .key = run->key, .pid = (uint32_t)(1000 + run->id % 30000)};
-    post(node, &event, NULL);
+    sim_node_post(node, &event, NULL);
     begin(node, run);
 }
 
@@ -211,7 +232,7 @@ void sim_node_recall(struct sim_node *node, uint32_t child)
         struct hp_agent_event event = {.kind = HP_AGENT_EXEC_HANDED_BACK, .key = run->key};
         *last = run->next;
         hp_free(run);
-        post(node, &event, NULL);
+        sim_node_post(node, &event, NULL);
     }
 }
 
@@ -238,7 +259,7 @@ void sim_node_do_kill(struct sim_node *node, uint64_t key, int signal)
             struct run **at = find(node, key);
             *at = run->next;
             hp_free(run);
-            post(node, &event, NULL);
+            sim_node_post(node, &event, NULL);
             return;
         }
         sim_node_recall(node, run->child);
@@ -275,7 +296,7 @@ void sim_node_fence(struct sim *sim, void *context, uint64_t generation, uint64_
             struct run **at = find(node, run->key);
             *at = run->next;
             hp_free(run);
-            post(node, &event, NULL);
+            sim_node_post(node, &event, NULL);
             run = node->runs;
         } else {
             run = next;

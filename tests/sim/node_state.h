@@ -12,14 +12,15 @@
 #include "tests/sim/sim.h"
 #include "worker/core/agent.h"
 
-enum { SLOTS_MAX = 4, EVENTS_MAX = 256, CHILD_UP_MS = 8 };
+enum { SLOTS_MAX = 4, EVENTS_MAX = 2048, CHILD_UP_MS = 8, POOL_CHILDREN = 12 };
+enum { CHILDREN_MAX = SLOTS_MAX + POOL_CHILDREN };
 
 /* A command that runs, or a call that a child holds. */
 struct run {
     struct run *next;
     uint64_t key, id, epoch, wid;
     uint32_t attempt, child;
-    bool fence, began, ending;
+    bool fence, began, ending, waits;
     uint64_t serial;
     struct hp_agent_event end; /* how it will end */
     uint8_t result[12];
@@ -32,6 +33,14 @@ struct record {
     struct hp_bin bytes;
 };
 
+/* A child of a pool, in a slot behind those of functions. */
+struct pool_child {
+    uint64_t pool;       /* 0: the slot is free */
+    uint64_t serial;     /* of this child: what was planned for an earlier one is void */
+    uint64_t calls_left; /* UINT64_MAX: no limit */
+    bool up, stopping, never; /* never: its initializer runs for ever */
+};
+
 struct sim_node {
     struct sim *sim;
     uint32_t index;
@@ -41,7 +50,8 @@ struct sim_node {
     uint64_t generation, conn;
     uint32_t slots;
     struct run *runs; /* in the order they were given */
-    bool child_up[SLOTS_MAX];
+    bool child_up[CHILDREN_MAX];
+    struct pool_child pool_children[CHILDREN_MAX];
     struct record *spool;
     struct hp_agent_event events[EVENTS_MAX]; /* for the agent, when it listens */
     uint8_t results[EVENTS_MAX][12];
@@ -60,5 +70,16 @@ void sim_node_recall(struct sim_node *node, uint32_t child);
 void sim_node_do_kill(struct sim_node *node, uint64_t key, int signal);
 void sim_node_fence(struct sim *sim, void *context, uint64_t generation, uint64_t deadline_ms);
 void sim_node_wake(struct sim_node *node);
+void sim_node_post(struct sim_node *node, const struct hp_agent_event *event,
+                   const uint8_t *result);
+/* node_pool.c */
+void sim_node_pool_start(struct sim_node *node, const struct hp_agent_effect *effect);
+void sim_node_pool_stop(struct sim_node *node, const struct hp_agent_effect *effect);
+/* The child's process is gone; what it held was reported. */
+void sim_node_pool_gone(struct sim_node *node, uint32_t child, bool recycled, const char *error);
+/* A call of it has ended: true if the child ends with it. */
+bool sim_node_pool_served(struct sim_node *node, uint32_t child);
+/* It has nothing to do: it ends, if it is to. */
+void sim_node_pool_idle(struct sim_node *node, uint32_t child);
 
 #endif

@@ -6,8 +6,8 @@
  *   world.c   clock, agenda of events, trace, random numbers
  *   net.c     connections: delay, cuts, partitions, lost ends
  *   broker.c  core + store in memory, turns, commits, crash and restart
- *   node.c    agent + simulated executor and spool
- *   user.c    client engine + workload
+ *   node.c    agent + simulated executor and spool; node_pool.c: children of pools
+ *   user.c    client engine + workload; user_pool.c: pools and their calls
  *   audit.c   what must hold; it sees submits, commits, starts and ends, and never the core
  *   fault.c   what goes wrong, and when
  *
@@ -25,6 +25,7 @@
 
 #define SIM_NEVER UINT64_MAX
 #define SIM_MS UINT64_C(1000) /* the agenda counts microseconds */
+#define SIM_POOL_SEEDS UINT64_C(1000000) /* from here on there are pools, too */
 enum { SIM_NODES_MAX = 4, SIM_USERS_MAX = 4, SIM_KEYS = 4, SIM_TAIL = 3000 };
 
 struct sim;
@@ -64,6 +65,7 @@ struct sim_plan {
     uint32_t fault_level; /* 0: none */
     uint32_t task_goal;
     uint64_t long_run_ms; /* longest run of a task */
+    bool pools; /* decided by the seed's range, so that older seeds keep their histories */
 };
 
 struct sim {
@@ -172,6 +174,9 @@ bool sim_node_is_up(const struct sim *sim, uint32_t index);
 void sim_node_final(struct sim *sim, uint32_t index);
 void sim_node_dump(struct sim *sim, uint32_t index);
 
+/* Ends all pools that were told of; at the end. */
+void sim_user_end_pools(struct sim *sim, uint32_t index);
+
 /* ------------------------------------------------ user.c */
 void sim_user_new(struct sim *sim, uint32_t index);
 void sim_user_free(struct sim *sim, uint32_t index);
@@ -190,6 +195,8 @@ struct audit_spec {
     uint32_t ckey; /* index + 1; 0: none */
     uint32_t ukey; /* index + 1; 0: none */
     uint32_t max_retries, max_losses, child_losses;
+    bool in_memory; /* not durable: known by its payload only */
+    bool pool;
 };
 void audit_new(struct sim *sim);
 void audit_free(struct sim *sim);
@@ -198,7 +205,9 @@ void audit_asked(struct sim *sim, uint64_t wid, uint32_t count, const struct aud
 /* It was told their ids. joined: the id is another one's. */
 void audit_acked(struct sim *sim, uint64_t wid, uint32_t count, uint64_t first, bool joined);
 /* What became durable. */
-void audit_group(struct sim *sim, uint64_t first, uint32_t count);
+/* pool: of calls; else 0. */
+void audit_group(struct sim *sim, uint64_t first, uint32_t count, uint64_t pool);
+void audit_pool(struct sim *sim, uint64_t id, uint32_t state);
 void audit_ukey(struct sim *sim, uint32_t key, uint64_t id);
 void audit_lease(struct sim *sim, uint64_t id, uint32_t attempt, uint64_t epoch, uint32_t node);
 void audit_returned(struct sim *sim, uint64_t id, uint32_t attempt, uint32_t failures,
@@ -220,5 +229,9 @@ bool audit_is_over(const struct sim *sim); /* all that is durable has ended */
 void audit_final(struct sim *sim);
 uint64_t audit_some_id(struct sim *sim); /* of a task that was acknowledged; 0: none */
 void audit_dump(struct sim *sim, uint64_t id);
+bool audit_is_pool(struct sim *sim, uint64_t id);
+/* Of a pool that was acknowledged, mostly one of the last; 0: none. */
+uint64_t audit_some_pool(struct sim *sim);
+uint64_t audit_next_pool(struct sim *sim, uint64_t after); /* that has not ended; 0: none */
 
 #endif

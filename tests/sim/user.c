@@ -3,23 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "client/call.h"
-#include "client/engine.h"
-#include "common/base/assert.h"
-#include "common/base/mem.h"
-#include "tests/sim/sim.h"
-
-enum { MAX_PER_SUBMIT = 20 };
-
-struct sim_user {
-    struct sim *sim;
-    uint32_t index;
-    struct hp_engine *engine;
-    uint64_t generation, conn, deadline_us;
-    bool connected, paused, closing;
-};
-
-static void pump(struct sim_user *user);
+#include "tests/sim/user_state.h"
 
 /* ------------------------------------------------ events */
 static uint64_t little(const uint8_t *data, uint32_t size)
@@ -40,7 +24,7 @@ static void told(struct sim_user *user, const struct hp_task *task)
         bytes = end->result.size > 0 ? end->result : end->out;
     }
     bool has = bytes.size == 12;
-    SIM_RULE(sim, task->state != HP_STATE_DONE || has, "task %llu is done without its result",
+    SIM_RULE(sim, task->state != HP_STATE_DONE || has || audit_is_pool(sim, task->id), "task %llu is done without its result",
              (unsigned long long)task->id);
     audit_told(sim, task->id, (uint32_t)task->state, has ? little(bytes.data, 8) : 0,
                has ? (uint32_t)little((const uint8_t *)bytes.data + 8, 4) : 0, has);
@@ -59,7 +43,7 @@ static void on_event(struct sim_user *user, const struct hp_event *event)
     case HP_EVENT_SUBMIT_FAILED:
         sim_note(sim, "submit_failed", user->index, (uint64_t)event->status, event->ids.count,
                  wid);
-        SIM_RULE(sim, event->status == HP_STATUS_CONFLICT, "a sound submit failed: %s (%s)",
+        SIM_RULE(sim, event->status == HP_STATUS_CONFLICT || sim_user_may_refuse(sim, event), "a sound submit failed: %s (%s)",
                  hp_strerror(event->status), event->text != NULL ? event->text : "");
         break;
     case HP_EVENT_ENDED:
@@ -84,7 +68,7 @@ static void on_opened(void *context, uint64_t conn)
     if (conn == user->conn) {
         user->connected = true;
         hp_engine_opened(user->engine, sim_ms(user->sim));
-        pump(user);
+        sim_user_pump(user);
     }
 }
 
@@ -100,7 +84,7 @@ static void on_gone(void *context, uint64_t conn)
     struct sim_user *user = context;
     if (conn == user->conn) {
         gone(user);
-        pump(user);
+        sim_user_pump(user);
     }
 }
 
@@ -109,7 +93,7 @@ static void on_received(void *context, uint64_t conn, const uint8_t *data, size_
     struct sim_user *user = context;
     if (conn == user->conn) {
         (void)hp_engine_feed(user->engine, data, size, sim_ms(user->sim));
-        pump(user);
+        sim_user_pump(user);
     }
 }
 
@@ -122,7 +106,7 @@ static void at_deadline(struct sim *sim, void *context, uint64_t generation, uin
     (void)sim;
     if (generation == user->generation && at_us == user->deadline_us && !user->paused) {
         user->deadline_us = SIM_NEVER;
-        pump(user);
+        sim_user_pump(user);
     }
 }
 
@@ -141,7 +125,7 @@ static void arm(struct sim_user *user)
     }
 }
 
-static void pump(struct sim_user *user)
+void sim_user_pump(struct sim_user *user)
 {
     struct sim *sim = user->sim;
     struct hp_engine *engine = user->engine;
@@ -177,17 +161,7 @@ static void pump(struct sim_user *user)
 }
 
 /* ------------------------------------------------ workload */
-struct draw {
-    struct hp_options options;
-    struct audit_spec spec;
-    char ckey[16], ukey[16], queue[16];
-    const char *argv[1];
-    const char *tags[1];
-    uint32_t count;
-    bool payloads;
-};
-
-static void draw_times(struct sim *sim, struct draw *draw)
+void sim_user_draw_times(struct sim *sim, struct draw *draw)
 {
     struct hp_options *options = &draw->options;
     if (sim_percent(sim, 15)) {
@@ -211,7 +185,7 @@ static void draw_times(struct sim *sim, struct draw *draw)
     options->kill_grace_ms = sim_pick(sim, 10, 3000);
 }
 
-static void draw_budgets(struct sim *sim, struct draw *draw)
+void sim_user_draw_budgets(struct sim *sim, struct draw *draw)
 {
     struct hp_options *options = &draw->options;
     if (sim_percent(sim, 50)) {
@@ -279,8 +253,8 @@ static void draw_all(struct sim *sim, struct draw *draw)
         options->cpus = sim_percent(sim, 50) ? 2 : 1;
         options->mem_bytes = sim_pick(sim, 0, 400) << 20;
     }
-    draw_times(sim, draw);
-    draw_budgets(sim, draw);
+    sim_user_draw_times(sim, draw);
+    sim_user_draw_budgets(sim, draw);
     draw_keys(sim, draw);
     draw->payloads = sim_percent(sim, 85);
     draw->spec.function = function;
@@ -291,11 +265,10 @@ static void draw_all(struct sim *sim, struct draw *draw)
     draw->spec.child_losses = options->child_losses;
 }
 
-static void submit(struct sim_user *user)
+void sim_user_submit(struct sim_user *user, struct draw *draw_ptr)
 {
     struct sim *sim = user->sim;
-    struct draw draw = {0};
-    draw_all(sim, &draw);
+    struct draw draw = *draw_ptr;
     uint64_t wid = sim->next_wid;
     uint8_t bytes[MAX_PER_SUBMIT][8];
     struct hp_bytes payloads[MAX_PER_SUBMIT];
@@ -320,10 +293,10 @@ static void submit(struct sim_user *user)
     sim->figures.tasks += draw.count;
     sim_note(sim, "submit", user->index, wid, draw.count, draw.options.delay_ms);
     audit_asked(sim, wid, draw.count, &draw.spec);
-    pump(user);
+    sim_user_pump(user);
 }
 
-static void begin(struct sim_user *user, enum hp_method method, struct hp_buf *params)
+void sim_user_call(struct sim_user *user, enum hp_method method, struct hp_buf *params)
 {
     sim_note(user->sim, "call", user->index, (uint64_t)method, 0, 0);
     bool async = method == HP_METHOD_TASK_CANCEL || method == HP_METHOD_TASK_GET;
@@ -331,7 +304,7 @@ static void begin(struct sim_user *user, enum hp_method method, struct hp_buf *p
         async ? hp_call_begin_async(user->engine, method, params, NULL, NULL)
               : hp_call_begin(user->engine, method, params, NULL, NULL, false, NULL);
     SIM_RULE(user->sim, status == HP_STATUS_OK, "call: %s", hp_strerror(status));
-    pump(user);
+    sim_user_pump(user);
 }
 
 static void must(enum hp_err err)
@@ -358,7 +331,7 @@ static void cancel(struct sim_user *user)
         return;
     }
     sim_note(sim, "cancel", user->index, id, range.count, (uint64_t)msg.mode);
-    begin(user, HP_METHOD_TASK_CANCEL, &params);
+    sim_user_call(user, HP_METHOD_TASK_CANCEL, &params);
 }
 
 static void pause_queue(struct sim_user *user, uint32_t index, bool paused)
@@ -369,7 +342,7 @@ static void pause_queue(struct sim_user *user, uint32_t index, bool paused)
     (void)snprintf(name, sizeof(name), "queue%u", index);
     struct hp_msg_queue_pause msg = {.name = hp_str_of(name), .paused = paused};
     must(hp_msg_queue_pause_encode(&params, &msg));
-    begin(user, HP_METHOD_QUEUE_PAUSE, &params);
+    sim_user_call(user, HP_METHOD_QUEUE_PAUSE, &params);
 }
 
 static void drain_node(struct sim_user *user, uint32_t index, bool on)
@@ -380,7 +353,7 @@ static void drain_node(struct sim_user *user, uint32_t index, bool on)
     (void)snprintf(name, sizeof(name), "node%u", index);
     struct hp_msg_worker_drain msg = {.node = hp_str_of(name), .on = on};
     must(hp_msg_worker_drain_encode(&params, &msg));
-    begin(user, HP_METHOD_WORKER_DRAIN, &params);
+    sim_user_call(user, HP_METHOD_WORKER_DRAIN, &params);
 }
 
 static void look(struct sim_user *user)
@@ -397,21 +370,21 @@ static void look(struct sim_user *user)
         msg.timeout_ms = sim_pick(sim, 0, 20000);
         msg.mode = sim_percent(sim, 50) ? HP_WAIT_MODE_ANY : HP_WAIT_MODE_ALL;
         must(hp_msg_task_wait_encode(&params, &msg));
-        begin(user, HP_METHOD_TASK_WAIT, &params);
+        sim_user_call(user, HP_METHOD_TASK_WAIT, &params);
     } else if (kind == 1) {
         struct hp_msg_task_list msg = {.has = HP_HAS_TASK_LIST_LIMIT};
         msg.limit = (uint32_t)sim_pick(sim, 1, 50);
         must(hp_msg_task_list_encode(&params, &msg));
-        begin(user, HP_METHOD_TASK_LIST, &params);
+        sim_user_call(user, HP_METHOD_TASK_LIST, &params);
     } else if (kind == 2) {
         struct hp_msg_task_why msg = {.id = id};
         must(hp_msg_task_why_encode(&params, &msg));
-        begin(user, HP_METHOD_TASK_WHY, &params);
+        sim_user_call(user, HP_METHOD_TASK_WHY, &params);
     } else {
         struct hp_msg_task_get msg = {.has = HP_HAS_TASK_GET_IDS,
                                       .ids = {.items = ids, .count = 3}};
         must(hp_msg_task_get_encode(&params, &msg));
-        begin(user, HP_METHOD_TASK_GET, &params);
+        sim_user_call(user, HP_METHOD_TASK_GET, &params);
     }
 }
 
@@ -427,9 +400,15 @@ static void work(struct sim *sim, void *context, uint64_t generation, uint64_t b
     if (user->paused) {
         return;
     }
+    if (sim->plan.pools && sim_percent(sim, 60)) {
+        sim_user_work_pools(user);
+        return;
+    }
     uint32_t kind = (uint32_t)sim_pick(sim, 0, 99);
     if (kind < 78) {
-        submit(user);
+        struct draw draw = {0};
+        draw_all(sim, &draw);
+        sim_user_submit(user, &draw);
     } else if (kind < 88) {
         cancel(user);
     } else if (kind < 91) {
@@ -462,7 +441,7 @@ static void start(struct sim_user *user)
     HP_ASSERT(user->engine != NULL);
     user->deadline_us = SIM_NEVER;
     sim_note(sim, "user_start", user->index, 0, 0, 0);
-    pump(user);
+    sim_user_pump(user);
     work(sim, user, user->generation, 0);
 }
 
@@ -506,7 +485,7 @@ void sim_user_pause(struct sim *sim, uint32_t index, bool paused)
     sim_net_pause(sim, SIM_NODES_MAX + index, false, paused);
     if (!paused) {
         user->deadline_us = SIM_NEVER;
-        pump(user);
+        sim_user_pump(user);
     }
 }
 

@@ -200,6 +200,7 @@ static void settle(struct sim *sim)
     sim->working = false;
     for (int i = 0; i < 4; i++) { /* what others had asked for may come late */
         sim_user_settle(sim, 0);
+        sim_user_end_pools(sim, 0);
         run_until(sim, sim->now_us + 25000 * SIM_MS);
     }
     /* While there is progress it may take its time; without any, two leases and the longest run. */

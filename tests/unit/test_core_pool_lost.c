@@ -296,6 +296,77 @@ static void reports_of_strangers_change_nothing(void **state)
     rig_free(rig);
 }
 
+/* Events of calls in memory wait for no commit, but for the answer to a hello that does. */
+static void events_come_behind_the_hello(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_new(NULL);
+    struct hp_rpc rpc;
+    rig_hello(rig, 1, SESSION, NULL);
+    pool_worker(rig, 2, "w", 1);
+    uint64_t pool = pool_open(rig, 1, 0);
+    pool_report(rig, 2, pool, 1, 0, NULL);
+    struct hp_st_task_options options = call_options(pool);
+    options.durable = false;
+    options.has |= HP_HAS_ST_TASK_OPTIONS_DURABLE;
+    uint64_t id = rig_submitted(rig, 1, 2, &options, 1, NULL);
+    struct hp_msg_hello hello = {.has = HP_HAS_HELLO_SESSION | HP_HAS_HELLO_EVENTS,
+                                 .client = HP_STR("test"),
+                                 .version = 1,
+                                 .session = hp_bin_make(SESSION, 16),
+                                 .events = true};
+    rig_begin(rig);
+    rig_disconnect(rig, 1);
+    rig_connect(rig, 1);
+    (void)RIG_CALL(rig, 1, HELLO, hello, &hello);
+    rig_end(rig);
+    static const uint8_t empty_map[] = {0x80};
+    struct hp_st_done_item item = {
+        .id = id, .attempt = 1, .epoch = 1, .end = {.data = empty_map, .size = 1}};
+    struct hp_msg_worker_done done = {.items = {.items = &item, .count = 1}};
+    rig_begin(rig);
+    (void)RIG_CALL(rig, 2, WORKER_DONE, worker_done, &done);
+    rig_end(rig);
+    assert_false(rig_next(rig, 1, &rpc));
+    rig_settle(rig);
+    assert_true(rig_next(rig, 1, &rpc));
+    assert_int_equal(rpc.type, HP_RPC_RESPONSE);
+    assert_true(rig_next(rig, 1, &rpc));
+    assert_int_equal(rpc.type, HP_RPC_NOTIFY);
+    rig_free(rig);
+}
+
+/* Also after another session took it over. */
+static void who_made_a_pool_is_told_of_its_end(void **state)
+{
+    (void)state;
+    for (int restart = 0; restart < 2; restart++) {
+        struct rig *rig = rig_new(NULL);
+        struct hp_rpc rpc;
+        struct hp_error error;
+        rig_hello(rig, 1, SESSION, NULL);
+        rig_hello(rig, 3, OTHER_SESSION, NULL);
+        uint64_t pool = pool_open(rig, 1, 0);
+        struct hp_msg_pool_detach msg = {.has = HP_HAS_POOL_DETACH_ON, .pool = pool, .on = false};
+        rig_begin(rig);
+        (void)RIG_CALL(rig, 3, POOL_DETACH, pool_detach, &msg);
+        rig_end(rig);
+        rig_settle(rig);
+        if (restart == 1) {
+            rig_crash(rig);
+            rig_hello(rig, 1, SESSION, NULL);
+            rig_hello(rig, 3, OTHER_SESSION, NULL);
+        }
+        (void)pool_end(rig, 3, pool, HP_POOL_END_CLOSE);
+        struct hp_msg_task_event event;
+        assert_true(rig_next(rig, 1, &rpc));
+        assert_int_equal(rpc.method, HP_METHOD_TASK_EVENT);
+        assert_ok(hp_msg_task_event_decode(rpc.params, &rig->arena, &event, &error));
+        assert_int_equal(event.events.items[0].id, pool);
+        rig_free(rig);
+    }
+}
+
 /* Answers to all who wait are made in one turn. */
 static void many_wait_for_the_first_child(void **state)
 {
@@ -347,6 +418,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(long_errors_are_cut_at_characters),
         cmocka_unit_test(reports_of_strangers_change_nothing),
         cmocka_unit_test(many_wait_for_the_first_child),
+        cmocka_unit_test(events_come_behind_the_hello),
+        cmocka_unit_test(who_made_a_pool_is_told_of_its_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
