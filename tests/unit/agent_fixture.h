@@ -29,6 +29,7 @@
 #define FX_LEASE_MS 30000u
 #define FX_HEARTBEAT_MS 5000u
 #define FX_SEEN_MAX 65536u
+#define FX_CHILDREN_MAX 8u
 
 /* An effect as remembered: one entry for each call of a CALL. */
 struct fx_seen {
@@ -152,7 +153,7 @@ static inline void fx_init(struct fx *fx, uint32_t slots)
         .seed = 7,
         .languages = languages,
         .language_count = 2,
-        .children_max = 8,
+        .children_max = FX_CHILDREN_MAX,
     };
     fx->seen = hp_calloc(FX_SEEN_MAX, sizeof(*fx->seen));
     fx->wire = hp_wire_new();

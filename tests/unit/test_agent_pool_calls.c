@@ -173,10 +173,39 @@ static void a_child_is_given_no_more_calls_than_it_may_run(void **state)
     fx_result(&fx, 10, 100);
     fx_result(&fx, 11, 100);
     assert_int_equal(fxp_child_of(&fx, 12), FXP_NONE);
+    /* The next one is set up while the last one ends. */
+    assert_int_equal(fxp_count(&fx, HP_AGENT_CHILD_START, FXP_SLOTS + 1), 1);
+    fxp_up(&fx, FXP_SLOTS + 1);
+    assert_int_equal(given_to(&fx, FXP_SLOTS + 1, 12, 3), 3);
     fxp_recycled(&fx, FXP_SLOTS);
-    assert_int_equal(fx_count(&fx, HP_AGENT_CHILD_START), 2); /* at once */
-    fxp_up(&fx, FXP_SLOTS);
-    assert_int_equal(given_to(&fx, FXP_SLOTS, 12, 3), 3);
+    assert_int_equal(fx_count(&fx, HP_AGENT_CHILD_START), 2);
+    fx_deinit(&fx);
+}
+
+/* Where all slots are in use, the next child waits for the last one's. */
+static void the_next_child_takes_the_slot_of_the_last(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, FXP_SLOTS);
+    fx_up(&fx);
+    struct hp_st_task_options options = fxp_options();
+    options.calls_per_child = 1;
+    options.has |= HP_HAS_ST_TASK_OPTIONS_CALLS_PER_CHILD;
+    fxp_order_with(&fx, 7, FX_CHILDREN_MAX, &options);
+    struct hp_st_task_options call = fxp_call(7);
+    for (uint32_t i = 0; i < FX_CHILDREN_MAX; i++) {
+        fxp_up(&fx, FXP_SLOTS + i);
+    }
+    fx_assign(&fx, 1, FX_CHILDREN_MAX, 1, &call);
+    for (uint64_t id = 1; id <= FX_CHILDREN_MAX; id++) {
+        fx_result(&fx, id, 100);
+    }
+    assert_int_equal(fx_count(&fx, HP_AGENT_CHILD_START), FX_CHILDREN_MAX);
+    for (uint32_t i = 0; i < FX_CHILDREN_MAX; i++) {
+        fxp_recycled(&fx, FXP_SLOTS + i);
+        assert_int_equal(fxp_count(&fx, HP_AGENT_CHILD_START, FXP_SLOTS + i), 2);
+    }
     fx_deinit(&fx);
 }
 
@@ -457,6 +486,7 @@ int main(void)
         cmocka_unit_test(pools_hold_no_slots),
         cmocka_unit_test(calls_of_no_pool_here_are_handed_back),
         cmocka_unit_test(a_child_is_given_no_more_calls_than_it_may_run),
+        cmocka_unit_test(the_next_child_takes_the_slot_of_the_last),
         cmocka_unit_test(a_death_ends_one_call),
         cmocka_unit_test(calls_that_kill_their_child_do_not_slow_the_pool),
         cmocka_unit_test(children_that_die_by_themselves_are_started_with_pauses),

@@ -308,8 +308,7 @@ static void a_call_in_the_middle_is_skipped(void **state)
     assert_string_equal(f->calls[1].data, "four");
 }
 
-/* Taking back while the child races through them: each call ends exactly once, either way. */
-/* All that a full child has is taken back before it began: no result will say that there is room. */
+/* All that a full child has is taken back before it began: no result will say so. */
 static void full_then_recalled(void **state)
 {
     struct fixture *f = *state;
@@ -327,6 +326,7 @@ static void full_then_recalled(void **state)
     WAIT_UNTIL(f, f->call_count == 1);
 }
 
+/* Taking back while the child races through them: each call ends exactly once, either way. */
 static void recall_races(void **state)
 {
     struct fixture *f = *state;

@@ -445,6 +445,16 @@ static void stop_child(struct hp_agent *agent, struct hp_agent_child *child)
     changed(agent, child->crew);
 }
 
+void hp_agent_child_served(struct hp_agent *agent, struct hp_agent_child *child)
+{
+    child->served = true;
+    child->crew->quick_deaths = 0;
+    bool has_had_all = child->count == 0 && hp_agent_child_calls_left(child) == 0;
+    if (has_had_all && child->crew->pool != 0 && !child->stopping) {
+        stop_child(agent, child); /* the next one is started while it ends */
+    }
+}
+
 /* Ends up to `count` children: those that have nothing to do first, those that wait last. */
 static void stop_surplus(struct hp_agent *agent, struct hp_agent_crew *crew, uint32_t count)
 {

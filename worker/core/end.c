@@ -300,12 +300,11 @@ void hp_agent_end_call(struct hp_agent *agent, struct hp_agent_run *run,
                        const struct hp_agent_event *event)
 {
     struct hp_agent_child *child = &agent->children[run->child];
-    child->served = true;
-    child->crew->quick_deaths = 0;
     if (event->outcome == HP_AGENT_OUTCOME_DIED) {
         child->up = false; /* until a new one is reported */
     }
     hp_agent_unplace(agent, run);
+    hp_agent_child_served(agent, child);
     hp_agent_run_move(agent, run, HP_AGENT_FREE, NULL, false);
     if (event->outcome != HP_AGENT_OUTCOME_DIED) {
         hp_agent_measure(agent, run->parcel, event->run_us);

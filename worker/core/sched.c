@@ -29,8 +29,7 @@ static bool stopped(const struct hp_agent *agent)
     return agent->fenced || agent->draining_self || agent->draining_broker || agent->stopping;
 }
 
-void hp_agent_measure(struct hp_agent *agent, const struct hp_agent_parcel *parcel,
-                      uint64_t run_us)
+void hp_agent_measure(struct hp_agent *agent, const struct hp_agent_parcel *parcel, uint64_t run_us)
 {
     uint32_t sample = (uint32_t)HP_MIN(run_us, (uint64_t)HP_AGENT_BUDGET_US * 100) + 1;
     uint32_t *est_us = NULL;
@@ -115,8 +114,7 @@ static uint32_t estimate_us(const struct hp_agent *agent, const struct hp_agent_
     return est_us == 0 || run->parcel->cpus > 1 ? HP_AGENT_BUDGET_US : est_us;
 }
 
-/* Calls that a child may still be given before it is replaced. */
-static uint64_t calls_left(const struct hp_agent_child *child)
+uint64_t hp_agent_child_calls_left(const struct hp_agent_child *child)
 {
     uint64_t most = child->crew->calls_max;
     return most == 0 ? UINT64_MAX : most - HP_MIN(most, child->given);
@@ -130,7 +128,7 @@ static uint32_t count_fitting(const struct hp_agent *agent, const struct hp_agen
     uint32_t count = 0;
     uint32_t room =
         child->count < HP_AGENT_CHILD_CALLS_MAX ? HP_AGENT_CHILD_CALLS_MAX - child->count : 0;
-    room = (uint32_t)HP_MIN((uint64_t)room, calls_left(child));
+    room = (uint32_t)HP_MIN((uint64_t)room, hp_agent_child_calls_left(child));
     HP_LIST_FOR_EACH (node, &child->crew->waiting) {
         const struct hp_agent_run *run = HP_LIST_ENTRY(node, struct hp_agent_run, link);
         uint32_t est_us = estimate_us(agent, run);
@@ -184,7 +182,7 @@ static void give(struct hp_agent *agent, struct hp_agent_child *child, uint32_t 
 
 static bool is_taking(const struct hp_agent_child *child)
 {
-    return child->up && !child->stopping && !child->waits && calls_left(child) > 0;
+    return child->up && !child->stopping && !child->waits && hp_agent_child_calls_left(child) > 0;
 }
 
 /* Idle children first, each an equal share; then what fits on top of busy ones. True: gave some. */
@@ -233,8 +231,7 @@ static void pump_pools(struct hp_agent *agent)
 {
     HP_LIST_FOR_EACH (node, &agent->crews) {
         struct hp_agent_crew *crew = HP_LIST_ENTRY(node, struct hp_agent_crew, link);
-        while (crew->pool != 0 && crew->waiting_count > 0 &&
-               give_round(agent, crew, UINT64_MAX)) {
+        while (crew->pool != 0 && crew->waiting_count > 0 && give_round(agent, crew, UINT64_MAX)) {
         }
     }
 }

@@ -384,6 +384,8 @@ void hp_agent_children_tick(struct hp_agent *agent);
 uint64_t hp_agent_children_deadline_ms(const struct hp_agent *agent);
 /* Takes a running run off its slot or child. */
 void hp_agent_unplace(struct hp_agent *agent, struct hp_agent_run *run);
+/* Calls that a child may still be given before it is replaced. */
+uint64_t hp_agent_child_calls_left(const struct hp_agent_child *child);
 void hp_agent_recall_child(struct hp_agent *agent, uint32_t child_index);
 void hp_agent_hand_back(struct hp_agent *agent, struct hp_agent_run *run);
 /* Hands a run that never started back to the broker and forgets it. */
@@ -409,6 +411,8 @@ void hp_agent_crews_registered(struct hp_agent *agent);
 void hp_agent_flush_reports(struct hp_agent *agent);
 /* The payload of a pool has come (or can not come: why). */
 void hp_agent_crew_fetched(struct hp_agent *agent, struct hp_agent_crew *crew, const char *why);
+/* A call has ended in a child: one that has had all its calls is replaced. */
+void hp_agent_child_served(struct hp_agent *agent, struct hp_agent_child *child);
 void hp_agent_crew_check(const struct hp_agent *agent);
 /* Ends a running call because its pool was terminated. */
 void hp_agent_run_end_pool(struct hp_agent *agent, struct hp_agent_run *run, uint64_t grace_ms);
