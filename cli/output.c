@@ -142,8 +142,9 @@ int hp_cli_output_end(struct hp_cli_output *output, struct hp_cli *cli, const st
     if (end == NULL) {
         return 0;
     }
-    bool is_function = end->result.size > 0 || end->result_blob != 0;
-    if (is_function) {
+    bool is_call = task->options != NULL && task->options->kind == HP_KIND_CALL;
+    bool has_value = end->result.size > 0 || end->result_blob != 0;
+    if (has_value && !is_call) { /* what calls give is for their client only */
         return print_value(cli, output, task);
     }
     use_attempt(output, task->attempt);

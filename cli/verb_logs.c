@@ -21,8 +21,8 @@ struct logs {
 static int get_task(struct hp_cli *cli, uint64_t id, struct hp_task_list **ret_list)
 {
     struct hp_ids ids = {.first = id, .count = 1};
-    enum hp_status status =
-        hp_get(cli->client, &ids, 1, HP_DETAIL_END, HP_TIMEOUT_DEFAULT, ret_list);
+    enum hp_status status = hp_get(cli->client, &ids, 1, HP_DETAIL_END | HP_DETAIL_OPTIONS,
+                                   HP_TIMEOUT_DEFAULT, ret_list);
     return status != HP_STATUS_OK ? hp_cli_fail(cli, status, "cannot get the task") : 0;
 }
 
