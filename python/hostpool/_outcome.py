@@ -113,7 +113,7 @@ def exception_of(end: Any) -> BaseException:
     """The exception of a task that did not succeed."""
     state = end[STATE]
     if end[STATUS] != "ok":
-        if end[STATUS] == "not_found" or state >= STATE_GONE:
+        if end[STATUS] == "not_found" or (state >= STATE_GONE and end[STATUS] != "broker_lost"):
             return exceptions.TaskGone(end[TEXT] or "the broker does not keep the task any more")
         if end[STATUS] == "illegal_state" and _POOL_FAILED.match(end[TEXT] or ""):
             return exceptions.InitializerError(end[TEXT])  # as its earlier calls

@@ -21,6 +21,7 @@ from concurrent.futures import Executor as _BaseExecutor
 from concurrent.futures import Future as _BaseFuture
 from typing import Any, Optional, TypeVar
 
+from .exceptions import TaskCancelled
 from .multiprocessing import Pool
 
 __all__ = ["Executor", "Future"]
@@ -48,9 +49,15 @@ class Future(_BaseFuture):  # type: ignore[type-arg]
         result = self._hostpool_result
         if result is not None and not result.cancel_queued():
             return False
+        return self._cancelled()
+
+    def _cancelled(self) -> bool:
+        """It will never run. Its end may tell so, on another thread, while cancel() still waits."""
         if not super().cancel():
             return self.cancelled()
-        self.set_running_or_notify_cancel()
+        with self._condition:
+            if self._state == "CANCELLED":
+                self.set_running_or_notify_cancel()
         return True
 
 
@@ -63,6 +70,8 @@ def _settle(reference: "weakref.ref[Future]", owner: "weakref.ref[Executor]", is
     if future is None:
         return
     try:
+        if is_error and isinstance(value, TaskCancelled) and future._cancelled():
+            return
         if future.cancelled() or future.done() or not future.set_running_or_notify_cancel():
             return
         if is_error:

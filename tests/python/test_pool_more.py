@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """What docs/multiprocessing.md promises beyond the standard library's Pool."""
+import concurrent.futures
 import functools
 import os
 import pathlib
+import subprocess
 import sys
 import threading
 
@@ -163,3 +165,34 @@ def test_imap_unordered_gives_what_is_ready(pools, tmp_path):
     for x in (1, 0):
         (tmp_path / f"go{x}").touch()
         assert iterator.next(LIMIT_S) == x
+
+
+def test_logs_of_a_call(pools, farm):
+    """What it printed, not the bytes of what it returned."""
+    pool = pools(1)
+    result = pool.apply_async(jobs.print_both, ("a line of a task",))
+    assert result.get(LIMIT_S) == 16
+    silent = pool.apply_async(jobs.square, (3,))
+    assert silent.get(LIMIT_S) == 9
+    for number, text in ((result.id, b"a line of a task\n"), (silent.id, b"")):
+        done = subprocess.run([procs.program("hostpool"), "-H", farm.host, "logs", str(number)],
+                              capture_output=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, text, text)
+
+
+def test_cancelled_futures_of_an_executor(farm, tmp_path):
+    """Those that do not run yet are cancelled, whoever is told first."""
+    import hostpool
+    with hostpool.Executor(1) as executor:
+        first = executor.submit(jobs.announce_and_wait, str(tmp_path), "first", 7)
+        procs.wait_until((tmp_path / "first").exists, "it runs")
+        futures = [executor.submit(jobs.square, x) for x in range(50)]
+        assert all(future.id for future in futures)
+        assert not first.cancel()
+        assert all([future.cancel() for future in futures])
+        assert all(future.cancelled() and future.cancel() for future in futures)
+        (tmp_path / "go").touch()
+        assert first.result(LIMIT_S) == 7
+        with pytest.raises(concurrent.futures.CancelledError):
+            futures[0].result(LIMIT_S)
+        assert executor.submit(jobs.square, 3).result(LIMIT_S) == 9
