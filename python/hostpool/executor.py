@@ -55,8 +55,9 @@ class Future(_BaseFuture):  # type: ignore[type-arg]
         """It will never run. Its end may tell so, on another thread, while cancel() still waits."""
         if not super().cancel():
             return self.cancelled()
-        with self._condition:
-            if self._state == "CANCELLED":
+        own: Any = self  # a Future's condition and state have no types
+        with own._condition:
+            if own._state == "CANCELLED":
                 self.set_running_or_notify_cancel()
         return True
 
