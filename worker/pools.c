@@ -178,6 +178,23 @@ static enum hp_err start_python(struct hp_worker *worker, struct hp_worker_pytho
     return err;
 }
 
+/* Ends the interpreter that has been idle for longest. NULL: all are in use. */
+static struct hp_worker_python *evict_idle(struct hp_worker *worker)
+{
+    struct hp_worker_python *oldest = NULL;
+    for (uint32_t i = 0; i < HP_WORKER_PYTHONS_MAX; i++) {
+        struct hp_worker_python *python = &worker->pythons[i];
+        bool is_idle = !python->is_own && python->child_count == 0;
+        if (is_idle && (oldest == NULL || python->idle_ms < oldest->idle_ms)) {
+            oldest = python;
+        }
+    }
+    if (oldest != NULL) {
+        hp_exec_zygote_stop(worker->exec, oldest->zygote);
+    }
+    return oldest;
+}
+
 /* The entry of an interpreter: the one there is, or a free one. NULL: too many. */
 static struct hp_worker_python *python_of(struct hp_worker *worker, struct hp_str path)
 {
@@ -190,7 +207,8 @@ static struct hp_worker_python *python_of(struct hp_worker *worker, struct hp_st
         bool is_free = python->path[0] == '\0' || (python->zygote == 0 && !python->is_own);
         free_one = free_one == NULL && is_free ? python : free_one;
     }
-    if (free_one != NULL && path.size < sizeof free_one->path) {
+    free_one = free_one == NULL ? evict_idle(worker) : free_one;
+    if (free_one != NULL) {
         *free_one = (struct hp_worker_python){0};
         memcpy(free_one->path, path.data, path.size);
         return free_one;
@@ -307,12 +325,16 @@ choose(struct hp_worker *worker, const struct hp_agent_pool_child *spec, char *t
         (void)snprintf(text, size, "this worker runs no %.*s", HP_STR_ARG(spec->language));
         return NULL;
     }
-    struct hp_worker_python *python =
-        path.data[0] == '/' && memchr(path.data, '\0', path.size) == NULL ? python_of(worker, path)
-                                                                          : NULL;
+    struct hp_worker_python *python = NULL;
+    if (path.data[0] != '/' || memchr(path.data, '\0', path.size) != NULL ||
+        path.size >= sizeof python->path) {
+        (void)snprintf(text, size, "interpreter \"%.*s\" is no absolute path", HP_STR_ARG(path));
+        return NULL;
+    }
+    python = python_of(worker, path);
     if (python == NULL) {
-        (void)snprintf(text, size, "interpreter \"%.*s\": no absolute path, or too many at once",
-                       HP_STR_ARG(path));
+        (void)snprintf(text, size, "interpreter %.*s: %u others are in use here", HP_STR_ARG(path),
+                       HP_WORKER_PYTHONS_MAX);
     } else if (access(python->path, X_OK) != 0) {
         (void)snprintf(text, size, "interpreter %s: %s", python->path, strerror(errno));
         python = NULL;
