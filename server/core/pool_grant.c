@@ -155,8 +155,9 @@ static uint32_t room_of(const struct hp_node *node, uint32_t own)
     return most > others ? most - others : 0;
 }
 
-static void grant(struct hp_pool_node *entry, uint32_t count)
+static void grant(struct hp_core *core, struct hp_pool_node *entry, uint32_t count)
 {
+    core->dispatch_wanted = core->dispatch_wanted || count > entry->granted; /* room for calls */
     entry->node->pool_granted = entry->node->pool_granted - entry->granted + count;
     entry->granted = count;
 }
@@ -175,7 +176,7 @@ static int by_number(const void *a, const void *b)
 }
 
 /* One more child for the worker that has the fewest for its slots. False: none can have more. */
-static bool grant_one(struct hp_pool_node *const *entries, uint32_t count)
+static bool grant_one(struct hp_core *core, struct hp_pool_node *const *entries, uint32_t count)
 {
     struct hp_pool_node *best = NULL;
     for (uint32_t i = 0; i < count; i++) {
@@ -189,7 +190,7 @@ static bool grant_one(struct hp_pool_node *const *entries, uint32_t count)
         }
     }
     if (best != NULL) {
-        grant(best, best->granted + 1);
+        grant(core, best, best->granted + 1);
     }
     return best != NULL;
 }
@@ -222,20 +223,20 @@ void hp_pool_regrant(struct hp_core *core, struct hp_pool *pool)
         struct hp_pool_node *entry = HP_CONTAINER_OF(link, struct hp_pool_node, link);
         if (!may_have(pool, entry) ||
             (core->now_ms < pool->settle_until_ms && hp_node_is_up(entry->node))) {
-            grant(entry, 0);
+            grant(core, entry, 0);
         }
         uint32_t room = room_of(entry->node, entry->granted);
         if (entry->granted > room) { /* it came back with less */
-            grant(entry, room);
+            grant(core, entry, room);
         }
         sum += entry->granted;
     }
     for (uint32_t i = 0; wanted == 0 && i < count; i++) {
         uint32_t room = room_of(entries[i]->node, entries[i]->granted);
         uint32_t slots = entries[i]->node->slots;
-        grant(entries[i], slots < room ? slots : room);
+        grant(core, entries[i], slots < room ? slots : room);
     }
-    while (sum < wanted && grant_one(entries, count)) {
+    while (sum < wanted && grant_one(core, entries, count)) {
         sum++;
     }
     hp_free(entries);

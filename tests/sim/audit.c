@@ -382,8 +382,9 @@ void audit_start(struct sim *sim, uint32_t node, uint64_t id, uint32_t attempt, 
     sim->progress++;
     if (wid != 0) {
         struct want *want = want_of(sim, wid);
-        /* An eager dispatch whose submit a crash lost: the work comes again under another id. */
-        if (task->durable || want->spec.in_memory) {
+        /* An eager dispatch, or one in memory, whose submit a crash lost: the work comes again
+         * under another id. */
+        if (task->durable) {
             bind(sim, task, wid);
         } else if (task->spec == NULL) {
             task->spec = &want->spec;

@@ -7,7 +7,8 @@
 bool sim_user_may_refuse(struct sim *sim, const struct hp_event *event)
 {
     return sim->plan.pools && (event->status == HP_STATUS_ILLEGAL_STATE ||
-                               event->status == HP_STATUS_UNSUPPORTED);
+                               event->status == HP_STATUS_UNSUPPORTED ||
+                               event->status == HP_STATUS_BROKER_LOST);
 }
 
 static void open_pool(struct sim_user *user)

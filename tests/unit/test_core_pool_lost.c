@@ -248,6 +248,29 @@ static void a_worker_gets_no_more_than_it_can_name(void **state)
     rig_free(rig);
 }
 
+/* Children that another pool gives back are used at once. */
+static void more_children_get_more_calls(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_new(NULL);
+    rig_hello(rig, 1, SESSION, NULL);
+    say_hello(rig, 2, "w");
+    struct pool_offer offer = {.slots = 4, .children_max = 6, .language = "python3.11"};
+    pool_register(rig, 2, &offer);
+    uint64_t one = pool_open(rig, 1, 0);
+    uint64_t two = pool_open(rig, 2, 0);
+    (void)pool_calls(rig, 3, two, 10);
+    pool_report(rig, 2, two, 2, 0, NULL);
+    assert_int_equal(pool_look(rig, 2).call_count, 2);
+    struct hp_msg_pool_end msg = {.has = HP_HAS_POOL_END_HOW, .pool = one};
+    msg.how = HP_POOL_END_CLOSE;
+    rig_begin(rig);
+    (void)RIG_CALL(rig, 1, POOL_END, pool_end, &msg);
+    rig_end(rig);
+    assert_int_equal(hp_pool_find(rig->core, two)->held, 4);
+    rig_free(rig);
+}
+
 /* ------------------------------------------------ reports */
 static void long_errors_are_cut_at_characters(void **state)
 {
@@ -415,6 +438,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_returning_worker_keeps_its_share),
         cmocka_unit_test(a_worker_may_return_with_less_room),
         cmocka_unit_test(a_worker_gets_no_more_than_it_can_name),
+        cmocka_unit_test(more_children_get_more_calls),
         cmocka_unit_test(long_errors_are_cut_at_characters),
         cmocka_unit_test(reports_of_strangers_change_nothing),
         cmocka_unit_test(many_wait_for_the_first_child),
