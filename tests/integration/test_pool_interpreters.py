@@ -4,6 +4,7 @@
 What children run is left to tests/python: here they are only set up, with nothing."""
 import os
 import pathlib
+import signal
 import sys
 
 import pytest
@@ -129,3 +130,13 @@ def test_killed_while_children_wait_for_it(worker, sleeper):
         until(lambda: not is_running(found[0]), "it is gone")
     ended = worker.client.wait([pool])[0]
     assert (ended["state"], ended["reason"]) == (FAILED, INIT_FAILED), ended
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_that_hangs_when_the_worker_starts(broker, worker_factory, sleeper, number):
+    """The worker's own interpreter is asked what it is; whatever ends the worker ends it, too."""
+    worker = worker_factory(broker, flags=["--python", sleeper])
+    pids = until(lambda: len(children_of(worker.pid)) == 2 and children_of(worker.pid),
+                 "the spawner, and what sleeps")
+    os.kill(worker.pid, number)
+    until(lambda: not any(map(is_running, pids)), "all are gone")

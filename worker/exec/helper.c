@@ -298,6 +298,7 @@ static bool set_up(struct hp_helper *helper)
     const struct hp_helper_config *config = helper->config;
     const char *const names[] = {"hp-spawner", "hp-zygote", "hp-language"};
     hp_spawn_block_signals();
+    (void)prctl(PR_SET_PDEATHSIG, 0); /* EOF tells a helper; it ends its children first */
     (void)setsid(); /* a Ctrl-C at the terminal is for the daemon, which then decides */
     (void)prctl(PR_SET_NAME, names[config->role]);
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);

@@ -3,11 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 #include "common/base/mem.h"
 #include "common/sys/clock.h"
 #include "common/sys/file.h"
+#include "common/sys/proc.h"
 #include "worker/exec/exec_priv.h"
 #include "worker/exec/language.h"
 
@@ -23,6 +25,7 @@
 #define READS_MAX 16
 #define READY_US 60000000u /* a program that has not become a zygote by then never will */
 #define HIGH_FD 10         /* above all that the interpreter is given */
+#define STACK_BYTES (64 * 1024)
 
 void hp_languages_init(struct hp_exec *exec)
 {
@@ -102,51 +105,81 @@ static char **make_environment(const struct hp_exec *exec, const char *const *en
     return out;
 }
 
-/* Starts the program with its descriptors in place: control socket, shared memory, stderr. 0 or an
- * errno. */
+/* What an interpreter is started with, and what became of it. */
+struct start {
+    const char *const *argv;
+    char **env;
+    int high[3]; /* above all numbers below; to be control socket, shared memory, stderr */
+    int error_number;
+};
+
+/* Runs in the child, on the daemon's memory, with all signals blocked. */
+__attribute__((no_sanitize_address)) static int child_main(void *context)
+{
+    struct start *start = context;
+    const int to[] = {HP_LANGUAGE_CONTROL_FD, HP_LANGUAGE_SHARED_FD, 2};
+    sigset_t none;
+    for (int number = 1; number < NSIG; number++) { /* no handler of the daemon's may run here */
+        (void)signal(number, SIG_DFL);
+    }
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)setsid();
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* until it is a helper, which knows by EOF */
+    int null_fd = open("/dev/null", O_RDONLY);
+    bool is_good = null_fd == 0 || dup2(null_fd, 0) == 0;
+    for (int i = 0; i < 3 && is_good; i++) {
+        is_good = dup2(start->high[i], to[i]) == to[i];
+    }
+    if (is_good && dup2(2, 1) == 1) {
+        hp_proc_close_from(HP_LANGUAGE_SHARED_FD + 1);
+        (void)execve(start->argv[0], (char *const *)(uintptr_t)start->argv, start->env);
+    }
+    start->error_number = errno;
+    return 127;
+}
+
+static pid_t run(struct start *start)
+{
+    static _Alignas(16) char stack[STACK_BYTES]; /* one at a time: CLONE_VFORK */
+    sigset_t all;
+    sigset_t before;
+    (void)sigfillset(&all);
+    (void)sigprocmask(SIG_BLOCK, &all, &before);
+    pid_t pid = clone(child_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, start);
+    if (pid < 0) {
+        start->error_number = errno;
+    } else if (start->error_number != 0) {
+        while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+        }
+    }
+    (void)sigprocmask(SIG_SETMASK, &before, NULL);
+    return pid;
+}
+
+/* Starts the program with its descriptors in place. 0 or an errno. */
 static int spawn(const struct hp_exec *exec, const struct hp_exec_zygote *zygote, int control_fd,
                  int error_fd, pid_t *ret_pid)
 {
     char variable[96];
     char **env = make_environment(exec, zygote->env, variable, sizeof variable);
     const int from[] = {control_fd, exec->shared_fd, error_fd};
-    const int to[] = {HP_LANGUAGE_CONTROL_FD, HP_LANGUAGE_SHARED_FD, 2};
-    int high[3] = {-1, -1, -1};
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    int error_number = env == NULL ? ENOMEM : 0;
-    (void)posix_spawn_file_actions_init(&actions);
-    (void)posix_spawnattr_init(&attributes);
-    (void)posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-    for (int i = 0; i < 3 && error_number == 0; i++) {
-        high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, HIGH_FD);
-        error_number =
-            high[i] < 0 ? errno : posix_spawn_file_actions_adddup2(&actions, high[i], to[i]);
+    struct start start = {.argv = zygote->argv,
+                          .env = env,
+                          .high = {-1, -1, -1},
+                          .error_number = env == NULL ? ENOMEM : 0};
+    for (int i = 0; i < 3 && start.error_number == 0; i++) {
+        start.high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, HIGH_FD);
+        start.error_number = start.high[i] < 0 ? errno : 0;
     }
-    (void)posix_spawn_file_actions_adddup2(&actions, 2, 1);
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
-    /* All of the daemon's are close-on-exec; what it was started with may not be. */
-    (void)posix_spawn_file_actions_addclosefrom_np(&actions, HP_LANGUAGE_SHARED_FD + 1);
-#endif
-    sigset_t none;
-    sigset_t all;
-    (void)sigemptyset(&none);
-    (void)sigfillset(&all);
-    (void)posix_spawnattr_setsigmask(&attributes, &none);
-    (void)posix_spawnattr_setsigdefault(&attributes, &all);
-    (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                                    POSIX_SPAWN_SETSID);
-    if (error_number == 0) {
-        error_number = posix_spawn(ret_pid, zygote->argv[0], &actions, &attributes,
-                                   (char *const *)(uintptr_t)zygote->argv, env);
+    if (start.error_number == 0) {
+        *ret_pid = run(&start);
     }
-    (void)posix_spawnattr_destroy(&attributes);
-    (void)posix_spawn_file_actions_destroy(&actions);
     for (int i = 0; i < 3; i++) {
-        hp_fd_close(&high[i]);
+        hp_fd_close(&start.high[i]);
     }
     hp_free(env);
-    return error_number;
+    return start.error_number;
 }
 
 /* Opens the ends, starts it, watches it. */
