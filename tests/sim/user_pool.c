@@ -6,9 +6,9 @@
 
 bool sim_user_may_refuse(struct sim *sim, const struct hp_event *event)
 {
-    return sim->plan.pools && (event->status == HP_STATUS_ILLEGAL_STATE ||
-                               event->status == HP_STATUS_UNSUPPORTED ||
-                               event->status == HP_STATUS_BROKER_LOST);
+    return sim->plan.pools &&
+           (event->status == HP_STATUS_ILLEGAL_STATE || event->status == HP_STATUS_UNSUPPORTED ||
+            event->status == HP_STATUS_BROKER_LOST);
 }
 
 static void open_pool(struct sim_user *user)
@@ -122,7 +122,7 @@ void sim_user_end_pools(struct sim *sim, uint32_t index)
 {
     uint64_t pool = 0;
     while ((pool = audit_next_pool(sim, pool)) != 0) {
-        end_pool(sim->users[index], pool, pool % 3 == 0 ? HP_POOL_END_TERMINATE
-                                                        : HP_POOL_END_CLOSE);
+        end_pool(sim->users[index], pool,
+                 pool % 3 == 0 ? HP_POOL_END_TERMINATE : HP_POOL_END_CLOSE);
     }
 }

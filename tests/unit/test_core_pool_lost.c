@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Pools in bad times: lanes on disk, many workers and lanes, odd reports, hosts that come and go. */
+/* Pools in bad times: lanes on disk, many workers and lanes, odd reports, hosts that come and go.
+ */
 #include "tests/lib/hp_test.h"
 
 #include "tests/lib/core_rig.h"
@@ -120,6 +121,41 @@ static void lanes_may_go_while_calls_are_ended(void **state)
     rig_free(rig);
 }
 
+/* However many wait: no turn may take long, or make more than the disk can follow. */
+static void many_calls_end_in_slices(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_new(NULL);
+    rig_hello(rig, 1, SESSION, NULL);
+    uint64_t pool = pool_open(rig, 1, 0);
+    uint64_t first = 0;
+    for (uint64_t i = 0; i < 50; i++) {
+        first = pool_calls(rig, 0, pool, 1000);
+    }
+    struct hp_msg_pool_end msg = {
+        .has = HP_HAS_POOL_END_HOW, .pool = pool, .how = HP_POOL_END_TERMINATE};
+    rig_begin(rig);
+    (void)RIG_CALL(rig, 1, POOL_END, pool_end, &msg);
+    uint32_t seen = rig->op_counts[HP_OP_RESULT];
+    uint32_t turns = 0;
+    for (; hp_pool_find(rig->core, pool) != NULL; turns++) {
+        rig_end(rig);
+        uint32_t now = rig->op_counts[HP_OP_RESULT];
+        assert_true(now - seen <= 2049 && turns < 1000);
+        assert_true(rig->core->backlog_ops <= rig->config.backlog_ops_max + 3000);
+        seen = now;
+        if (hp_core_next_deadline_ms(rig->core) > rig->now_ms) {
+            assert_true(rig_job(rig)); /* it waits for the disk */
+        }
+        rig_begin(rig);
+    }
+    rig_end(rig);
+    rig_settle(rig);
+    assert_true(turns > 20);
+    assert_int_equal(rig_get(rig, 1, first + 999).reason, HP_REASON_POOL_ENDED);
+    rig_free(rig);
+}
+
 /* ------------------------------------------------ ids before their time */
 static void a_call_may_come_before_its_pool_is_made(void **state)
 {
@@ -165,8 +201,7 @@ static void a_pool_may_be_taken_over_before_it_was_read(void **state)
     }
     struct hp_load *load = rig->jobs[at].load;
     rig->job_count--;
-    memmove(rig->jobs + at, rig->jobs + at + 1,
-            (rig->job_count - at) * sizeof(rig->jobs[0]));
+    memmove(rig->jobs + at, rig->jobs + at + 1, (rig->job_count - at) * sizeof(rig->jobs[0]));
     rig_settle(rig);
     struct hp_msg_pool_detach msg = {.has = HP_HAS_POOL_DETACH_ON, .pool = pool, .on = false};
     rig_begin(rig);
@@ -410,9 +445,8 @@ static void many_wait_for_the_first_child(void **state)
     }
     rig_end(rig);
     static uint64_t pids[4096];
-    struct hp_st_pool_report report = {.has = HP_HAS_ST_POOL_REPORT_PIDS,
-                                       .pool = pool,
-                                       .pids = {.items = pids, .count = 4096}};
+    struct hp_st_pool_report report = {
+        .has = HP_HAS_ST_POOL_REPORT_PIDS, .pool = pool, .pids = {.items = pids, .count = 4096}};
     struct hp_msg_worker_pool_report all = {.has = HP_HAS_WORKER_POOL_REPORT_POOLS,
                                             .pools = {.items = &report, .count = 1}};
     rig_begin(rig);
@@ -433,6 +467,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(termination_reaches_calls_on_disk),
         cmocka_unit_test(calls_on_disk_end_as_others_do),
         cmocka_unit_test(lanes_may_go_while_calls_are_ended),
+        cmocka_unit_test(many_calls_end_in_slices),
         cmocka_unit_test(a_call_may_come_before_its_pool_is_made),
         cmocka_unit_test(a_pool_may_be_taken_over_before_it_was_read),
         cmocka_unit_test(a_returning_worker_keeps_its_share),
