@@ -276,8 +276,8 @@ void audit_returned(struct sim *sim, uint64_t id, uint32_t attempt, uint32_t fai
              ID(task));
     SIM_RULE(sim, attempt == task->attempt, "task %llu: attempt %u came back, the latest is %u",
              ID(task), attempt, task->attempt);
-    SIM_RULE(sim, failures >= task->failures && losses >= task->losses &&
-                      releases >= task->releases,
+    SIM_RULE(sim,
+             failures >= task->failures && losses >= task->losses && releases >= task->releases,
              "task %llu: its counts went back", ID(task));
     SIM_RULE(sim, attempt == failures + losses + releases,
              "task %llu: %u attempts are not explained by %u failures, %u losses, %u releases",
@@ -345,8 +345,8 @@ void audit_result(struct sim *sim, uint64_t first, uint32_t count, uint32_t stat
         const struct start *start = start_of(task, attempt);
         SIM_RULE(sim, state != STATE_DONE || (start != NULL && start->ok) || task->is_pool,
                  "task %llu is done, but attempt %u did not succeed", ID(task), attempt);
-        SIM_RULE(sim, state != STATE_DONE || task->live || task->is_pool, "task %llu is done without a lease",
-                 ID(task));
+        SIM_RULE(sim, state != STATE_DONE || task->live || task->is_pool,
+                 "task %llu is done without a lease", ID(task));
         check_budget(sim, task, failures, losses);
         task->final = true;
         sim->audit->final_count++;
@@ -443,8 +443,8 @@ void audit_told(struct sim *sim, uint64_t id, uint32_t state, uint64_t result_id
     }
     SIM_RULE(sim, task->final || in_memory,
              "a user was told the end of task %llu before it was durable", ID(task));
-    SIM_RULE(sim, task->state == state || in_memory, "task %llu ended in state %u, a user was told %u", ID(task),
-             task->state, state);
+    SIM_RULE(sim, task->state == state || in_memory,
+             "task %llu ended in state %u, a user was told %u", ID(task), task->state, state);
     SIM_RULE(sim, state != STATE_DONE || !has_result || result_id == id,
              "task %llu got the result of task %llu", ID(task), (unsigned long long)result_id);
     const struct start *start = start_of(task, result_attempt);

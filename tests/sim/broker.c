@@ -235,8 +235,8 @@ static void check_idle(struct sim_broker *broker)
         }
         HP_LIST_FOR_EACH (at, &core->class_list) {
             struct hp_class *class_ = HP_CONTAINER_OF(at, struct hp_class, link);
-            bool has_room = class_->kind != HP_TASK_KIND_CALL ||
-                            hp_pool_room(core, class_, node, 1) > 0;
+            bool has_room =
+                class_->kind != HP_TASK_KIND_CALL || hp_pool_room(core, class_, node, 1) > 0;
             bool idle = !reserved && class_->cpus == 1 && hp_heap_peek(&class_->lanes) != NULL &&
                         hp_class_fits(core, class_, node) && has_room;
             if (idle) {
@@ -540,8 +540,7 @@ void sim_broker_final(struct sim *sim)
     hp_core_check(core);
     bool empty = hp_idmap_count(&core->attempts) == 0 && hp_idmap_count(&core->parked) == 0 &&
                  hp_idmap_count(&core->timers) == 0 && hp_idmap_count(&core->lease_batches) == 0 &&
-                 hp_idmap_count(&core->pools) == 0 &&
-                 core->payload_bytes == 0;
+                 hp_idmap_count(&core->pools) == 0 && core->payload_bytes == 0;
     struct hp_strmap_iter iter = {0};
     uint64_t value = 0;
     while (hp_strmap_next(&core->queues, &iter, NULL, &value)) {

@@ -3,8 +3,7 @@
 #include "tests/sim/node_state.h"
 
 /* ------------------------------------------------ what the executor sees */
-void sim_node_post(struct sim_node *node, const struct hp_agent_event *event,
-                   const uint8_t *result)
+void sim_node_post(struct sim_node *node, const struct hp_agent_event *event, const uint8_t *result)
 {
     HP_ASSERT(node->event_count < EVENTS_MAX);
     struct hp_agent_event *slot = &node->events[node->event_count];

@@ -24,8 +24,8 @@ static void told(struct sim_user *user, const struct hp_task *task)
         bytes = end->result.size > 0 ? end->result : end->out;
     }
     bool has = bytes.size == 12;
-    SIM_RULE(sim, task->state != HP_STATE_DONE || has || audit_is_pool(sim, task->id), "task %llu is done without its result",
-             (unsigned long long)task->id);
+    SIM_RULE(sim, task->state != HP_STATE_DONE || has || audit_is_pool(sim, task->id),
+             "task %llu is done without its result", (unsigned long long)task->id);
     audit_told(sim, task->id, (uint32_t)task->state, has ? little(bytes.data, 8) : 0,
                has ? (uint32_t)little((const uint8_t *)bytes.data + 8, 4) : 0, has);
 }
@@ -41,10 +41,10 @@ static void on_event(struct sim_user *user, const struct hp_event *event)
                     event->outcome == HP_OUTCOME_JOINED);
         break;
     case HP_EVENT_SUBMIT_FAILED:
-        sim_note(sim, "submit_failed", user->index, (uint64_t)event->status, event->ids.count,
-                 wid);
-        SIM_RULE(sim, event->status == HP_STATUS_CONFLICT || sim_user_may_refuse(sim, event), "a sound submit failed: %s (%s)",
-                 hp_strerror(event->status), event->text != NULL ? event->text : "");
+        sim_note(sim, "submit_failed", user->index, (uint64_t)event->status, event->ids.count, wid);
+        SIM_RULE(sim, event->status == HP_STATUS_CONFLICT || sim_user_may_refuse(sim, event),
+                 "a sound submit failed: %s (%s)", hp_strerror(event->status),
+                 event->text != NULL ? event->text : "");
         break;
     case HP_EVENT_ENDED:
         sim_note(sim, "ended", user->index, event->task->id, (uint64_t)event->task->state,
@@ -143,8 +143,7 @@ void sim_user_pump(struct sim_user *user)
     }
     if (hp_engine_wants_connect(engine)) {
         hp_engine_connecting(engine, sim_ms(sim));
-        user->conn =
-            sim_net_connect(sim, SIM_NODES_MAX + user->index, &user_end, user);
+        user->conn = sim_net_connect(sim, SIM_NODES_MAX + user->index, &user_end, user);
     }
     while (hp_engine_next_event(engine, &event)) {
         on_event(user, &event);
@@ -200,8 +199,7 @@ void sim_user_draw_budgets(struct sim *sim, struct draw *draw)
         options->max_losses = (uint32_t)sim_pick(sim, 0, 2);
     }
     options->at_most_once = sim_percent(sim, 15);
-    options->on_partition =
-        sim_percent(sim, 25) ? HP_PARTITION_CONTINUE : HP_PARTITION_KILL;
+    options->on_partition = sim_percent(sim, 25) ? HP_PARTITION_CONTINUE : HP_PARTITION_KILL;
 }
 
 static void draw_keys(struct sim *sim, struct draw *draw)
