@@ -174,6 +174,59 @@ def test_children_outlive_the_broker(worker, client_factory):
     assert one.end()["state"] == DONE
 
 
+def test_the_broker_dies_in_the_middle(worker, client_factory):
+    """Calls that run go on, and their ends are told to the broker that comes back."""
+    one = NativePool(worker.client, processes=2)
+    pids = one.wait_pids(2)
+    worker.client.call("pool.detach", pool=one.id)
+    running = one.submit("sleep_ms", [msgpack.packb([1500])] * 2)
+    waiting = one.submit("square", [msgpack.packb([7])] * 300)
+    until(lambda: all(worker.client.get(id)["state"] == 5 for id in running), "both run")
+    for _ in range(2):
+        worker.broker.kill()
+        worker.broker.start()
+        client = one.client = client_factory(worker.broker)
+    tasks = client.wait(running + waiting)
+    assert {task["state"] for task in tasks} == {DONE}
+    assert {task["attempt"] for task in tasks if task["id"] in running} == {1}
+    assert one.wait_pids(2) == pids
+    assert one.end()["state"] == DONE
+
+
+def test_the_worker_dies_in_the_middle(worker, worker_factory):
+    """Another one has the pool's children then, and runs again what the first one ran."""
+    client = worker.client
+    one = NativePool(client, processes=2)
+    one.wait_pids(2)
+    running = one.submit("sleep_ms", [msgpack.packb([1500])] * 2)
+    waiting = one.submit("square", [msgpack.packb([7])] * 200)
+    until(lambda: all(client.get(id)["state"] == 5 for id in running), "both run")
+    children = descendants(worker.pid)
+    worker_factory(worker.broker, name="second", module=EXAMPLE,
+                   flags=["--module", str(MODULE), "--python", "none"])
+    procs.wait_workers(client, 2)
+    worker.kill()
+    until(lambda: not any(map(is_running, children)), "its children are gone, too")
+    worker.start()  # tells the broker at once that what its predecessor ran is lost
+    assert {task["state"] for task in client.wait(running + waiting)} == {DONE}
+    assert {client.get(id)["attempt"] for id in running} == {2}
+    one.wait_pids(2)
+    assert one.end()["state"] == DONE
+
+
+def test_as_many_as_there_may_be(worker_factory, worker):
+    """64 children, each replaced after each call, and all slots in use."""
+    worker_factory(worker.broker, name="large", slots=2, module=EXAMPLE,
+                   flags=["--module", str(MODULE), "--python", "none", "--children-max", "64"])
+    procs.wait_workers(worker.client, 2)
+    one = NativePool(worker.client, processes=90, calls_per_child=2)
+    one.wait_pids(90)
+    tasks = one.run("square", [msgpack.packb([7])] * 500)
+    assert {task["state"] for task in tasks} == {DONE}
+    one.wait_pids(90)
+    assert one.end()["state"] == DONE
+
+
 def test_drain(worker, tmp_path):
     one = NativePool(worker.client, processes=2)
     pids = one.wait_pids(2)
@@ -207,8 +260,6 @@ def test_large_results_that_are_not_durable(client):
     assert one.end()["state"] == DONE
 
 
-@pytest.mark.xfail(reason="the broker gives a pool's worker depth calls for each child, without "
-                          "regard to what the worker can hold in all")
 def test_many_children_and_short_calls(client):
     """What is under way stays bounded: nothing goes to the worker only to be handed back."""
     one = NativePool(client, processes=32)
