@@ -5,10 +5,12 @@
  */
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "client/near.h"
 #include "client/shell.h"
 #include "client/socket.h"
 #include "common/base/assert.h"
@@ -57,6 +59,14 @@ void hp_client_options_init(struct hp_client_options *options)
     };
 }
 
+/* For tests, and for whoever sees what this program does not. */
+static bool near_wanted(void)
+{
+    const char *text = getenv("HOSTPOOL_NEAR");
+
+    return text == NULL || strcmp(text, "0") != 0;
+}
+
 static enum hp_status make_engine(struct hp_client *client, const struct hp_client_options *options,
                                   const char *token)
 {
@@ -70,6 +80,7 @@ static enum hp_status make_engine(struct hp_client *client, const struct hp_clie
         .window_bytes = options->window_bytes,
         .event_bytes = options->event_bytes,
         .events = options->events,
+        .near = near_wanted() ? &hp_near_system : NULL,
     };
 
     if (options->connect_timeout_ms == 0 || options->retry_base_ms == 0 ||

@@ -255,6 +255,7 @@ void hp_engine_closed(struct hp_engine *engine, enum hp_status status, const cha
     hp_idmap_init(&engine->replies, 0);
     hp_check_lost(engine);
     hp_stage_lost(engine);
+    hp_fetch_lost(engine);
     hp_call_lost(engine);
     hp_submit_lost(engine);
     schedule_retry(engine);
@@ -265,6 +266,24 @@ void hp_engine_closed(struct hp_engine *engine, enum hp_status status, const cha
 }
 
 /* ---------------------------------------------------------------- frames in */
+
+/* May large content go by descriptor? Only if the broker is seen to be on this host. */
+static void take_near(struct hp_engine *engine, const struct hp_msg_hello_reply *hello)
+{
+    const struct hp_near_ops *ops = engine->config.near;
+    uint64_t all = HP_HAS_HELLO_REPLY_NEAR_KEY | HP_HAS_HELLO_REPLY_NEAR_PID |
+                   HP_HAS_HELLO_REPLY_NEAR_FD | HP_HAS_HELLO_REPLY_NEAR_PROOF;
+    bool is_near = ops != NULL && (hello->has & all) == all &&
+                   hello->near_key.size == HP_CLIENT_NEAR_KEY_BYTES &&
+                   hello->near_proof.size == HP_CLIENT_NEAR_KEY_BYTES &&
+                   ops->prove(hello->near_pid, hello->near_fd, hello->near_proof.data);
+
+    engine->near_give = is_near;
+    engine->near_take = is_near;
+    if (is_near) {
+        memcpy(engine->near_key, hello->near_key.data, sizeof(engine->near_key));
+    }
+}
 
 static void take_hello(struct hp_engine *engine, const struct hp_rpc *rpc)
 {
@@ -281,6 +300,7 @@ static void take_hello(struct hp_engine *engine, const struct hp_rpc *rpc)
         return;
     }
     (void)snprintf(engine->server, sizeof(engine->server), "%.*s", HP_STR_ARG(hello.server));
+    take_near(engine, &hello);
     if (!hp_submit_resume(engine, hello.last_number)) {
         hp_submit_session_lost(engine);
         hp_engine_fail(engine, HP_STATUS_SESSION_LOST, "the broker has forgotten the session");

@@ -26,6 +26,7 @@
 #define HP_ENGINE_NEVER UINT64_MAX
 
 struct hp_engine;
+struct hp_near_ops;
 
 struct hp_engine_config {
     const char *name;  /* of the program; copied */
@@ -39,6 +40,7 @@ struct hp_engine_config {
     uint32_t window_bytes;
     uint32_t event_bytes;
     bool events;
+    const struct hp_near_ops *near; /* large content by descriptor; NULL: never. Not copied */
 };
 
 /* NULL: out of memory. Time begins at now_ms. */

@@ -14,6 +14,7 @@
 
 #include "client/call.h"
 #include "client/engine.h"
+#include "client/near.h"
 #include "client/track.h"
 #include "common/base/arena.h"
 #include "common/base/buf.h"
@@ -155,6 +156,9 @@ struct hp_engine {
     uint32_t stage_count;
     uint64_t submit_tasks; /* tracked tasks in submits and stages */
     struct hp_list stages;
+    bool near_give; /* of this connection: large content may be given by descriptor */
+    bool near_take;
+    uint8_t near_key[HP_CLIENT_NEAR_KEY_BYTES];
     uint32_t stage_chunks; /* blob.put calls not answered */
     uint64_t next_number;
     uint64_t applied_number; /* highest number known to be applied */
@@ -249,6 +253,7 @@ bool hp_stage_forget(struct hp_engine *engine, uint64_t request, const struct hp
 void hp_fetch_step(struct hp_engine *engine);
 /* When hp_fetch_step has something to do, or HP_ENGINE_NEVER. */
 uint64_t hp_fetch_deadline_ms(const struct hp_engine *engine);
+void hp_fetch_lost(struct hp_engine *engine);
 void hp_fetch_clear(struct hp_engine *engine);
 
 /* call.c, besides call.h */

@@ -2,7 +2,7 @@
 /*
  * The chunks of blobs in flight. The first chunk tells the size; then the others are asked for
  * without waiting. Memory is bounded by BYTES_MAX over all fetches, except that one is always
- * allowed.
+ * allowed. Where the broker is on this host, the blob is lent whole instead: see near.h.
  *
  * I1: a fetch with data == NULL has at most its first chunk in flight. I2: chunks with request != 0
  * are in flight: chunk_count of them, engine->fetch_chunks over all.
@@ -13,6 +13,7 @@
 #include <xxhash.h>
 
 #include "client/engine_state.h"
+#include "client/near.h"
 #include "common/base/mem.h"
 
 #define FETCH_CHUNKS 8u
@@ -41,6 +42,8 @@ struct hp_fetch {
     uint64_t digest;
     struct chunk chunks[FETCH_CHUNKS];
     uint32_t chunk_count;
+    uint64_t lend_request; /* blob.lend under way; 0: none */
+    bool far;              /* in chunks: it can not be lent */
     uint64_t hold_until_ms;
 };
 
@@ -72,6 +75,10 @@ static void fetch_reset(struct hp_fetch *fetch)
 {
     struct hp_engine *engine = fetch->engine;
 
+    if (fetch->lend_request != 0) {
+        hp_call_abandon(engine, fetch->lend_request);
+        fetch->lend_request = 0;
+    }
     for (uint32_t i = 0; i < FETCH_CHUNKS; i++) {
         if (fetch->chunks[i].request != 0) {
             hp_call_abandon(engine, fetch->chunks[i].request);
@@ -96,11 +103,34 @@ void hp_fetch_abandon(struct hp_fetch *fetch)
     hp_free(fetch);
 }
 
+/* blob.get is repeated on the next connection by itself; what was lent on this one is not. */
+void hp_fetch_lost(struct hp_engine *engine)
+{
+    HP_LIST_FOR_EACH (link, &engine->fetches) {
+        struct hp_fetch *fetch = fetch_of(link);
+
+        if (fetch->lend_request != 0) {
+            hp_call_abandon(engine, fetch->lend_request);
+            fetch->lend_request = 0;
+        }
+    }
+}
+
 void hp_fetch_clear(struct hp_engine *engine)
 {
     while (!hp_list_is_empty(&engine->fetches)) {
         hp_fetch_abandon(fetch_of(hp_list_first(&engine->fetches)));
     }
+}
+
+/* Lent blobs are not the engine's memory until they are whole: nothing is counted for them. */
+static void fetch_end_with(struct hp_fetch *fetch, struct hp_buffer *buffer)
+{
+    hp_fetch_done done = fetch->done;
+    void *context = fetch->context;
+
+    hp_fetch_abandon(fetch);
+    done(context, HP_STATUS_OK, "", buffer);
 }
 
 static void fetch_end(struct hp_fetch *fetch, enum hp_status status, const char *text)
@@ -181,12 +211,69 @@ static void get_done(void *context, const struct hp_reply *reply)
     }
 }
 
+static void lend_done(void *context, const struct hp_reply *reply)
+{
+    struct hp_fetch *fetch = context;
+    struct hp_engine *engine = fetch->engine;
+    struct hp_msg_blob_lend_reply got;
+    struct hp_buffer buffer = {0};
+    enum hp_err err;
+
+    fetch->lend_request = 0;
+    if (reply->status == HP_STATUS_BUSY || reply->status == HP_STATUS_DRAINING) {
+        fetch->hold_until_ms =
+            engine->now_ms + (reply->retry_after_ms > 0 ? reply->retry_after_ms : BUSY_MS);
+        return;
+    }
+    fetch->far = true; /* whatever else is wrong with it, blob.get will say it */
+    if (reply->status != HP_STATUS_OK ||
+        hp_msg_blob_lend_reply_decode(reply->result, &engine->arena, &got, NULL) != HP_OK ||
+        got.size > HP_LIMIT_BLOB_BYTES) {
+        return;
+    }
+    struct hp_client_place place = {
+        .pid = got.pid, .fd = got.fd, .device = got.device, .inode = got.inode};
+    bool has_digest = (got.has & HP_HAS_BLOB_LEND_REPLY_DIGEST) != 0;
+    err = engine->config.near->take(&place, got.size, has_digest ? &got.digest : NULL, &buffer);
+    if (err == HP_OK) {
+        fetch_end_with(fetch, &buffer);
+    } else if (err == HP_ERR_DENIED) {
+        engine->near_take = false; /* the broker's files are not for this user */
+    }
+}
+
+static bool ask_to_lend(struct hp_fetch *fetch)
+{
+    struct hp_msg_blob_lend lend = {.has = HP_HAS_BLOB_LEND_BLOB, .blob = fetch->blob};
+    struct hp_buf params;
+
+    hp_buf_init(&params, 1024);
+    if (hp_msg_blob_lend_encode(&params, &lend) != HP_OK) {
+        hp_buf_deinit(&params);
+        return false; /* no memory: tried again at the next step */
+    }
+    return hp_call_begin(fetch->engine, HP_METHOD_BLOB_LEND, &params, lend_done, fetch, true,
+                         &fetch->lend_request) == HP_STATUS_OK;
+}
+
+static bool may_be_lent(const struct hp_fetch *fetch)
+{
+    return fetch->engine->near_take && !fetch->far && fetch->data == NULL &&
+           fetch->chunk_count == 0;
+}
+
 /* Is there a chunk to ask for now? */
 static bool has_next(const struct hp_fetch *fetch)
 {
     const struct hp_engine *engine = fetch->engine;
 
-    if (engine->now_ms < fetch->hold_until_ms || engine->fetch_chunks >= ENGINE_CHUNKS) {
+    if (engine->now_ms < fetch->hold_until_ms || fetch->lend_request != 0) {
+        return false;
+    }
+    if (may_be_lent(fetch)) {
+        return true;
+    }
+    if (engine->fetch_chunks >= ENGINE_CHUNKS) {
         return false;
     }
     if (fetch->data == NULL) { /* I1 */
@@ -203,6 +290,10 @@ static bool fetch_next(struct hp_fetch *fetch)
     struct hp_buf params;
 
     if (!has_next(fetch)) {
+        return false;
+    }
+    if (may_be_lent(fetch)) {
+        (void)ask_to_lend(fetch); /* without memory: at the next step */
         return false;
     }
     while (chunk->request != 0) {

@@ -385,7 +385,7 @@ struct hp_result *hp_pool_take_result(const struct hp_hub_end *from)
         struct hp_owned_result *owned = HP_CONTAINER_OF(result, struct hp_owned_result, result);
 
         result->value = (struct hp_bytes){.data = from->owned->data, .size = from->owned->size};
-        owned->buffer = from->owned->data;
+        owned->buffer = *from->owned;
         *from->owned = (struct hp_buffer){0};
     }
     return result;

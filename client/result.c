@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Whole results: blobs fetched, digests checked. */
 #include <string.h>
+#include <sys/mman.h>
 #include <xxhash.h>
 
 #include "client/shell.h"
@@ -84,7 +85,11 @@ enum hp_status hp_fetch_blob(struct hp_client *client, uint64_t blob, int64_t ti
 
 void hp_buffer_clear(struct hp_buffer *buffer)
 {
-    hp_free(buffer->data);
+    if (buffer->mapped > 0) {
+        (void)munmap(buffer->data, buffer->mapped); /* as it was mapped */
+    } else {
+        hp_free(buffer->data);
+    }
     *buffer = (struct hp_buffer){0};
 }
 
@@ -225,7 +230,7 @@ void hp_result_free(struct hp_result *result)
         struct hp_owned_result *owned = HP_CONTAINER_OF(result, struct hp_owned_result, result);
 
         hp_arena_deinit(&owned->arena);
-        hp_free(owned->buffer);
+        hp_buffer_clear(&owned->buffer);
         hp_free(owned);
     }
 }

@@ -76,7 +76,7 @@ enum hp_status hp_client_call(struct hp_client *client, enum hp_method method, e
 struct hp_owned_result {
     struct hp_arena arena;
     struct hp_end end;
-    void *buffer; /* fetched bytes that result.value points to, or NULL */
+    struct hp_buffer buffer; /* fetched bytes that result.value points to, or none */
     struct hp_result result;
 };
 struct hp_result *hp_result_copy(const struct hp_task *task);

@@ -6,6 +6,8 @@
  * go from the caller's memory straight into the output. A lost connection, or a busy broker, starts
  * the blob again: a half-written one is the broker's to remove.
  *
+ * Where the broker is on this host the whole payload goes by one blob.give instead: see near.h.
+ *
  * I1: chunks in flight are the places of `chunks` with request != 0; `chunk_count` of them, and
  * engine->stage_chunks over all stages.
  */
@@ -13,6 +15,7 @@
 #include <xxhash.h>
 
 #include "client/engine_state.h"
+#include "client/near.h"
 #include "common/base/assert.h"
 #include "common/base/mem.h"
 
@@ -44,7 +47,9 @@ struct hp_stage {
     bool lasting;
     size_t size;
     uint64_t blob;       /* 0: not open yet */
-    uint64_t request;    /* blob.open under way; 0: none */
+    uint64_t request;    /* blob.open or blob.give under way; 0: none */
+    int given_fd;        /* the file of blob.give; -1: none */
+    bool far;            /* not by blob.give */
     size_t given;        /* bytes in chunks given to blob.put */
     size_t put;          /* bytes composed */
     uint32_t part_index; /* where the composed bytes end */
@@ -60,6 +65,14 @@ static struct hp_stage *stage_of(struct hp_list *link)
     return HP_LIST_ENTRY(link, struct hp_stage, link);
 }
 
+static void drop_file(struct hp_stage *stage)
+{
+    if (stage->given_fd >= 0) {
+        stage->engine->config.near->close(stage->given_fd);
+        stage->given_fd = -1;
+    }
+}
+
 /* Back to the beginning. */
 static void stage_restart(struct hp_stage *stage)
 {
@@ -72,6 +85,7 @@ static void stage_restart(struct hp_stage *stage)
             stage->chunks[i].request = 0;
         }
     }
+    drop_file(stage);
     stage->engine->stage_chunks -= stage->chunk_count;
     stage->chunk_count = 0;
     stage->request = 0;
@@ -154,6 +168,7 @@ enum hp_status hp_stage_add(struct hp_engine *engine, const struct hp_engine_sub
         return HP_STATUS_NO_MEMORY;
     }
     stage->engine = engine;
+    stage->given_fd = -1;
     stage->piece = *piece;
     stage->release = submit->release;
     stage->lasting = hp_submit_is_lasting(submit->options);
@@ -285,6 +300,64 @@ static void stage_open(struct hp_stage *stage)
     }
 }
 
+static void give_done(void *context, const struct hp_reply *reply)
+{
+    struct hp_stage *stage = context;
+    struct hp_engine *engine = stage->engine;
+    struct hp_msg_blob_give_reply got;
+
+    stage->request = 0;
+    if (reply->status == HP_STATUS_UNSUPPORTED || reply->status == HP_STATUS_BAD_REQUEST) {
+        engine->near_give = false;
+        stage_restart(stage);
+        return;
+    }
+    if (stage_refused(stage, reply)) {
+        return;
+    }
+    if (hp_msg_blob_give_reply_decode(reply->result, &engine->arena, &got, NULL) != HP_OK ||
+        got.blob == 0) {
+        hp_engine_fail(engine, HP_STATUS_PROTOCOL, "the broker's answer to blob.give is wrong");
+        return;
+    }
+    drop_file(stage);
+    stage->blob = got.blob;
+    stage->given = stage->size;
+    stage_submit(engine, stage);
+}
+
+/* The whole payload by descriptor. Without memory for that it goes in chunks. */
+static void stage_give(struct hp_stage *stage)
+{
+    struct hp_engine *engine = stage->engine;
+    struct hp_client_place place;
+    struct hp_buf params;
+
+    if (engine->config.near->give(stage->parts, stage->part_count, stage->size, engine->near_key,
+                                  &place, &stage->given_fd) != HP_OK) {
+        stage->far = true;
+        return;
+    }
+    struct hp_msg_blob_give give = {
+        .has = HP_HAS_BLOB_GIVE_SIZE | HP_HAS_BLOB_GIVE_DURABLE | HP_HAS_BLOB_GIVE_PID |
+               HP_HAS_BLOB_GIVE_FD | HP_HAS_BLOB_GIVE_DEVICE | HP_HAS_BLOB_GIVE_INODE,
+        .size = stage->size,
+        .durable = stage->lasting,
+        .pid = place.pid,
+        .fd = place.fd,
+        .device = place.device,
+        .inode = place.inode,
+    };
+    hp_buf_init(&params, 1024);
+    if (hp_msg_blob_give_encode(&params, &give) != HP_OK) {
+        hp_buf_deinit(&params);
+        stage_fail(engine, stage, HP_STATUS_NO_MEMORY, "out of memory");
+    } else if (hp_call_begin(engine, HP_METHOD_BLOB_GIVE, &params, give_done, stage, true,
+                             &stage->request) != HP_STATUS_OK) {
+        stage_fail(engine, stage, HP_STATUS_NO_MEMORY, "out of memory");
+    }
+}
+
 static void put_done(void *context, const struct hp_reply *reply)
 {
     struct chunk *chunk = context;
@@ -395,6 +468,11 @@ void hp_stage_step(struct hp_engine *engine)
 
         link = link->next;
         if (stage->request != 0 || engine->now_ms < stage->hold_until_ms) {
+            continue;
+        }
+        if (stage->blob == 0 && engine->near_give && !stage->far &&
+            stage->size >= engine->config.near->bytes_min) {
+            stage_give(stage);
             continue;
         }
         if (stage->blob == 0) {

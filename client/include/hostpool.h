@@ -183,6 +183,7 @@ HP_API void hp_result_free(struct hp_result *result); /* NULL is fine */
 struct hp_buffer {
     void *data;
     size_t size;
+    size_t mapped; /* for hp_buffer_clear alone: not 0: data is a mapping */
 };
 HP_API void hp_buffer_clear(struct hp_buffer *buffer);
 

@@ -22,7 +22,7 @@
 #define HP_NEAR_KEY_BYTES 16u
 
 /* Content smaller than this is not worth the way. */
-#define HP_NEAR_BYTES_MIN ((uint64_t)256 << 10)
+#define HP_NEAR_BYTES_MIN ((uint64_t)64 << 10)
 
 /* A descriptor of some process, and the file that it must be: numbers are used again. */
 struct hp_near_place {

@@ -3,59 +3,36 @@
  * Buffer: bytes which Python code reads and writes in place (memoryview, numpy) and which are freed
  * with the last view. So a result of many megabytes is never copied.
  */
-#include <sys/mman.h>
-
 #include "python/ext/ext.h"
 
 struct buffer {
-    PyObject_HEAD void *data;
-    size_t size;
-    bool is_map;
+    PyObject_HEAD struct hp_buffer bytes;
 };
 
 PyTypeObject *hp_ext_buffer_type;
 
-static void release(void *data, size_t size, bool is_map)
-{
-    if (is_map) {
-        (void)munmap(data, size);
-    } else {
-        struct hp_buffer owned = {.data = data, .size = size};
-        hp_buffer_clear(&owned);
-    }
-}
-
-static PyObject *make(void *data, size_t size, bool is_map)
+PyObject *hp_ext_buffer_own(struct hp_buffer *buffer)
 {
     struct buffer *self = hp_ext_alloc(hp_ext_buffer_type);
     if (self == NULL) {
-        release(data, size, is_map);
+        hp_buffer_clear(buffer);
         return NULL;
     }
-    self->data = data;
-    self->size = size;
-    self->is_map = is_map;
-    return (PyObject *)self;
-}
-
-PyObject *hp_ext_buffer_own(struct hp_buffer *buffer)
-{
-    struct hp_buffer taken = *buffer;
+    self->bytes = *buffer;
     *buffer = (struct hp_buffer){0};
-    return make(taken.data, taken.size, false);
+    return (PyObject *)self;
 }
 
 PyObject *hp_ext_buffer_map(void *map, size_t size)
 {
-    return make(map, size, true);
+    struct hp_buffer bytes = {.data = map, .size = size, .mapped = size};
+    return hp_ext_buffer_own(&bytes);
 }
 
 static void buffer_dealloc(PyObject *object)
 {
     struct buffer *self = (struct buffer *)object;
-    if (self->data != NULL) {
-        release(self->data, self->size, self->is_map);
-    }
+    hp_buffer_clear(&self->bytes);
     hp_ext_free(object);
 }
 
@@ -63,13 +40,13 @@ static int buffer_get(PyObject *object, Py_buffer *view, int flags)
 {
     static char nothing[1];
     struct buffer *self = (struct buffer *)object;
-    void *data = self->data != NULL ? self->data : nothing;
-    return PyBuffer_FillInfo(view, object, data, (Py_ssize_t)self->size, 0, flags);
+    void *data = self->bytes.data != NULL ? self->bytes.data : nothing;
+    return PyBuffer_FillInfo(view, object, data, (Py_ssize_t)self->bytes.size, 0, flags);
 }
 
 static Py_ssize_t buffer_length(PyObject *object)
 {
-    return (Py_ssize_t)((struct buffer *)object)->size;
+    return (Py_ssize_t)((struct buffer *)object)->bytes.size;
 }
 
 static PyType_Slot buffer_slots[] = {
