@@ -124,10 +124,13 @@ enum hp_status hp_hub_attach(struct hp_hub *hub, uint64_t first, uint32_t count,
  * Pumps, or sleeps while another thread pumps, until done(arg) is true: then true. done is called
  * without locks after each turn, often: it must be quick and may be called from this thread only.
  * False: timeout_ms is over (0: one look at the socket), a signal handler ran on this thread
- * (errno is EINTR: call again), or the hub is stopped (errno is ECANCELED) — else errno is
- * ETIMEDOUT. HP_TIMEOUT_NONE: no limit.
+ * (errno is EINTR: call again), the hub is stopped (errno is ECANCELED), or the broker refuses this
+ * client (a wrong token, another version) and there never was a connection (errno is EACCES;
+ * hp_hub_trouble says why) — else errno is ETIMEDOUT. HP_TIMEOUT_NONE: no limit.
  */
 bool hp_hub_wait(struct hp_hub *hub, bool (*done)(void *arg), void *arg, int64_t timeout_ms);
+/* Why there is no connection, with hp_hub_error; OK: there is one, or it is not known yet. */
+enum hp_status hp_hub_trouble(struct hp_hub *hub);
 /* Makes all waiting threads look at their done(arg) again. Any thread; not from signal handlers. */
 void hp_hub_wake(struct hp_hub *hub);
 

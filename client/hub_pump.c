@@ -274,6 +274,35 @@ static void wait_end(struct hp_hub *hub, bool was_leader)
     hp_hub_leave(hub);
 }
 
+/* The broker refused this client from the start, and will each time: who waits would do so in
+ * vain. Once a session was open its tasks exist, so it is worth waiting for the broker to change
+ * its mind. */
+static bool is_refused(const struct hp_hub *hub)
+{
+    const struct hp_client *client = hub->client;
+    const char *text;
+
+    return hp_engine_server(client->engine) == NULL &&
+           hp_socket_lasting_trouble(client, &text) != HP_STATUS_OK;
+}
+
+enum hp_status hp_hub_trouble(struct hp_hub *hub)
+{
+    enum hp_status status = hp_hub_check(hub);
+    const char *text;
+
+    if (status != HP_STATUS_OK) {
+        return status;
+    }
+    hp_hub_enter(hub);
+    status = hp_engine_trouble(hub->client->engine, &text);
+    if (status != HP_STATUS_OK) {
+        (void)hp_hub_fail(status, text);
+    }
+    hp_hub_leave(hub);
+    return status;
+}
+
 bool hp_hub_wait(struct hp_hub *hub, bool (*done)(void *arg), void *arg, int64_t timeout_ms)
 {
     bool good = done(arg);
@@ -303,6 +332,10 @@ bool hp_hub_wait(struct hp_hub *hub, bool (*done)(void *arg), void *arg, int64_t
         }
         if (atomic_load(&hub->stop)) {
             error = ECANCELED;
+            break;
+        }
+        if (is_refused(hub)) {
+            error = EACCES;
             break;
         }
         if (hub->turns != turns) {

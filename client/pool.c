@@ -235,6 +235,9 @@ enum hp_status hp_pool_wait(struct hp_pool *pool, bool (*done)(void *), void *ar
         if (errno == ECANCELED) {
             return hp_hub_fail(HP_STATUS_STOPPED, NULL);
         }
+        if (errno == EACCES) {
+            return hp_hub_trouble(pool->hub);
+        }
         if (errno != EINTR) {
             return hp_hub_fail(HP_STATUS_TIMEOUT, "no result in time");
         }

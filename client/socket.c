@@ -196,17 +196,23 @@ static void close_if_wanted(struct hp_client *client)
     }
 }
 
-/* A trouble that will not heal by trying again. */
-static enum hp_status lasting_trouble(struct hp_client *client)
+enum hp_status hp_socket_lasting_trouble(const struct hp_client *client, const char **ret_text)
+{
+    enum hp_status status = hp_engine_trouble(client->engine, ret_text);
+
+    return status == HP_STATUS_DENIED || status == HP_STATUS_VERSION ||
+                   status == HP_STATUS_PROTOCOL || status == HP_STATUS_BAD_ARGUMENT ||
+                   status == HP_STATUS_NO_MEMORY
+               ? status
+               : HP_STATUS_OK;
+}
+
+static enum hp_status fail_of_trouble(struct hp_client *client)
 {
     const char *text;
-    enum hp_status status = hp_engine_trouble(client->engine, &text);
+    enum hp_status status = hp_socket_lasting_trouble(client, &text);
 
-    if (status == HP_STATUS_DENIED || status == HP_STATUS_VERSION || status == HP_STATUS_PROTOCOL ||
-        status == HP_STATUS_BAD_ARGUMENT || status == HP_STATUS_NO_MEMORY) {
-        return hp_client_fail(client, status, "%s", text);
-    }
-    return HP_STATUS_OK;
+    return status == HP_STATUS_OK ? status : hp_client_fail(client, status, "%s", text);
 }
 
 enum hp_status hp_client_process(struct hp_client *client, unsigned ready)
@@ -233,7 +239,7 @@ enum hp_status hp_client_process(struct hp_client *client, unsigned ready)
     if (client->fd >= 0 && !client->connecting) {
         send_some(client);
     }
-    return status == HP_STATUS_OK ? lasting_trouble(client) : status;
+    return status == HP_STATUS_OK ? fail_of_trouble(client) : status;
 }
 
 int hp_client_fd(struct hp_client *client)

@@ -311,6 +311,18 @@ static bool is_done(void *argument)
            (waiting->accepted && (atomic_load(&flag->id) != 0 || flag->failed != HP_STATUS_OK));
 }
 
+/* Why the broker refuses this client; false: it does not any more. */
+static bool raise_trouble(struct hp_ext_hub *self)
+{
+    enum hp_status status;
+    Py_BEGIN_ALLOW_THREADS status = hp_hub_trouble(self->core->hub);
+    Py_END_ALLOW_THREADS if (status != HP_STATUS_OK)
+    {
+        (void)hp_ext_raise(status, hp_hub_error(self->core->hub));
+    }
+    return status != HP_STATUS_OK;
+}
+
 /* One bounded wait without the GIL. 1, 0, -1 (an exception is set). */
 static int wait_slice(struct hp_ext_hub *self, struct waiting *waiting, int64_t slice_ms)
 {
@@ -329,7 +341,7 @@ static int wait_slice(struct hp_ext_hub *self, struct waiting *waiting, int64_t 
         (void)hp_ext_raise(HP_STATUS_STOPPED, hp_hub_error(self->core->hub));
         return -1;
     }
-    return 0;
+    return error_number == EACCES && raise_trouble(self) ? -1 : 0;
 }
 
 int hp_ext_wait_flag(struct hp_ext_hub *self, struct hp_ext_flag *flag, bool accepted,
@@ -413,11 +425,14 @@ static PyObject *hub_flush(PyObject *object, PyObject *args, PyObject *kwds)
     }
     uint64_t end_ms = timeout_ms < 0 ? UINT64_MAX : hp_ext_now_ms() + (uint64_t)timeout_ms;
     bool is_flushed = false;
-    while (!is_flushed && PyErr_CheckSignals() == 0) {
+    int error_number = 0;
+    while (!is_flushed && PyErr_CheckSignals() == 0 &&
+           !(error_number == EACCES && raise_trouble(self))) {
         uint64_t now_ms = hp_ext_now_ms();
         uint64_t left_ms = end_ms > now_ms ? end_ms - now_ms : 0;
         Py_BEGIN_ALLOW_THREADS is_flushed = hp_hub_flush(
             self->core->hub, left_ms < WAIT_SLICE_MS ? (int64_t)left_ms : WAIT_SLICE_MS);
+        error_number = is_flushed ? 0 : errno;
         Py_END_ALLOW_THREADS if (hp_ext_now_ms() >= end_ms || atomic_load(&self->core->is_closing))
         {
             break;

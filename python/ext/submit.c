@@ -320,15 +320,15 @@ static bool submit_tuples(struct hp_ext_hub *self, const struct hp_options *opti
             end++;
         }
         if (end > at) {
-            is_good = submit_range(self, options, payloads, users, is_one_user, timeout_ms, at,
-                                   end - at);
+            is_good =
+                submit_range(self, options, payloads, users, is_one_user, timeout_ms, at, end - at);
             at = end;
             continue;
         }
         struct hp_ext_item *item =
             hp_ext_item_new(self, is_one_user ? users : PyTuple_GetItem(users, at), at);
-        is_good = item != NULL && submit_payload(self, options, PyTuple_GetItem(payloads, at), item,
-                                                 timeout_ms);
+        is_good = item != NULL &&
+                  submit_payload(self, options, PyTuple_GetItem(payloads, at), item, timeout_ms);
         at++;
     }
     return is_good;
@@ -461,9 +461,11 @@ static PyObject *open_pool(struct hp_ext_hub *self, const struct hp_options *opt
     int over = is_good ? hp_ext_wait_flag(self, flag, true, timeout_ms) : -1;
     PyObject *id = NULL;
     if (over == 0) {
-        (void)hp_ext_raise(hp_hub_connected(self->core->hub) ? HP_STATUS_TIMEOUT
-                                                             : HP_STATUS_UNREACHABLE,
-                           hp_hub_error(self->core->hub));
+        enum hp_status status;
+        Py_BEGIN_ALLOW_THREADS status = hp_hub_trouble(self->core->hub);
+        Py_END_ALLOW_THREADS(void) hp_ext_raise(
+            status == HP_STATUS_OK ? HP_STATUS_TIMEOUT : status,
+            status == HP_STATUS_OK ? "no answer in time" : hp_hub_error(self->core->hub));
     } else if (over > 0 && atomic_load(&flag->id) == 0) {
         (void)hp_ext_raise(flag->failed, flag->failed_text);
     } else if (over > 0) {

@@ -146,6 +146,13 @@ def _describe_loss(signal: Optional[int], oom: bool, host: Optional[str], peak_r
 _LOST = frozenset(("broker_lost", "unreachable", "stopped", "session_lost", "protocol", "draining"))
 _QUOTA = frozenset(("busy", "too_big", "no_memory"))
 
+# What to do about it: the word for it, a word of the broker's sentence, and the advice.
+_ADVICE = {
+    "denied": ("token", "give the broker's with hostpool.connect(token_file=...) or "
+                        "HOSTPOOL_TOKEN_FILE; the operator has it"),
+    "version": ("version", "update hostpool here, or the broker there"),
+}
+
 
 def from_status(status: str, text: str) -> HostpoolError:
     """The exception for a status word of the client library."""
@@ -157,4 +164,7 @@ def from_status(status: str, text: str) -> HostpoolError:
         return TaskGone(text or "the broker does not know it")
     if status == "timeout":
         return BrokerLost(text or "the broker did not answer in time", status)
-    return BrokerError(text or status, status)
+    text = text or status
+    if status in _ADVICE and _ADVICE[status][0] in text:
+        text = f"{text}: {_ADVICE[status][1]}"
+    return BrokerError(text, status)

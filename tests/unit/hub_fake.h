@@ -39,6 +39,8 @@ struct hub_fake {
     pthread_t thread;
     atomic_bool stop;
     atomic_bool restart; /* drop the line and forget what is not durable, once */
+    atomic_bool deny;    /* each hello */
+    atomic_uint denied_count;
     atomic_uint hello_count;
     atomic_uint message_count; /* of task.submit */
     atomic_uint put_count;     /* blob.put */
@@ -149,6 +151,12 @@ static inline void hub_fake_hello(struct hub_fake *fake, const struct hp_rpc *rp
     struct hp_msg_hello_reply reply;
 
     FAKE_OK(hp_msg_hello_decode(rpc->params, &fake->arena, &hello, NULL));
+    if (atomic_load(&fake->deny)) {
+        (void)atomic_fetch_add(&fake->denied_count, 1);
+        FAKE_OK(hp_rpc_put_error(&fake->out, rpc->msgid, HP_RPC_ERROR_DENIED, HP_STR("not you"),
+                                 false, 0));
+        return;
+    }
     if (memcmp(fake->session, hello.session.data, sizeof(fake->session)) != 0) {
         memcpy(fake->session, hello.session.data, sizeof(fake->session));
         fake->last_number = 0;

@@ -387,6 +387,43 @@ static void test_no_broker(void **state)
     hp_free(rig);
 }
 
+static bool was_denied(void *arg)
+{
+    return atomic_load(&((struct rig *)arg)->fake->denied_count) > 0;
+}
+
+/* Waiting ends if the broker refuses the client from the start, not if it does so later. */
+static void test_denied(void **state)
+{
+    struct rig *rig = rig_new();
+    struct task held = {.rig = rig};
+    struct task task = {.rig = rig};
+
+    (void)state;
+    atomic_store(&rig->fake->deny, true);
+    assert_int_equal(submit(rig, "h", &held), HP_STATUS_OK);
+    errno = 0;
+    assert_false(hp_hub_wait(rig->hub, task_ended, &held, WAIT_MS));
+    assert_int_equal(errno, EACCES);
+    assert_int_equal(hp_hub_trouble(rig->hub), HP_STATUS_DENIED);
+    assert_string_equal(hp_hub_error(rig->hub), "not you");
+    atomic_store(&rig->fake->deny, false);
+    while (!atomic_load(&rig->connected)) {
+        (void)hp_hub_wait(rig->hub, task_ended, &held, 1);
+    }
+    submit_and_wait(rig, "e", &task);
+    assert_int_equal(hp_hub_trouble(rig->hub), HP_STATUS_OK);
+
+    atomic_store(&rig->fake->denied_count, 0);
+    atomic_store(&rig->fake->deny, true);
+    atomic_store(&rig->fake->restart, true);
+    assert_true(hp_hub_wait(rig->hub, was_denied, rig, WAIT_MS));
+    atomic_store(&rig->fake->deny, false);
+    assert_true(hp_hub_wait(rig->hub, task_ended, &held, WAIT_MS));
+    assert_int_equal(held.status, HP_STATUS_OK);
+    rig_free(rig);
+}
+
 /* ---------------------------------------------------------------- fork */
 
 static void child_main(struct rig *rig, const char *host)
@@ -443,7 +480,7 @@ int main(void)
         cmocka_unit_test(test_many),    cmocka_unit_test(test_nested),
         cmocka_unit_test(test_refused), cmocka_unit_test(test_large),
         cmocka_unit_test(test_restart), cmocka_unit_test(test_no_broker),
-        cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_denied),  cmocka_unit_test(test_fork),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
