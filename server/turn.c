@@ -183,14 +183,13 @@ static void give_spare(struct hp_turn *turn, struct hp_batch *batch)
 
 static void put_held(struct hp_turn *turn)
 {
-    while (turn->held_first != NULL) {
-        struct hp_batch *batch = turn->held_first;
-        turn->held_first = batch->next;
-        batch->next = NULL;
+    for (const struct hp_batch *batch = turn->held_first; batch != NULL; batch = batch->next) {
         HP_ASSERT(batch->number > turn->last_put); /* I1 */
         turn->last_put = batch->number;
         turn->pending_bytes += hp_arena_used(&batch->arena);
-        hp_store_thread_put(turn->store, batch);
+    }
+    if (turn->held_first != NULL) {
+        hp_store_thread_put(turn->store, HP_TAKE(turn->held_first)); /* all at once: one commit */
     }
     turn->held_last = NULL;
     if (turn->hold_end_us != 0) {

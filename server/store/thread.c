@@ -496,14 +496,19 @@ enum hp_err hp_store_thread_new(const struct hp_store_thread_options *options,
     return HP_OK;
 }
 
-void hp_store_thread_put(struct hp_store_thread *thread, struct hp_batch *batch)
+void hp_store_thread_put(struct hp_store_thread *thread, struct hp_batch *batches)
 {
     HP_ASSERT(!thread->joined);
-    HP_ASSERT(batch->number > thread->last_put);
-    thread->last_put = batch->number;
     lock(thread);
-    queue_add(&thread->queue, (struct item){.batch = batch});
-    thread->figures.queued_ops += batch->op_count;
+    while (batches != NULL) {
+        struct hp_batch *batch = batches;
+        batches = batch->next;
+        batch->next = NULL;
+        HP_ASSERT(batch->number > thread->last_put);
+        thread->last_put = batch->number;
+        queue_add(&thread->queue, (struct item){.batch = batch});
+        thread->figures.queued_ops += batch->op_count;
+    }
     (void)pthread_cond_signal(&thread->cond); /* cannot fail */
     unlock(thread);
 }

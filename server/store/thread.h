@@ -65,9 +65,11 @@ struct hp_store_thread_figures {
 enum hp_err hp_store_thread_new(const struct hp_store_thread_options *options,
                                 struct hp_store_thread **ret_thread, struct hp_error *reterr);
 
-/* Hands a batch over, in order of its number (asserted to grow). An empty one is fine: it becomes
- * durable with those before it, without a transaction of its own. */
-void hp_store_thread_put(struct hp_store_thread *thread, struct hp_batch *batch);
+/* Hands batches over, linked by next, in order of their numbers (asserted to grow). An empty one is
+ * fine: it becomes durable with those before it, without a transaction of its own. What is handed
+ * over in one call is never torn apart but by merge_ops_max: a submit that was held for its result
+ * shares one fsync with it. */
+void hp_store_thread_put(struct hp_store_thread *thread, struct hp_batch *batches);
 
 /* Hands a load over: it sees every batch put before it. */
 void hp_store_thread_load(struct hp_store_thread *thread, struct hp_load *load);

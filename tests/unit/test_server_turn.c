@@ -20,6 +20,7 @@ struct hp_store_thread {
     struct hp_batch *waiting[64]; /* handed over, not durable */
     uint32_t waiting_count;
     uint32_t put_count;
+    uint32_t call_count;   /* of hp_store_thread_put */
     struct hp_load *loads; /* wait for the batches before them */
     struct hp_store_done done;
 };
@@ -30,15 +31,18 @@ struct hp_blobs {
 
 static struct hp_store_thread played;
 
-void hp_store_thread_put(struct hp_store_thread *thread, struct hp_batch *batch)
+void hp_store_thread_put(struct hp_store_thread *thread, struct hp_batch *batches)
 {
-    assert_true(batch->op_count > 0);
-    assert_true(thread->waiting_count < 64);
-    if (thread->waiting_count > 0) {
-        assert_true(thread->waiting[thread->waiting_count - 1]->number < batch->number);
+    thread->call_count++;
+    for (struct hp_batch *batch = batches; batch != NULL; batch = batch->next) {
+        assert_true(batch->op_count > 0);
+        assert_true(thread->waiting_count < 64);
+        if (thread->waiting_count > 0) {
+            assert_true(thread->waiting[thread->waiting_count - 1]->number < batch->number);
+        }
+        thread->waiting[thread->waiting_count++] = batch;
+        thread->put_count++;
     }
-    thread->waiting[thread->waiting_count++] = batch;
-    thread->put_count++;
 }
 
 static void answer_loads(struct hp_store_thread *thread)
@@ -138,7 +142,7 @@ static bool on_text(void *context, struct hp_str line, struct hp_buf *out)
     return hp_str_eq_c(line, "hear");
 }
 
-static struct fixture make(void)
+static struct fixture make_with(uint32_t hold_us)
 {
     struct fixture f = {0};
     struct hp_core_config config;
@@ -149,7 +153,7 @@ static struct fixture make(void)
     f.core = hp_core_new(&config);
     played = (struct hp_store_thread){.store = hp_store_mem_new()};
     assert_ok(hp_store_recover(played.store, on_record, f.core, &error));
-    struct hp_turn_options options = {.loop = f.loop, .core = f.core, .hold_us = 0};
+    struct hp_turn_options options = {.loop = f.loop, .core = f.core, .hold_us = hold_us};
     struct hp_peers_options peers_options = {.core = f.core,
                                              .on_text = on_text,
                                              .batch_ops_max = 5000,
@@ -165,6 +169,11 @@ static struct fixture make(void)
     hp_buf_init(&f.got, 1 << 20);
     f.fd = -1;
     return f;
+}
+
+static struct fixture make(void)
+{
+    return make_with(0);
 }
 
 static void add_peer(struct fixture *f)
@@ -478,8 +487,104 @@ static void test_text_and_bad_bytes(void **state)
     destroy(&f);
 }
 
+/* A worker of one slot on the fixture's descriptor. */
+static void add_worker(struct fixture *f)
+{
+    static struct hp_str functions[] = {HP_STR_INIT("f")};
+    struct hp_msg_hello hello = {.has = HP_HAS_HELLO_NODE | HP_HAS_HELLO_BOOT,
+                                 .client = HP_STR("test"),
+                                 .version = 1,
+                                 .node = HP_STR("w"),
+                                 .boot = hp_bin_make("0123456789abcdef", 16)};
+    struct hp_msg_worker_register reg = {.has = HP_HAS_WORKER_REGISTER_FUNCTIONS,
+                                         .host = HP_STR("host"),
+                                         .pid = 1,
+                                         .slots = 1,
+                                         .functions = {.items = functions, .count = 1}};
+    struct hp_buf out;
+    struct hp_rpc rpc;
+    hp_buf_init(&out, 1 << 16);
+    assert_ok(hp_rpc_put_request(&out, 1, HP_METHOD_HELLO));
+    assert_ok(hp_msg_hello_encode(&out, &hello));
+    assert_ok(hp_rpc_put_request(&out, 2, HP_METHOD_WORKER_REGISTER));
+    assert_ok(hp_msg_worker_register_encode(&out, &reg));
+    add_peer(f);
+    peer_send_buf(f, &out);
+    turns(f, 3);
+    settle(f);
+    assert_int_equal(reply(f, &rpc), 1);
+    assert_int_equal(reply(f, &rpc), 2);
+}
+
+/* Takes the one task that was assigned to the fixture's descriptor, and ends it. */
+static void work_one(struct fixture *f)
+{
+    HP_CLEANUP(hp_arena_deinit) struct hp_arena arena;
+    struct hp_msg_worker_assign assign;
+    struct hp_rpc rpc;
+    struct hp_buf out;
+    hp_arena_init(&arena, 4096, 1 << 20);
+    (void)reply(f, &rpc);
+    assert_int_equal(rpc.method, HP_METHOD_WORKER_ASSIGN);
+    assert_ok(hp_msg_worker_assign_decode(rpc.params, &arena, &assign, NULL));
+    assert_int_equal(assign.runs.count, 1);
+    const struct hp_st_assign_run *run = &assign.runs.items[0];
+    struct hp_st_done_item item = {.id = run->first,
+                                   .attempt = run->attempt,
+                                   .epoch = run->epoch,
+                                   .end = hp_bin_make("\x80", 1)};
+    struct hp_msg_worker_done done = {.items = {.items = &item, .count = 1}};
+    hp_buf_init(&out, 1 << 16);
+    assert_ok(hp_rpc_put_request(&out, 3, HP_METHOD_WORKER_DONE));
+    assert_ok(hp_msg_worker_done_encode(&out, &done));
+    peer_send_buf(f, &out);
+}
+
+/* A lone task: submit and result go to the store in one call, or they would not share a commit. */
+static void test_submit_and_result_share_a_commit(void **state)
+{
+    struct fixture f = make_with(60000000);
+    struct hp_rpc rpc;
+    (void)state;
+    greet(&f);
+    int client = f.fd;
+    add_worker(&f);
+    int worker = f.fd;
+    struct hp_buf first = submit(2); /* the first of its kind is looked for on the disk */
+    f.fd = client;
+    peer_send_buf(&f, &first);
+    turns(&f, 3);
+    settle(&f);
+    assert_int_equal(reply(&f, &rpc), 2);
+    f.fd = worker;
+    work_one(&f);
+    turns(&f, 3);
+    settle(&f);
+    assert_int_equal(reply(&f, &rpc), 3);
+
+    uint32_t calls = played.call_count;
+    uint32_t puts = played.put_count;
+    struct hp_buf second = submit(4);
+    f.fd = client;
+    peer_send_buf(&f, &second);
+    turns(&f, 3);
+    assert_int_equal(played.put_count, puts); /* held, but it is out: */
+    f.fd = worker;
+    work_one(&f);
+    turns(&f, 3);
+    assert_int_equal(played.put_count, puts + 2);
+    assert_int_equal(played.call_count, calls + 1);
+    f.fd = client;
+    assert_int_equal(got(&f), 0); /* neither is durable */
+    settle(&f);
+    assert_int_equal(reply(&f, &rpc), 4);
+    assert_int_equal(close(worker), 0);
+    destroy(&f);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_acknowledged_after_commit),
+    cmocka_unit_test(test_submit_and_result_share_a_commit),
     cmocka_unit_test(test_load_comes_after_batches),
     cmocka_unit_test(test_heartbeats_pass_a_slow_disk),
     cmocka_unit_test(test_peer_gone_before_commit),
