@@ -1603,7 +1603,11 @@ MESSAGES: dict[str, Any] = {'hello': {'kind': 'call',
                                 'ref': 'run_ref',
                                 'max_items': 64},
                                {'name': 'draining', 'type': 'bool'},
-                               {'name': 'recall', 'type': 'u32', 'min': 0, 'max': 4294967295}],
+                               {'name': 'recall_runs',
+                                'type': 'list',
+                                'item': 'struct',
+                                'ref': 'run_ref',
+                                'max_items': 4096}],
                     'reply': []}}
 
 

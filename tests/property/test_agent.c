@@ -244,6 +244,7 @@ static void order(struct world *world)
     }
     uint64_t id = roll(world, world->next_id);
     struct hp_st_run_ref ref = fx_ref(id, 1);
+    struct hp_st_run_ref recall_refs[6];
     struct hp_st_cancel_item item = {.id = id, .attempt = 1, .epoch = 1};
     struct hp_msg_worker_control msg = {.has = HP_HAS_WORKER_CONTROL_CANCEL,
                                         .cancel = {.items = &item, .count = 1}};
@@ -253,7 +254,12 @@ static void order(struct world *world)
         msg = (struct hp_msg_worker_control){.has = HP_HAS_WORKER_CONTROL_KILL,
                                              .kill = {.items = &ref, .count = 1}};
     } else if (what == 1) {
-        msg = (struct hp_msg_worker_control){.has = HP_HAS_WORKER_CONTROL_RECALL, .recall = 3};
+        uint32_t count = 0;
+        for (; count < HP_COUNT_OF(recall_refs) && count < id; count++) {
+            recall_refs[count] = fx_ref(id - count, 1);
+        }
+        msg = (struct hp_msg_worker_control){.has = HP_HAS_WORKER_CONTROL_RECALL_RUNS,
+                                             .recall_runs = {.items = recall_refs, .count = count}};
     } else if (what == 2) {
         msg = (struct hp_msg_worker_control){.has = HP_HAS_WORKER_CONTROL_DRAINING,
                                              .draining = roll(world, 2) == 0};

@@ -244,6 +244,20 @@ static void assign(struct world *world)
     look(world);
 }
 
+/* The broker asks for some of the latest calls, wherever they are by now. */
+static void recall(struct world *world)
+{
+    struct hp_st_run_ref refs[10];
+    uint32_t count = 0;
+    for (; count < HP_COUNT_OF(refs) && count + 1 < world->next_id; count++) {
+        refs[count] = fx_ref(world->next_id - 1 - count, 1);
+    }
+    struct hp_msg_worker_control msg = {.has = HP_HAS_WORKER_CONTROL_RECALL_RUNS,
+                                        .recall_runs = {.items = refs, .count = count}};
+    fx_notify(&world->fx, HP_METHOD_WORKER_CONTROL, &hp_desc_msg_worker_control, &msg);
+    look(world);
+}
+
 /* After a registration all pools are named, and some are not, which ends them. */
 static void name_all(struct world *world)
 {
@@ -342,6 +356,7 @@ static void step(struct world *world)
     case 4:
         if (is_registered(world)) {
             order(world, 1 + roll(world, POOLS), (uint32_t)roll(world, 5), roll(world, 2) == 0);
+            recall(world);
         }
         break;
     case 5:

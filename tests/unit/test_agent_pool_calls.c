@@ -118,6 +118,33 @@ static void an_idle_child_gets_calls_from_a_busy_one(void **state)
     fx_deinit(&fx);
 }
 
+/* The broker wants back what has not begun: some wait for a child, some are in one. */
+static void unstarted_calls_are_recalled(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fxp_init(&fx, 1);
+    measure(&fx, 1, 2000);
+    struct hp_st_task_options call = fxp_call(7);
+    fx_assign(&fx, 10, 4, 1, &call);
+    fx_pass(&fx, 20); /* 10 is slow: what is behind it comes back, and waits */
+    fx_handed_back(&fx, 13);
+    fx_handed_back(&fx, 12);
+    struct hp_st_run_ref refs[] = {fx_ref(13, 1), fx_ref(11, 1), fx_ref(10, 1), fx_ref(12, 2)};
+    struct hp_msg_worker_control msg = {.has = HP_HAS_WORKER_CONTROL_RECALL_RUNS,
+                                        .recall_runs = {.items = refs,
+                                                        .count = HP_COUNT_OF(refs)}};
+    fx_notify(&fx, HP_METHOD_WORKER_CONTROL, &hp_desc_msg_worker_control, &msg);
+    assert_int_equal(fx_stats(&fx).released_total, 1);
+    assert_int_equal(fxp_count(&fx, HP_AGENT_RECALL, fxp_child_of(&fx, 10)), 2);
+    fx_handed_back(&fx, 11);
+    assert_int_equal(fx_stats(&fx).released_total, 2);
+    fx_result(&fx, 10, 40000); /* it had begun, and stays */
+    assert_int_equal(fx_stats(&fx).released_total, 2);
+    assert_int_not_equal(fxp_child_of(&fx, 12), FXP_NONE); /* another attempt was asked for */
+    fx_deinit(&fx);
+}
+
 static void pools_hold_no_slots(void **state)
 {
     (void)state;
@@ -483,6 +510,7 @@ int main(void)
         cmocka_unit_test(short_calls_are_given_ahead_to_all_children),
         cmocka_unit_test(pools_are_measured_and_filled_apart),
         cmocka_unit_test(an_idle_child_gets_calls_from_a_busy_one),
+        cmocka_unit_test(unstarted_calls_are_recalled),
         cmocka_unit_test(pools_hold_no_slots),
         cmocka_unit_test(calls_of_no_pool_here_are_handed_back),
         cmocka_unit_test(a_child_is_given_no_more_calls_than_it_may_run),

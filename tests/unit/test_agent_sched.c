@@ -193,7 +193,13 @@ static void recall_by_the_broker(void **state)
     struct hp_st_task_options options = fx_function("noop");
     measure(&fx, &options);
     fx_assign(&fx, 10, 10, 1, &options);
-    struct hp_msg_worker_control msg = {.has = HP_HAS_WORKER_CONTROL_RECALL, .recall = 4};
+    struct hp_st_run_ref refs[5];
+    uint64_t ids[5] = {19, 18, 17, 10, 16}; /* 10 has begun */
+    for (int i = 0; i < 5; i++) {
+        refs[i] = fx_ref(ids[i], 1);
+    }
+    struct hp_msg_worker_control msg = {.has = HP_HAS_WORKER_CONTROL_RECALL_RUNS,
+                                        .recall_runs = {.items = refs, .count = 5}};
     fx_notify(&fx, HP_METHOD_WORKER_CONTROL, &hp_desc_msg_worker_control, &msg);
     assert_non_null(fx_last(&fx, HP_AGENT_RECALL, 0));
     struct hp_agent_event events[9];

@@ -354,9 +354,6 @@ uint64_t hp_agent_next_deadline_ms(const struct hp_agent *agent)
     if (node != NULL) {
         at_ms = HP_MIN(at_ms, HP_CONTAINER_OF(node, const struct hp_agent_run, timer)->deadline_ms);
     }
-    if (agent->recall_owed > 0) {
-        at_ms = HP_MIN(at_ms, agent->recall_until_ms);
-    }
     if (agent->draining_self && !agent->exited) {
         at_ms = HP_MIN(at_ms, agent->stopping ? HP_AGENT_NEVER : agent->drain_at_ms);
         uint64_t exit_at_ms = agent->exit_at_ms;

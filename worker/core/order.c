@@ -9,7 +9,6 @@
 
 #define STOP_WAIT_MS 1000u /* after KILL, for the ends to come in */
 #define ACK_WAIT_MS 2000u  /* a drained agent waits so long for the last answers */
-#define RECALL_WAIT_MS 200u
 
 void hp_agent_signal(struct hp_agent *agent, struct hp_agent_run *run, int signal)
 {
@@ -169,22 +168,26 @@ static void follow(struct hp_agent *agent, const struct hp_list_run_ref *refs, b
     }
 }
 
-/* Hands back up to `count` unstarted calls, the youngest first: those not placed, then placed ones.
- */
-static void recall(struct hp_agent *agent, uint32_t count)
+/* Hands back what has not begun: at once what no child has, else when its child gives it back. */
+static void recall(struct hp_agent *agent, const struct hp_list_run_ref *refs)
 {
-    while (count > 0 && !hp_list_is_empty(&agent->functions.waiting)) {
-        struct hp_list *node = hp_list_last(&agent->functions.waiting);
-        hp_agent_release(agent, HP_LIST_ENTRY(node, struct hp_agent_run, link));
-        count--;
+    for (uint32_t i = 0; i < refs->count; i++) {
+        const struct hp_st_run_ref *ref = &refs->items[i];
+        struct hp_agent_run *run = hp_agent_run_find(agent, ref->id, ref->attempt, ref->epoch);
+        if (run == NULL || run->drop || run->parcel == NULL || run->parcel->is_command) {
+            continue;
+        }
+        if (run->state == HP_AGENT_FETCHING || run->state == HP_AGENT_WAITING) {
+            hp_agent_release(agent, run);
+        } else if (run->state == HP_AGENT_RUNNING) {
+            struct hp_agent_child *child = &agent->children[run->child];
+            run->recalled = hp_list_first(&child->runs) != &run->link;
+            child->recall_due = child->recall_due || run->recalled;
+        }
     }
-    if (count == 0) {
-        return;
-    }
-    agent->recall_owed = count;
-    agent->recall_until_ms = agent->now_ms + RECALL_WAIT_MS;
-    for (uint32_t i = 0; i < agent->child_count; i++) {
-        if (agent->children[i].count > 1) {
+    for (uint32_t i = 0; refs->count > 0 && i < agent->child_capacity; i++) {
+        if (agent->children[i].recall_due) {
+            agent->children[i].recall_due = false;
             hp_agent_recall_child(agent, i);
         }
     }
@@ -210,9 +213,7 @@ void hp_agent_on_control(struct hp_agent *agent, const struct hp_msg_worker_cont
     if ((control->has & HP_HAS_WORKER_CONTROL_DRAINING) != 0) {
         hp_agent_set_broker_drain(agent, control->draining);
     }
-    if (control->recall > 0) {
-        recall(agent, control->recall);
-    }
+    recall(agent, &control->recall_runs);
 }
 
 /* -------------------------------------------------------------------------------- drain and stop
@@ -316,9 +317,6 @@ static bool all_safe(const struct hp_agent *agent)
 
 void hp_agent_ending_tick(struct hp_agent *agent)
 {
-    if (agent->recall_owed > 0 && agent->now_ms >= agent->recall_until_ms) {
-        agent->recall_owed = 0;
-    }
     if (!agent->draining_self || agent->exited) {
         return;
     }

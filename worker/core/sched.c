@@ -354,10 +354,7 @@ void hp_agent_hand_back(struct hp_agent *agent, struct hp_agent_run *run)
         hp_agent_end_unstarted(agent, run, HP_REASON_POOL_ENDED, "the pool was terminated");
     } else if (cancelled) {
         hp_agent_end_unstarted(agent, run, HP_REASON_CANCELLED, "cancelled before it started");
-    } else if (agent->draining_self || agent->draining_broker) {
-        hp_agent_release(agent, run);
-    } else if (agent->recall_owed > 0 && crew->pool == 0) {
-        agent->recall_owed--;
+    } else if (agent->draining_self || agent->draining_broker || run->recalled) {
         hp_agent_release(agent, run);
     }
 }

@@ -160,6 +160,7 @@ struct hp_agent_run {
     uint8_t why;       /* enum hp_agent_why */
     uint8_t reason;    /* enum hp_reason, once ended */
     bool drop;         /* killed on the broker's order: no result is wanted */
+    bool recalled;     /* the broker has another use for it, if it has not begun */
     bool told;         /* worker.started was sent */
     bool termed;       /* soft timeout was acted on */
     bool killed;       /* KILL was sent */
@@ -173,6 +174,7 @@ struct hp_agent_child {
     uint64_t load_us;
     uint64_t since_ms;  /* when the first one came first */
     uint64_t recall_ms; /* last RECALL; HP_AGENT_NEVER: none */
+    bool recall_due;    /* within a step: some of its calls are recalled */
     bool up;
     bool slow; /* the first one runs longer than HP_AGENT_SLOW_AFTER_MS */
     struct hp_agent_crew *crew; /* NULL: a free slot of pools */
@@ -312,8 +314,6 @@ struct hp_agent {
     uint32_t state_count[HP_AGENT_SENT + 1];
     uint32_t foreign_unsent;
     uint32_t slots_used;
-    uint32_t recall_owed;
-    uint64_t recall_until_ms;
     uint64_t next_seq;
     uint64_t fetch_bytes; /* held for payload blobs */
     struct hp_agent_refs releases;
