@@ -68,6 +68,7 @@ enum hp_sql {
     HP_SQL_UKEY_PUT,
     HP_SQL_UKEY_DEL,
     HP_SQL_UKEY_ALL,
+    HP_SQL_SESSION_SET,
     HP_SQL_SESSION_PUT,
     HP_SQL_SESSION_GET,
     HP_SQL_SESSION_REAP,
@@ -93,7 +94,7 @@ enum hp_sql {
 
 /* Statements on the tables of a bucket. */
 enum hp_bucket_sql {
-    HP_BUCKET_GROUP_PUT, /* those of hp_groups */
+    HP_BUCKET_GROUP_PUT,    /* those of hp_groups */
     HP_BUCKET_GROUP_FLOOR,  /* first, head */
     HP_BUCKET_GROUP_PACK,   /* pack of one group */
     HP_BUCKET_GROUP_FROM,   /* first, head, upwards */
@@ -109,6 +110,9 @@ enum hp_bucket_sql {
 };
 
 #define HP_BUCKET_STATE_MIXED 255u
+
+/* Beyond these the lease rows are written and deleted again. */
+#define HP_BRIEF_MAX 64u
 
 struct hp_bucket {
     uint64_t number; /* id >> 20 of all its ids */
@@ -188,8 +192,8 @@ struct hp_spans {
 
 /* What clients forgot: sqlite_forget.c. In memory only. */
 struct hp_forget {
-    struct hp_spans todo; /* as they came */
-    uint32_t done;        /* of these; the next one's `first` is the cursor */
+    struct hp_spans todo;  /* as they came */
+    uint32_t done;         /* of these; the next one's `first` is the cursor */
     struct hp_spans parts; /* ended and forgotten parts of groups that stay; sorted, apart */
 };
 
@@ -214,8 +218,10 @@ struct hp_sqlite {
     uint64_t checkpoints;
     uint64_t reaped;
     bool pressure;
-    struct hp_row_out out;            /* scratch of one row */
-    struct hp_row_out lease_out;      /* the lease row of the batch being applied */
+    struct hp_row_out out;        /* scratch of one row */
+    struct hp_row_out lease_out;  /* the lease row of the batch being applied */
+    uint64_t brief[HP_BRIEF_MAX]; /* batches whose leases begin and end in this transaction */
+    uint32_t brief_count;
     const struct hp_op **groups; /* of the transaction being applied */
     uint32_t group_count;
     uint32_t group_capacity;

@@ -78,6 +78,7 @@ static const char *const statements[HP_SQL_COUNT] = {
     [HP_SQL_UKEY_PUT] = "INSERT OR REPLACE INTO ukey VALUES(?1, ?2)",
     [HP_SQL_UKEY_DEL] = "DELETE FROM ukey WHERE key = ?1",
     [HP_SQL_UKEY_ALL] = "SELECT key, row FROM ukey ORDER BY key",
+    [HP_SQL_SESSION_SET] = "UPDATE session SET row = ?3 WHERE id = ?1 AND seen_at = ?2",
     [HP_SQL_SESSION_PUT] = "INSERT INTO session VALUES(?1, ?2, ?3) ON CONFLICT(id)"
                            " DO UPDATE SET seen_at = excluded.seen_at, row = excluded.row",
     [HP_SQL_SESSION_GET] = "SELECT row, seen_at FROM session WHERE id = ?1",

@@ -211,6 +211,37 @@ static void test_leases(void **state)
     free(text);
 }
 
+/* Leases that begin and end in one transaction leave nothing; others of the same batches stay. */
+static void test_brief_leases(void **state)
+{
+    struct fixture *f = *state;
+    struct hp_error error = {0};
+    struct hp_batch *batches[3];
+    for (uint32_t i = 0; i < HP_COUNT_OF(batches); i++) {
+        batches[i] = begin_batch(f); /* 1, 2, 3 */
+    }
+    add_group(batches[0], 1, 20, 1, WALL, "opt", "p");
+    add_lease(batches[0], 1, 1, 1);
+    add_result(batches[1], 1, 1, 1, WALL, "x");
+    hp_batch_add(batches[1], HP_OP_LEASE_DEL)->lease_del.batch = 1;
+    add_lease(batches[1], 2, 1, 1);
+    add_lease(batches[2], 3, 1, 1);
+    assert_int_equal(hp_store_apply(f->store, batches, 3, &error), HP_OK);
+    for (uint32_t i = 0; i < HP_COUNT_OF(batches); i++) {
+        hp_batch_free(batches[i]);
+    }
+    struct hp_batch *batch = begin_batch(f); /* 4: an earlier transaction's lease is not brief */
+    add_result(batch, 3, 1, 1, WALL, "x");
+    hp_batch_add(batch, HP_OP_LEASE_DEL)->lease_del.batch = 3;
+    apply(f, batch);
+    fixture_reopen(f);
+    char *text = TEXT_OF(print_recovery(out, f->store));
+    assert_null(strstr(text, "lease 1 "));
+    assert_non_null(strstr(text, "lease 2 batch=2 "));
+    assert_null(strstr(text, "lease 3 "));
+    free(text);
+}
+
 static void test_sides(void **state)
 {
     struct fixture *f = *state;
@@ -489,10 +520,11 @@ static void test_check_load(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_fresh),        BOTH(test_groups),     BOTH(test_results),
-        BOTH(test_list),         BOTH(test_lanes),      BOTH(test_leases),
-        BOTH(test_sides),        BOTH(test_names),      BOTH(test_retention),
-        BOTH(test_forget),       BOTH(test_many_results), BOTH(test_check_load),
+        BOTH(test_fresh),        BOTH(test_groups), BOTH(test_results),
+        BOTH(test_list),         BOTH(test_lanes),  BOTH(test_leases),
+        BOTH(test_brief_leases), BOTH(test_sides),  BOTH(test_names),
+        BOTH(test_retention),    BOTH(test_forget), BOTH(test_many_results),
+        BOTH(test_check_load),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
