@@ -38,6 +38,10 @@ struct fake {
     const char *hello_error;
     uint64_t joined_id; /* answer submits with this live task */
     uint32_t page;      /* tasks of one task.get; 0: no limit */
+    /* What a test adds to the answer to hello, and calls that it answers itself (true). */
+    void (*on_hello)(struct fake *fake, struct hp_msg_hello_reply *reply);
+    bool (*on_call)(struct fake *fake, const struct hp_rpc *rpc);
+    void *context; /* theirs */
 
     /* What it holds. */
     uint8_t session[HP_SESSION_BYTES];
@@ -71,7 +75,8 @@ struct fake {
     struct hp_arena arena;
 };
 
-static inline struct fake *fake_new_with(uint32_t window_submits, uint32_t event_bytes)
+static inline struct fake *fake_new_near(uint32_t window_submits, uint32_t event_bytes,
+                                         const struct hp_near_ops *near)
 {
     struct fake *fake = hp_calloc(1, sizeof(*fake));
     struct hp_engine_config config = {.name = "test",
@@ -82,7 +87,8 @@ static inline struct fake *fake_new_with(uint32_t window_submits, uint32_t event
                                       .window_submits = window_submits,
                                       .window_bytes = 8u << 20,
                                       .event_bytes = event_bytes,
-                                      .events = true};
+                                      .events = true,
+                                      .near = near};
 
     assert_non_null(fake);
     memset(config.session, 's', sizeof(config.session));
@@ -98,6 +104,11 @@ static inline struct fake *fake_new_with(uint32_t window_submits, uint32_t event
     fake->engine = hp_engine_new(&config, fake->now_ms);
     assert_non_null(fake->engine);
     return fake;
+}
+
+static inline struct fake *fake_new_with(uint32_t window_submits, uint32_t event_bytes)
+{
+    return fake_new_near(window_submits, event_bytes, NULL);
 }
 
 static inline struct fake *fake_new(void)
@@ -211,6 +222,9 @@ static inline void fake_hello(struct fake *fake, const struct hp_rpc *rpc)
     reply.epoch = 1;
     reply.last_number = fake->last_number;
     reply.has = HP_HAS_HELLO_REPLY_LAST_NUMBER;
+    if (fake->on_hello != NULL) {
+        fake->on_hello(fake, &reply);
+    }
     assert_ok(hp_rpc_put_reply(&fake->out, rpc->msgid));
     assert_ok(hp_msg_hello_reply_encode(&fake->out, &reply));
 }
@@ -411,6 +425,9 @@ static inline bool fake_frame(struct fake *fake, size_t size)
     hp_arena_reset(&fake->arena);
     assert_ok(hp_rpc_read(fake->wire, fake->in.data, size, &rpc, NULL));
     assert_int_equal(rpc.type, HP_RPC_REQUEST);
+    if (fake->on_call != NULL && fake->on_call(fake, &rpc)) {
+        return true;
+    }
     if (rpc.method == HP_METHOD_HELLO) {
         fake_hello(fake, &rpc);
     } else if (fake->mute) {
