@@ -142,9 +142,25 @@ def _is_usable(folder: str) -> bool:
     return os.path.isdir(folder)
 
 
+def _check_interpreter(asked: Optional[str]) -> None:
+    """Raises if the pool asked for an interpreter, and this is another: its worker has no such, or
+    does not allow it. The same under another name will do, but not the one that a virtual
+    environment's links to."""
+    own = sys.executable or ""
+    if asked is None or asked == own:
+        return
+    if (os.path.realpath(asked) != os.path.realpath(own)
+            or os.path.realpath(os.path.dirname(asked)) != os.path.realpath(os.path.dirname(own))):
+        why = ("does not allow it (--any-interpreter)" if os.access(asked, os.X_OK)
+               else "does not have it")
+        raise RuntimeError(f"the pool asks for the interpreter {asked}, and this worker {why}: its "
+                           f"own is {own}")
+
+
 def _set_up(payload: Any, content: Content) -> None:
     """What the pool wants of each child, its initializer at last."""
     setup = _payload.decode_setup(payload)
+    _check_interpreter(setup.get("interpreter"))
     if "authkey" in setup:  # proxies of managers are unpickled with it
         multiprocessing.process.current_process().authkey = setup["authkey"]
     first = [folder for folder in setup.get("path", ())

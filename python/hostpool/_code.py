@@ -5,7 +5,8 @@
 - Modules of the program that are neither of the standard library nor installed travel as source,
   once per pool and host, named by their digest; a child uses them only where it has none of its
   own.
-- Lambdas, closures and what __main__ defines travel by value, by cloudpickle; without it, __main__
+- Lambdas, closures and what __main__ defines travel by value, by cloudpickle; those of an imported
+  module have that module's globals in the child, where it can be imported. Without it, __main__
   travels as source, if it is a file, and is imported as multiprocessing's "spawn" does.
 - Constants (hostpool.constant), large partial objects and code by value are contents: sent once per
   pool and host, loaded once per child.
@@ -286,6 +287,48 @@ class _MainNames:
         return _payload.main_names, self.parts
 
 
+class _ModuleGlobals:
+    """Stands for the globals of an imported module in pickles of its functions: see
+    _payload.module_globals."""
+
+    def __init__(self, name: str, facts: dict[str, Any]) -> None:
+        self.name = name
+        self.facts = facts
+
+    def __reduce__(self) -> Any:
+        return _payload.module_globals, (self.name, self.facts)
+
+
+class _ModuleNames:
+    """Stands for what one function of a module uses of its globals."""
+
+    def __init__(self, name: str, names: dict[str, Any]) -> None:
+        self.parts = (name, names)
+
+    def __reduce__(self) -> Any:
+        return _payload.module_names, self.parts
+
+
+def _module_globals(names: dict[str, Any]) -> Optional[_ModuleGlobals]:
+    """What stands for the globals of a module that children may have, too; None: they are of no
+    such module, or the program wants it by value."""
+    name = names.get("__name__")
+    if not isinstance(name, str) or name in ("__main__", "__mp_main__"):
+        return None
+    module: Any = sys.modules.get(name)
+    if (getattr(module, "__dict__", None) is not names
+            or getattr(module, "__spec__", None) is None):
+        return None
+    by_value: set[str] = getattr(_cloudpickle(), "list_registry_pickle_by_value", set)()
+    parts = name.split(".")
+    if any(".".join(parts[:count]) in by_value for count in range(1, len(parts) + 1)):
+        return None
+    return _ModuleGlobals(name, {fact: names[fact] for fact in _FACTS if fact in names})
+
+
+# What functions that import relatively need of their globals.
+_FACTS = ("__name__", "__package__", "__path__", "__file__")
+
 _process_key = os.urandom(_payload.DIGEST_BYTES)
 
 
@@ -336,12 +379,15 @@ class _Special:
         self.globals = encoder.program.globals_of(self.names)
 
     def share(self, reduced: Any) -> None:
-        """Changes how cloudpickle reduces a function of __main__, so that all of them share their
-        globals in the child. cloudpickle itself shares them within one pickle only."""
+        """Changes how cloudpickle reduces a function, so that it shares its globals in the child
+        with all others of __main__, or of its module there. cloudpickle itself shares them within
+        one pickle only."""
         try:
-            if reduced[1][1] is self.globals:
-                slots = reduced[2][1]
+            stand_in, slots = reduced[1][1], reduced[2][1]
+            if stand_in is self.globals:
                 slots["__globals__"] = self.encoder.program.names_of(slots["__globals__"])
+            elif type(stand_in) is _ModuleGlobals:
+                slots["__globals__"] = _ModuleNames(stand_in.name, slots["__globals__"])
         except (IndexError, KeyError, TypeError):
             pass  # by name, or a cloudpickle that does it otherwise
 
@@ -370,11 +416,15 @@ def _make_pickler_class() -> Any:
             super().__init__(file, 5, buffer_callback=callback)
             self._special = special
             if cloudpickle is not None:
-                self.globals_ref = {id(special.names): special.globals}
+                self.globals_ref: dict[int, Any] = {id(special.names): special.globals}
 
         def reducer_override(self, obj: Any) -> Any:
             reduced = self._special.reduce(obj)
             if reduced is NotImplemented and cloudpickle is not None:
+                if type(obj) is types.FunctionType and id(obj.__globals__) not in self.globals_ref:
+                    stand_in = _module_globals(obj.__globals__)
+                    if stand_in is not None:
+                        self.globals_ref[id(obj.__globals__)] = stand_in
                 reduced = super().reducer_override(obj)
                 if type(obj) is types.FunctionType:
                     self._special.share(reduced)
@@ -460,8 +510,10 @@ class Encoder:
 
     # ------------------------------------------------------------ set-up
 
-    def setup(self, initializer: Optional[Callable[..., Any]], initargs: tuple[Any, ...]) -> bytes:
-        """The payload of the pool. Raises what pickling the initializer raises."""
+    def setup(self, initializer: Optional[Callable[..., Any]], initargs: tuple[Any, ...],
+              interpreter: Optional[str] = None) -> bytes:
+        """The payload of the pool. interpreter: the only one whose children will do. Raises what
+        pickling the initializer raises."""
         call = None
         if initializer is not None:
             function = self.function(initializer, True)
@@ -490,6 +542,7 @@ class Encoder:
             "path": [os.path.abspath(place or os.curdir) for place in sys.path
                      if isinstance(place, str)],
             "cwd": _cwd(), "argv": list(sys.argv) if hasattr(sys, "argv") else [""],
+            "interpreter": interpreter,
         })
 
     def opened(self) -> None:

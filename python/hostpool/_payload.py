@@ -19,6 +19,7 @@ This file is imported by every child: it needs nothing of hostpool's.
 from __future__ import annotations
 
 import functools
+import importlib
 import io
 import itertools
 import os
@@ -414,6 +415,31 @@ def main_names(key: bytes, names: dict[str, Any], marks: dict[str, Any]) -> dict
             new[name] = value
             main.sent[name] = (marks[name], value)
     return new
+
+
+def _imported(name: str) -> Any:
+    """The module of this name, or None: this child cannot import it."""
+    try:
+        return importlib.import_module(name)
+    except Exception:  # modules run any code
+        return None
+
+
+def module_globals(name: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """The globals of a function by value that a module has made: this child's own module's, so that
+    it sees what the module's other functions see; where there is no such module, some of its own.
+    Pickles refer to it."""
+    module = _imported(name)
+    own: dict[str, Any] = facts if module is None else module.__dict__
+    return own
+
+
+def module_names(name: str, names: dict[str, Any]) -> dict[str, Any]:
+    """Which of the client's globals that came with such a function are to be set: those that the
+    module here lacks. Pickles refer to it."""
+    module = _imported(name)
+    own: dict[str, Any] = {} if module is None else module.__dict__
+    return {key: value for key, value in names.items() if key not in own}
 
 
 # ---------------------------------------------------------------- set-up of children

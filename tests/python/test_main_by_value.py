@@ -182,3 +182,34 @@ if __name__ == "__main__":
 def test_each_call_of_a_broken_pool_says_so(program, shared_farm):
     code, out, err = program(FAILED, farm=shared_farm).finish()
     assert (code, out.splitlines(), err) == (0, ["InitializerError True"] * 3, "")
+
+
+MODULE = f"""
+import sys
+sys.path.insert(0, {str(pathlib.Path(__file__).resolve().parent)!r})
+""" + HEAD + """
+import types
+import lambda_jobs as jobs
+
+made = types.ModuleType("made")
+exec("x = 5\\ndouble = lambda: 2 * x", made.__dict__)
+sys.modules["made"] = made
+
+if __name__ == "__main__":
+    jobs.late = "set by the program"
+    late = eval("lambda: (late, value)", jobs.__dict__)
+    with Pool(1, jobs.set_up, ("set in the child",)) as pool:
+        print(*pool.apply(jobs.by_value))
+        print(*pool.apply(jobs.by_name))
+        print(*pool.apply(jobs.closure("word")))
+        print(*pool.apply(late))
+        print(pool.apply(made.double))
+"""
+
+
+def test_functions_by_value_of_a_module_share_its_globals(program, shared_farm):
+    """Where the child has the module; what is missing there comes along."""
+    code, out, err = program(MODULE, farm=shared_farm).finish()
+    assert (code, out.splitlines(), err) == (0, [
+        "set in the child 1", "set in the child 2", "word set in the child ('set in the child', 3)",
+        "set by the program set in the child", "10"], "")
