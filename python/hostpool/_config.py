@@ -261,8 +261,22 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+def hush_daemons() -> None:
+    """At the end of the program, before pools end. Only daemon threads are left beside this one:
+    that pools end under them is no news for anybody."""
+    show = threading.excepthook
+
+    def hook(args: Any) -> None:
+        error = args.exc_value
+        if not (isinstance(error, (exceptions.PoolTerminated, exceptions.BrokerLost))
+                or (type(error) is ValueError and str(error) == "Pool not running")):
+            show(args)
+    threading.excepthook = hook
+
+
 def _at_exit() -> None:
     """As multiprocessing does: pools that are still open are terminated."""
+    hush_daemons()
     for connection in list(_state.connections.values()):
         for pool in list(connection.pools):
             try:

@@ -76,7 +76,7 @@ class LocalFarm:
             _config.dropped(self.connection)
             self._stop()
             raise
-        atexit.register(self.close)
+        atexit.register(self._at_exit)
 
     def _plan(self, workers: int) -> dict[str, Any]:
         folder = self._folder
@@ -134,9 +134,13 @@ class LocalFarm:
         """Ends broker and workers, and removes all they have."""
         if os.getpid() != self._pid or self._process is None:
             return
-        atexit.unregister(self.close)
+        atexit.unregister(self._at_exit)
         _config.dropped(self.connection)
         self._stop()
+
+    def _at_exit(self) -> None:
+        _config.hush_daemons()
+        self.close()
 
     def __enter__(self) -> "LocalFarm":
         return self

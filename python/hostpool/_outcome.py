@@ -43,8 +43,10 @@ _NOTHING = b"\x80\x05N."
 Outcome = tuple[bool, Any]
 
 
-# How the broker refuses calls of a pool that could not be set up anywhere.
+# How the broker refuses calls of a pool that could not be set up anywhere, or that somebody else
+# has ended.
 _POOL_FAILED = re.compile(r"pool \d+: it failed: ")
+_POOL_ENDED = re.compile(r"pool \d+: it (was terminated|is closed|was closed and has ended)")
 
 
 # ---------------------------------------------------------------- from ends to exceptions
@@ -117,6 +119,8 @@ def exception_of(end: Any) -> BaseException:
             return exceptions.TaskGone(end[TEXT] or "the broker does not keep the task any more")
         if end[STATUS] == "illegal_state" and _POOL_FAILED.match(end[TEXT] or ""):
             return exceptions.InitializerError(end[TEXT])  # as its earlier calls
+        if end[STATUS] == "illegal_state" and _POOL_ENDED.match(end[TEXT] or ""):
+            return exceptions.PoolTerminated(end[TEXT])
         return exceptions.from_status(end[STATUS], end[TEXT])
     if state == STATE_CANCELLED:
         if end[REASON] == REASON_POOL_ENDED:

@@ -64,7 +64,8 @@ class InitializerError(HostpoolError):
 
 
 class PoolTerminated(HostpoolError):
-    """The pool was terminated before the task had ended."""
+    """The pool was terminated before the task had ended, or another client had ended it before the
+    task was submitted."""
 
 
 class TaskCancelled(HostpoolError):

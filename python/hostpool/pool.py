@@ -34,7 +34,8 @@ ORPHAN_SECONDS = 60.0
 # Maps of more chunks than this are submitted by a thread, not by map_async itself.
 ASYNC_CHUNKS = 4 * SLICE_CHUNKS
 INFO_SECONDS = 1.0
-# Arrived results are told to the broker when so many have come together, or the pool ends.
+# So many arrived results the broker is not told of before the pool ends, and so many more are told
+# together.
 FORGET_COUNT = 8192
 CHILD_START_SECONDS = 60.0
 END_SECONDS = 10.0
@@ -43,7 +44,7 @@ PROCESSES_MAX = 65536
 
 _PHASE_ENDED = 4
 
-# Of results that the broker is told of at once when they have been taken.
+# Results over this the broker is told of at once when they have arrived.
 LARGE_BYTES = 1 << 16
 
 
@@ -59,7 +60,8 @@ class PoolHandle(NamedTuple):
 class _Ledger:
     """Which results have arrived here, so that the broker need not keep them.
 
-    They are told late, many at once: until then detach() can still keep all of them.
+    They are told late, many at once, and the last FORGET_COUNT only at the end: detach() can still
+    keep those. Large ones are told at once: their room at the broker is worth a message.
     """
 
     __slots__ = ("connection", "is_keeping", "ids", "lock")
@@ -74,27 +76,34 @@ class _Ledger:
         """The results of these tasks have arrived; size: bytes of one of them, about."""
         if self.is_keeping:
             return
-        if count == 1:
+        if size > LARGE_BYTES:
+            self._forget([(first, count)])
+        elif count == 1:
             self.ids.append(first)
         else:
             self.ids.extend(range(first, first + count))
-        if len(self.ids) >= FORGET_COUNT or size > LARGE_BYTES:
-            self.tell()  # a large one's room at the broker is worth a message
+        if len(self.ids) >= 2 * FORGET_COUNT:
+            self.tell(FORGET_COUNT)
 
     def keep(self) -> None:
         """From now on the broker keeps results, also those it was not told of yet."""
         self.is_keeping = True
         self.ids = []
 
-    def tell(self) -> None:
-        """Tells the broker what has arrived."""
+    def tell(self, keep_count: int = 0) -> None:
+        """Tells the broker what has arrived, but for the last ones."""
         with self.lock:
-            ids, self.ids = self.ids, []
+            count = max(0, len(self.ids) - keep_count)
+            ids = self.ids[:count]
+            del self.ids[:count]  # others may append meanwhile
         if ids and not self.is_keeping:
-            try:
-                self.connection.hub.forget(_config.ranges_of(ids))
-            except _hostpool.error:
-                pass  # a hint
+            self._forget(_config.ranges_of(ids))
+
+    def _forget(self, ranges: list[tuple[int, int]]) -> None:
+        try:
+            self.connection.hub.forget(ranges)
+        except _hostpool.error:
+            pass  # a hint
 
 
 class _Child:
@@ -159,9 +168,10 @@ class Pool:
     name, priority, tags, tenant: as for other tasks. timeout: seconds after which a call is killed.
     max_losses: how often a call is run again after its worker was lost. child_losses: the same
     after the death of its process alone. orphan_timeout: seconds without this client after which
-    the pool is ended, unless detach() was called. interpreter: path of the Python that children
-    run; None: this one's where a worker has and allows it, else the worker's own of the same
-    version. connection: of hostpool.connect(), None: the default.
+    the pool is ended, unless detach() was called. interpreter: absolute path of the Python that
+    children run, on workers that have and allow it, on no others; None: this one's where a worker
+    has and allows it, else the worker's own of the same version. connection: of hostpool.connect(),
+    None: the default.
     """
 
     def __init__(self, processes: Optional[int] = None,
@@ -187,6 +197,8 @@ class Pool:
                 raise ValueError("maxtasksperchild must be a positive int or None")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        if interpreter is not None and not os.path.isabs(interpreter):
+            raise ValueError(f"interpreter must be an absolute path, not {interpreter!r}")
         self._ctx = context
         self._asked = processes
         self._maxtasksperchild = maxtasksperchild
@@ -198,7 +210,7 @@ class Pool:
                            ("tags", list(tags) or None)):
             if value is not None:
                 task[key] = value
-        setup = self._encoder.setup(initializer, self._initargs)
+        setup = self._encoder.setup(initializer, self._initargs, interpreter)
         options = _hostpool.Options(
             kind="pool", processes=processes or 0, calls_per_child=maxtasksperchild or 0,
             language=f"python{sys.version_info[0]}.{sys.version_info[1]}",
@@ -555,8 +567,9 @@ class Pool:
     def detach(self) -> None:
         """Lets this client leave: the pool and its calls live on without it, and results are kept
         for hostpool.attach(): those still to come, and of those that have arrived here at least the
-        last 8,192 (all, with keep_results). Waits until the broker has what was submitted. close()
-        it, too, if its processes are to end with the last call."""
+        last 8,192 of up to 64 KiB. Larger ones are dropped at the broker as soon as they arrive,
+        unless the pool was made with keep_results, which keeps all. Waits until the broker has what
+        was submitted. close() it, too, if its processes are to end with the last call."""
         self._check_usable()
         self._ledger.keep()
         while self._feeds:
