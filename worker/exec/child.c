@@ -32,12 +32,17 @@ struct child {
 
 /* ---------------------------------------------------------------- what the function calls */
 
-static void drop_result(struct child *child)
+static void unmap_result(struct child *child)
 {
     if (child->map != NULL) {
         (void)munmap(child->map, child->result_bytes);
         child->map = NULL;
     }
+}
+
+static void drop_result(struct child *child)
+{
+    unmap_result(child);
     if (child->result_fd >= 0) {
         (void)close(child->result_fd);
         child->result_fd = -1;
@@ -59,7 +64,7 @@ static void *host_result_room(struct hp_call *call, size_t size)
         child->result = child->scratch;
         return child->result;
     }
-    int fd = memfd_create("hp-result", MFD_CLOEXEC);
+    int fd = memfd_create("hp-result", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0 || ftruncate(fd, (off_t)size) != 0) {
         if (fd >= 0) {
             (void)close(fd);
@@ -163,6 +168,7 @@ static int tell_outcome(struct child *child)
         return hp_port_done(child->port, HP_EXEC_CALL_TOO_BIG, text, child->text_bytes, NULL, 0, 0);
     }
     if (child->status == HP_EXEC_CALL_OK && child->result_fd >= 0) {
+        unmap_result(child); /* what is mapped for writing can not be sealed */
         return hp_port_done_fd(child->port, HP_EXEC_CALL_OK, NULL, 0, child->result_fd,
                                child->result_bytes, 0);
     }

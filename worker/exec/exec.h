@@ -99,7 +99,8 @@ struct hp_exec_call_end {
     struct hp_bin result; /* OK: the result, if it is at most HP_EXEC_INLINE_BYTES_MAX. ERROR and
                              PERMANENT: what a language has to say besides the text */
     int result_fd; /* the same: memfd with the result otherwise, else -1. The callback takes it
-                      over by setting it to -1; if it does not, it is closed afterwards */
+                      over by setting it to -1; if it does not, it is closed afterwards. As a rule
+                      it can be sealed; the child may have kept it, and may write to it */
     uint64_t result_bytes; /* size of the result, either way */
     struct hp_str text; /* error text, at most 4096 bytes; for a death: the child's last stderr */
     uint64_t retry_ms;  /* RETRY */
@@ -277,7 +278,8 @@ struct hp_exec_call {
     struct hp_str function; /* name, at most 255 bytes */
     struct hp_bin payload; /* over HP_EXEC_INLINE_BYTES_MAX it is passed on in a memfd, at the price
                               of a copy */
-    int payload_fd;        /* instead: a regular file or memfd with the payload from offset 0
+    int payload_fd;        /* instead: a regular file or memfd with the payload from offset 0, which
+                              may be longer, and read-only
                               (duplicated; stays the caller's); -1: none. Zeroing is NOT -1 */
     uint64_t payload_bytes; /* size of the payload in payload_fd */
     bool kill_on_partition; /* the dead-man's switch kills the child while it has such calls */

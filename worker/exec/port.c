@@ -309,7 +309,7 @@ static int publish_fd(struct hp_port *port, struct hp_result_record *record, con
 /* A memfd with the pieces, or -1 and errno. */
 static int gather(const struct hp_bin *data, size_t data_count)
 {
-    int fd = memfd_create("hp-result", MFD_CLOEXEC);
+    int fd = memfd_create("hp-result", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     for (size_t i = 0; fd >= 0 && i < data_count; i++) {
         if (data[i].size > 0 && hp_fd_write_all(fd, data[i].data, data[i].size) != HP_OK) {
             int error_number = errno;
