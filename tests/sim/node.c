@@ -188,6 +188,10 @@ static void do_effect(struct sim_node *node, const struct hp_agent_effect *effec
                      (unsigned long long)effect->pool, node->index, i);
         }
         break;
+    case HP_AGENT_NEAR_PROVE:
+    case HP_AGENT_NEAR_OPEN:
+    case HP_AGENT_NEAR_SEAL:
+        break; /* the workload has no blobs */
     case HP_AGENT_EXIT:
         sim_note(node->sim, "node_exit", node->index, 0, 0, 0);
         sim_after(node->sim, 200 * SIM_MS, gone_now, node, node->generation, 0);

@@ -175,7 +175,7 @@ static void free_runs(struct hp_agent *agent)
         if (run->fetch != NULL) {
             hp_agent_fetch_free(agent, run);
         }
-        hp_agent_parts_free(run);
+        hp_agent_parts_free(agent, run);
         if (run->parcel != NULL) {
             hp_agent_parcel_unref(run->parcel);
         }
@@ -192,6 +192,7 @@ void hp_agent_free(struct hp_agent *agent)
     }
     free_runs(agent);
     hp_agent_crews_deinit(agent);
+    hp_agent_files_sweep(agent);
     if (agent->chunk != NULL && --agent->chunk->refs == 0) {
         hp_free(agent->chunk);
     }
@@ -290,8 +291,27 @@ static void on_run_event(struct hp_agent *agent, struct hp_agent_run *run,
     case HP_AGENT_EXEC_CHILD_UP:
     case HP_AGENT_EXEC_CHILD_DOWN:
     case HP_AGENT_EXEC_CHILD_WAITS:
+    case HP_AGENT_NEAR_PROVED:
+    case HP_AGENT_NEAR_OPENED:
+    case HP_AGENT_NEAR_SEALED:
     default:
         HP_UNREACHABLE();
+    }
+}
+
+static void on_event(struct hp_agent *agent, const struct hp_agent_event *event)
+{
+    if (event->kind >= HP_AGENT_NEAR_PROVED) {
+        hp_agent_on_near(agent, event);
+        return;
+    }
+    if (event->kind >= HP_AGENT_EXEC_CHILD_UP) {
+        hp_agent_on_child(agent, event);
+        return;
+    }
+    struct hp_agent_run *run = hp_agent_run_get(agent, event->key);
+    if (run != NULL && run->state == HP_AGENT_RUNNING) {
+        on_run_event(agent, run, event);
     }
 }
 
@@ -300,15 +320,10 @@ void hp_agent_exec(struct hp_agent *agent, const struct hp_agent_event *events, 
 {
     agent->now_ms = HP_MAX(agent->now_ms, now_ms);
     for (size_t i = 0; i < count; i++) {
-        const struct hp_agent_event *event = &events[i];
-        if (event->kind >= HP_AGENT_EXEC_CHILD_UP) {
-            hp_agent_on_child(agent, event);
-            continue;
-        }
-        struct hp_agent_run *run = hp_agent_run_get(agent, event->key);
-        if (run != NULL && run->state == HP_AGENT_RUNNING) {
-            on_run_event(agent, run, event);
-        }
+        agent->event_file = events[i].file;
+        on_event(agent, &events[i]);
+        hp_agent_file_free(agent, agent->event_file); /* unless it was taken */
+        agent->event_file = NULL;
     }
     hp_agent_tick(agent, agent->now_ms);
 }

@@ -38,6 +38,7 @@
 #include <stdint.h>
 
 #define HP_AGENT_BOOT_BYTES 16u
+#define HP_AGENT_NEAR_KEY_BYTES 16u
 #define HP_AGENT_NEVER UINT64_MAX
 
 /* slots + prefetch_max may not be more: a heartbeat must name all of them in one frame. */
@@ -67,6 +68,22 @@ struct hp_agent_config {
     bool any_interpreter;           /* pools may name an interpreter by its path */
     uint32_t children_max;          /* children of pools, besides those of the slots; <= 65536 */
     uint64_t blob_bytes_max;        /* bytes of fetched payloads in memory at once; 0: 1 GiB */
+    bool near; /* content goes by descriptor where the broker is on this host (NEAR_* effects) */
+};
+
+/* A descriptor of some process, as blob.give and blob.lend name it. */
+struct hp_agent_place {
+    uint32_t pid;
+    uint32_t fd;
+    uint64_t device;
+    uint64_t inode;
+};
+
+/* An open file of the shell's, which puts it in front of what it keeps of it. Whoever holds it
+ * frees it, once; the agent only while no effect that names it is still to be carried out. */
+struct hp_agent_file {
+    void (*free)(struct hp_agent_file *file);
+    struct hp_agent_file *next; /* for its holder */
 };
 
 /* ------------------------------------------------------------------------------------- effects */
@@ -83,6 +100,10 @@ enum hp_agent_effect_kind {
     HP_AGENT_RECALL,  /* take unclaimed calls back from a function child: EXEC_HANDED_BACK */
     HP_AGENT_FOLLOW,  /* pass on the output of `key` (on): kept output first, then as it comes */
     HP_AGENT_SET_DEADLINE, /* dead-man's switch: at `deadline_ms` kill all runs with `fence` */
+    HP_AGENT_NEAR_PROVE, /* does pid, fd of `place` hold `near_key`?: NEAR_PROVED */
+    HP_AGENT_NEAR_OPEN,  /* open `place`, check size and digest: NEAR_OPENED. At once: the broker
+                            keeps it for some seconds */
+    HP_AGENT_NEAR_SEAL,  /* end `file`, of `size`, with `near_key`, and seal it: NEAR_SEALED */
     HP_AGENT_SPOOL_APPEND, /* write `record` under `spool_id`, fsync: hp_agent_spooled */
     HP_AGENT_SPOOL_ACK,    /* the record `spool_id` is not needed any more */
     HP_AGENT_LOG,          /* a line for people: `level`, `text` */
@@ -131,7 +152,9 @@ struct hp_agent_call {
     uint32_t attempt;
     uint32_t function_index; /* into hp_agent_config.functions */
     struct hp_bin payload;   /* of any size up to the blob limit */
-    bool fence;              /* as in hp_agent_command */
+    struct hp_agent_file *payload_file; /* not NULL: the first payload_bytes of it, instead */
+    uint64_t payload_bytes;             /* of either */
+    bool fence;                         /* as in hp_agent_command */
 };
 
 /* A child of a pool. The views are valid until the child is gone, the struct itself until
@@ -142,6 +165,8 @@ struct hp_agent_pool_child {
     struct hp_str interpreter; /* path asked for; empty: the worker's own */
     struct hp_str fn;          /* language c: its initializer; empty: none */
     struct hp_bin payload;     /* what it is set up with */
+    struct hp_agent_file *payload_file; /* as in hp_agent_call */
+    uint64_t payload_bytes;
     uint64_t calls_max;        /* 0: no limit */
     bool fence;                /* as in hp_agent_command */
 };
@@ -153,11 +178,11 @@ struct hp_agent_pool_child {
  */
 struct hp_agent_effect {
     enum hp_agent_effect_kind kind;
-    uint64_t key;                  /* KILL, FOLLOW */
+    uint64_t key;                  /* KILL, FOLLOW; NEAR_*: to be handed back with `ticket` */
     uint32_t child;                /* CALL, RECALL, CHILD_*: below slots: functions; behind: pools.
                                       KILL: NO_CHILD for a command */
     int signal;                    /* KILL, CHILD_STOP */
-    uint64_t pool;                 /* POOL_GONE */
+    uint64_t pool;                 /* POOL_GONE; NEAR_*: to be handed back, as `key` */
     const struct hp_agent_pool_child *start; /* CHILD_START */
     bool on;                       /* FOLLOW */
     enum hp_agent_log_level level; /* LOG */
@@ -168,6 +193,13 @@ struct hp_agent_effect {
     uint64_t spool_id;                      /* SPOOL_APPEND, SPOOL_ACK; counts up from 1 */
     struct hp_bin record;                   /* SPOOL_APPEND; until hp_agent_effects_clear */
     const char *text;                       /* CLOSE, LOG; until hp_agent_effects_clear */
+    uint64_t ticket;                        /* NEAR_* */
+    struct hp_agent_place place;            /* NEAR_PROVE (pid, fd), NEAR_OPEN */
+    struct hp_agent_file *file;             /* NEAR_SEAL */
+    uint64_t size;                          /* NEAR_OPEN, NEAR_SEAL: bytes of the content */
+    bool has_digest;                        /* NEAR_OPEN */
+    uint64_t digest;                        /* NEAR_OPEN: XXH3-64 of the content */
+    uint8_t near_key[HP_AGENT_NEAR_KEY_BYTES]; /* NEAR_PROVE, NEAR_SEAL */
 };
 
 /* -------------------------------------------------------------------------------------- events */
@@ -181,6 +213,9 @@ enum hp_agent_event_kind {
     HP_AGENT_EXEC_CHILD_UP,   /* a function child takes calls from now on (all are down at start) */
     HP_AGENT_EXEC_CHILD_DOWN, /* it takes no more; calls that it still has end as any other */
     HP_AGENT_EXEC_CHILD_WAITS, /* its call waits for other tasks (on), or no more */
+    HP_AGENT_NEAR_PROVED, /* answers, with the effect's key, pool and ticket: it does (on) */
+    HP_AGENT_NEAR_OPENED, /* `file`; NULL: it could not be (on: only this one, not now) */
+    HP_AGENT_NEAR_SEALED, /* it is (on), and is to be found at `place` */
 };
 
 /* What a function's return means. */
@@ -204,7 +239,7 @@ struct hp_agent_event {
     uint64_t key;
     uint32_t child; /* CHILD_UP, CHILD_DOWN, CHILD_WAITS */
     uint32_t pid;   /* STARTED, CHILD_UP */
-    bool on;          /* CHILD_WAITS */
+    bool on;          /* CHILD_WAITS, NEAR_* */
     bool gone;        /* CHILD_DOWN of a pool: the process is gone, and its calls were reported */
     bool init_failed; /* gone: it could not be set up; `error` says why */
     bool recycled;    /* gone: it ended in order */
@@ -219,6 +254,8 @@ struct hp_agent_event {
     bool err_truncated;
     struct hp_bin out; /* ENDED: kept stdout; OUTPUT: the bytes; RESULT: the result, or
                           with ERROR, PERMANENT what goes along with the text */
+    struct hp_agent_file *file; /* RESULT: holds `out`, or NULL. NEAR_OPENED. The agent takes it
+                                   over in any case: `out` stays valid until it is freed */
     struct hp_bin err; /* ENDED: kept stderr */
     uint64_t out_size; /* ENDED: bytes written in all */
     uint64_t err_size;
@@ -229,6 +266,11 @@ struct hp_agent_event {
     enum hp_agent_outcome outcome;
     uint64_t retry_ms;
     struct hp_str error; /* for people; DIED: its last stderr. ENDED: why it was not started */
+
+    /* NEAR_* */
+    uint64_t pool;
+    uint64_t ticket;
+    struct hp_agent_place place; /* SEALED */
 
     /* OUTPUT */
     uint32_t stream; /* 1: stdout, 2: stderr */

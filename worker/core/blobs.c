@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Large bytes over the agent's own connection: results up, payloads down, in chunks, a few calls in
- * flight, so that heartbeats never wait behind more than a few chunks.
+ * Large bytes: results up, payloads down. By descriptor (near.c), where the broker is on this host;
+ * else over the agent's own connection, in chunks, a few calls in flight, so that heartbeats never
+ * wait behind more than a few chunks.
  */
 #include <string.h>
 
@@ -13,29 +14,49 @@
 
 #define PUT_CALLS_MAX 4u
 #define GET_CALLS_MAX 4u
+#define NEAR_CALLS_MAX 16u /* of each kind: the broker's disk is to be busy, not its memory full   \
+                            */
 #define RETRY_WAIT_MS 1000u
+
+void hp_agent_fetch_unreserve(struct hp_agent *agent, struct hp_agent_fetch *fetch)
+{
+    if (fetch->counted) {
+        HP_ASSERT(agent->fetch_bytes >= fetch->size);
+        agent->fetch_bytes -= fetch->size;
+        fetch->counted = false;
+    }
+}
+
+void hp_agent_fetch_clear(struct hp_agent *agent, struct hp_agent_fetch *fetch)
+{
+    hp_agent_fetch_unreserve(agent, fetch);
+    hp_free(fetch->data);
+    fetch->data = NULL;
+    hp_agent_file_free(agent, fetch->file);
+    fetch->file = NULL;
+}
 
 void hp_agent_fetch_free(struct hp_agent *agent, struct hp_agent_run *run)
 {
-    struct hp_agent_fetch *fetch = run->fetch;
-    if (fetch->data != NULL) {
-        HP_ASSERT(agent->fetch_bytes >= fetch->size);
-        agent->fetch_bytes -= fetch->size;
-        hp_free(fetch->data);
-    }
-    hp_free(fetch);
+    hp_agent_fetch_clear(agent, run->fetch);
+    hp_free(run->fetch);
     run->fetch = NULL;
     run->payload = NULL;
     run->payload_size = 0;
 }
 
-void hp_agent_parts_free(struct hp_agent_run *run)
+void hp_agent_parts_free(struct hp_agent *agent, struct hp_agent_run *run)
 {
     if (run->parts == NULL) {
         return;
     }
     for (uint32_t i = 0; i < run->parts->count; i++) {
-        hp_free(run->parts->item[i].data);
+        struct hp_agent_part *part = &run->parts->item[i];
+        if (part->file != NULL) {
+            hp_agent_file_free(agent, part->file);
+        } else {
+            hp_free((uint8_t *)(uintptr_t)part->data); /* owned */
+        }
     }
     hp_free(run->parts);
     run->parts = NULL;
@@ -47,6 +68,7 @@ static void part_reset(struct hp_agent_part *part)
     part->sent = 0;
     part->asked = false;
     part->stored = false;
+    part->by_put = false;
 }
 
 static void parts_reset(const struct hp_list *list)
@@ -56,6 +78,16 @@ static void parts_reset(const struct hp_list *list)
         for (uint32_t i = 0; run->parts != NULL && i < run->parts->count; i++) {
             part_reset(&run->parts->item[i]);
         }
+    }
+}
+
+/* What was asked for is asked for anew. */
+static void fetch_reset(struct hp_agent *agent, struct hp_agent_fetch *fetch)
+{
+    fetch->asked = false;
+    fetch->by_get = false;
+    if (fetch->data == NULL && fetch->file == NULL) {
+        hp_agent_fetch_unreserve(agent, fetch); /* it was being opened */
     }
 }
 
@@ -70,16 +102,17 @@ void hp_agent_blobs_link_down(struct hp_agent *agent)
     }
     parts_reset(&agent->uploading);
     HP_LIST_FOR_EACH (node, &agent->fetching) {
-        HP_LIST_ENTRY(node, struct hp_agent_run, link)->fetch->asked = false;
+        fetch_reset(agent, HP_LIST_ENTRY(node, struct hp_agent_run, link)->fetch);
     }
     HP_LIST_FOR_EACH (node, &agent->crews) {
         struct hp_agent_crew *crew = HP_LIST_ENTRY(node, struct hp_agent_crew, link);
-        if (crew->fetch != NULL) {
-            crew->fetch->asked = false;
+        if (crew->fetch != NULL && !crew->ready) {
+            fetch_reset(agent, crew->fetch);
         }
     }
     agent->put_calls = 0;
     agent->get_calls = 0;
+    hp_agent_near_link_down(agent);
 }
 
 /* -------------------------------------------------------------------------------------- upload */
@@ -117,6 +150,8 @@ static bool send_put(struct hp_agent *agent, struct hp_agent_run *run, uint32_t 
     };
     part->sent += size;
     if (part->sent == part->size) {
+        part->digest = XXH3_64bits(part->data, part->size);
+        part->has_digest = true;
         put.digest = part->digest;
         put.has |= HP_HAS_BLOB_PUT_DIGEST;
         rpc->last = true;
@@ -129,30 +164,52 @@ static bool send_put(struct hp_agent *agent, struct hp_agent_run *run, uint32_t 
     return true;
 }
 
-/* One run at a time, its parts in order. */
+static void put_part(struct hp_agent *agent, struct hp_agent_run *run, uint32_t index)
+{
+    struct hp_agent_part *part = &run->parts->item[index];
+    if (!part->asked) {
+        send_open(agent, run, index);
+    }
+    while (part->blob != 0 && part->sent < part->size && agent->put_calls < PUT_CALLS_MAX &&
+           agent->tx.size < HP_AGENT_OUTPUT_BUSY_BYTES) {
+        if (!send_put(agent, run, index)) {
+            return;
+        }
+    }
+}
+
+/* Index of the run's first part that is not stored. */
+static uint32_t part_to_store(const struct hp_agent_run *run)
+{
+    uint32_t index = 0;
+    while (run->parts->item[index].stored) {
+        index++;
+        HP_ASSERT(index < run->parts->count);
+    }
+    return index;
+}
+
+/* In order, and a run's parts in order: several that are given at once, or one by chunks. */
 static void pump_uploads(struct hp_agent *agent)
 {
-    struct hp_list *node = hp_list_first(&agent->uploading);
     bool open = agent->link >= HP_AGENT_LINK_FLUSH;
-    if (node == NULL || !open || agent->now_ms < agent->blob_hold_ms) {
+    if (!open || agent->now_ms < agent->blob_hold_ms) {
         return;
     }
-    struct hp_agent_run *run = HP_LIST_ENTRY(node, struct hp_agent_run, link);
-    for (uint32_t i = 0; i < run->parts->count; i++) {
-        struct hp_agent_part *part = &run->parts->item[i];
-        if (part->stored) {
+    HP_LIST_FOR_EACH (node, &agent->uploading) {
+        struct hp_agent_run *run = HP_LIST_ENTRY(node, struct hp_agent_run, link);
+        uint32_t index = part_to_store(run);
+        struct hp_agent_part *part = &run->parts->item[index];
+        if (!hp_agent_may_give(agent, part)) {
+            put_part(agent, run, index);
+            return;
+        }
+        if (part->asked) {
             continue;
         }
-        if (!part->asked) {
-            send_open(agent, run, i);
+        if (agent->near.give_calls >= NEAR_CALLS_MAX || !hp_agent_give(agent, run, index)) {
+            return;
         }
-        while (part->blob != 0 && part->sent < part->size && agent->put_calls < PUT_CALLS_MAX &&
-               agent->tx.size < HP_AGENT_OUTPUT_BUSY_BYTES) {
-            if (!send_put(agent, run, i)) {
-                return;
-            }
-        }
-        return;
     }
 }
 
@@ -172,6 +229,10 @@ static void name_blobs(struct hp_agent *agent, struct hp_agent_run *run)
         if (part->kind == HP_AGENT_PART_RESULT) {
             end.result_blob = part->blob;
             end.has |= HP_HAS_ST_TASK_END_RESULT_BLOB;
+            if (part->has_digest) {
+                end.digest = part->digest;
+                end.has |= HP_HAS_ST_TASK_END_DIGEST;
+            }
         } else if (part->kind == HP_AGENT_PART_OUT) {
             end.out_blob = part->blob;
             end.has |= HP_HAS_ST_TASK_END_OUT_BLOB;
@@ -192,13 +253,13 @@ static void too_big(struct hp_agent *agent, struct hp_agent_run *run)
                                      HP_STR_INIT("the result is larger than the broker takes")};
     enum hp_err err = hp_agent_run_set_end(agent, run, &end);
     HP_ASSERT(err == HP_OK);
-    hp_agent_parts_free(run);
+    hp_agent_parts_free(agent, run);
     run->reason = HP_REASON_RESULT_TOO_BIG;
     hp_agent_run_advance(agent, run);
 }
 
-static void upload_failed(struct hp_agent *agent, struct hp_agent_run *run,
-                          struct hp_agent_part *part, const struct hp_rpc_failure *failure)
+void hp_agent_part_refused(struct hp_agent *agent, struct hp_agent_run *run,
+                           struct hp_agent_part *part, const struct hp_rpc_failure *failure)
 {
     hp_agent_log(agent, HP_AGENT_LOG_WARN, "upload for task %llu refused: %.*s: %.*s",
                  (unsigned long long)run->id, HP_STR_ARG(failure->word), HP_STR_ARG(failure->text));
@@ -208,6 +269,17 @@ static void upload_failed(struct hp_agent *agent, struct hp_agent_run *run,
     }
     part_reset(part);
     agent->blob_hold_ms = agent->now_ms + HP_MAX((uint64_t)RETRY_WAIT_MS, failure->retry_after_ms);
+}
+
+void hp_agent_part_stored(struct hp_agent *agent, struct hp_agent_run *run)
+{
+    for (uint32_t i = 0; i < run->parts->count; i++) {
+        if (!run->parts->item[i].stored) {
+            return;
+        }
+    }
+    name_blobs(agent, run);
+    hp_agent_run_advance(agent, run);
 }
 
 static void on_open_reply(struct hp_agent *agent, struct hp_agent_part *part,
@@ -237,31 +309,24 @@ static void on_upload_reply(struct hp_agent *agent, struct hp_agent_rpc *rpc,
         return; /* of a blob that was given up */
     }
     if (reply->failed) {
-        upload_failed(agent, run, part, &reply->failure);
+        hp_agent_part_refused(agent, run, part, &reply->failure);
     } else if (is_open) {
         on_open_reply(agent, part, reply);
     } else if (rpc->last) {
         part->stored = true;
-        bool all = true;
-        for (uint32_t i = 0; i < run->parts->count; i++) {
-            all = all && run->parts->item[i].stored;
-        }
-        if (all) {
-            name_blobs(agent, run);
-            hp_agent_run_advance(agent, run);
-        }
+        hp_agent_part_stored(agent, run);
     }
 }
 
 /* ------------------------------------------------------------------------------------ download */
 
-/* For a run's payload, or for that of a pool (key 0). */
-static void send_get(struct hp_agent *agent, struct hp_agent_fetch *fetch, uint64_t key,
+/* For a run's payload, or for that of a pool (key 0). False: not now. */
+static bool send_get(struct hp_agent *agent, struct hp_agent_fetch *fetch, uint64_t key,
                      uint64_t pool)
 {
     struct hp_agent_rpc *rpc = hp_agent_rpc_begin(agent, HP_METHOD_BLOB_GET);
     if (rpc == NULL) {
-        return;
+        return false;
     }
     rpc->key = key;
     rpc->pool = pool;
@@ -271,6 +336,20 @@ static void send_get(struct hp_agent *agent, struct hp_agent_fetch *fetch, uint6
     hp_agent_rpc_params(agent, &hp_desc_msg_blob_get, &get);
     fetch->asked = true;
     agent->get_calls++;
+    return true;
+}
+
+/* False: nothing more can be asked for now. */
+static bool pump_fetch(struct hp_agent *agent, struct hp_agent_fetch *fetch, uint64_t key,
+                       uint64_t pool, bool may_lend)
+{
+    if (fetch->asked || agent->now_ms < fetch->wait_until_ms) {
+        return true;
+    }
+    if (may_lend && hp_agent_may_lend(agent, fetch)) {
+        return agent->near.lend_calls < NEAR_CALLS_MAX && hp_agent_lend(agent, fetch, key, pool);
+    }
+    return (pool != 0 || agent->get_calls < GET_CALLS_MAX) && send_get(agent, fetch, key, pool);
 }
 
 static void pump_fetches(struct hp_agent *agent)
@@ -280,18 +359,15 @@ static void pump_fetches(struct hp_agent *agent)
     }
     HP_LIST_FOR_EACH (node, &agent->crews) {
         struct hp_agent_crew *crew = HP_LIST_ENTRY(node, struct hp_agent_crew, link);
-        bool wants = crew->fetch != NULL && !crew->ready && !crew->fetch->asked;
-        if (wants && agent->now_ms >= crew->fetch->wait_until_ms) {
-            send_get(agent, crew->fetch, 0, crew->pool);
+        if (crew->fetch != NULL && !crew->ready) {
+            (void)pump_fetch(agent, crew->fetch, 0, crew->pool, true); /* or at the next turn */
         }
     }
     HP_LIST_FOR_EACH (node, &agent->fetching) {
         struct hp_agent_run *run = HP_LIST_ENTRY(node, struct hp_agent_run, link);
-        if (agent->get_calls >= GET_CALLS_MAX) {
+        bool is_call = run->parcel->crew != NULL; /* a command has bytes, as argv or stdin */
+        if (!pump_fetch(agent, run->fetch, run->key, 0, is_call)) {
             return;
-        }
-        if (!run->fetch->asked && agent->now_ms >= run->fetch->wait_until_ms) {
-            send_get(agent, run->fetch, run->key, 0);
         }
     }
 }
@@ -302,19 +378,75 @@ void hp_agent_blobs_pump(struct hp_agent *agent)
     pump_fetches(agent);
 }
 
-static void fetched(struct hp_agent *agent, struct hp_agent_run *run)
+struct hp_agent_fetch *hp_agent_fetch_find(struct hp_agent *agent, uint64_t key, uint64_t pool)
 {
-    struct hp_agent_fetch *fetch = run->fetch;
-    if (XXH3_64bits(fetch->data, fetch->size) != fetch->digest) {
-        hp_agent_end_unstarted(agent, run, HP_REASON_DAMAGED, "the payload failed its digest");
+    if (pool != 0) {
+        struct hp_agent_crew *crew = hp_agent_crew_find(agent, pool);
+        return crew == NULL || crew->ready ? NULL : crew->fetch;
+    }
+    struct hp_agent_run *run = hp_agent_run_get(agent, key);
+    return run == NULL || run->state != HP_AGENT_FETCHING ? NULL : run->fetch;
+}
+
+/* It can not be had: why. */
+static void fetch_lost(struct hp_agent *agent, struct hp_agent_fetch *fetch, uint64_t key,
+                       uint64_t pool, const char *why)
+{
+    if (pool == 0) {
+        hp_agent_end_unstarted(agent, hp_agent_run_get(agent, key), HP_REASON_DAMAGED, why);
         return;
     }
-    run->payload = fetch->data;
-    run->payload_size = (uint32_t)fetch->size;
+    fetch->wait_until_ms = HP_AGENT_NEVER;
+    hp_agent_crew_fetched(agent, hp_agent_crew_find(agent, pool), why);
+}
+
+void hp_agent_fetch_done(struct hp_agent *agent, uint64_t key, uint64_t pool)
+{
+    if (pool != 0) {
+        hp_agent_crew_fetched(agent, hp_agent_crew_find(agent, pool), NULL);
+        return;
+    }
+    struct hp_agent_run *run = hp_agent_run_get(agent, key);
+    if (run->fetch->file == NULL) {
+        run->payload = run->fetch->data;
+        run->payload_size = (uint32_t)run->fetch->size;
+    }
     run->seq = agent->next_seq++;
     struct hp_agent_crew *crew = run->parcel->crew;
     hp_agent_run_move(agent, run, HP_AGENT_WAITING,
                       crew == NULL ? &agent->commands : &crew->waiting, false);
+}
+
+void hp_agent_fetch_failed(struct hp_agent *agent, uint64_t key, uint64_t pool,
+                           const struct hp_rpc_failure *failure)
+{
+    struct hp_agent_fetch *fetch = hp_agent_fetch_find(agent, key, pool);
+    if (failure->code == HP_RPC_ERROR_NOT_FOUND || failure->code == HP_RPC_ERROR_DAMAGED) {
+        fetch_lost(agent, fetch, key, pool, "the payload blob is missing or damaged at the broker");
+        return;
+    }
+    fetch->wait_until_ms = agent->now_ms + RETRY_WAIT_MS;
+    agent->blob_hold_ms = agent->now_ms + RETRY_WAIT_MS;
+}
+
+static void wait_for_room(struct hp_agent *agent, struct hp_agent_fetch *fetch)
+{
+    fetch->wait_until_ms = agent->now_ms + RETRY_WAIT_MS;
+    agent->blob_hold_ms = HP_MAX(agent->blob_hold_ms, agent->now_ms + RETRY_WAIT_MS / 10);
+}
+
+bool hp_agent_fetch_reserve(struct hp_agent *agent, struct hp_agent_fetch *fetch)
+{
+    HP_ASSERT(!fetch->counted);
+    bool fits =
+        agent->fetch_bytes == 0 || agent->fetch_bytes + fetch->size <= agent->config.blob_bytes_max;
+    if (!fits) {
+        wait_for_room(agent, fetch);
+        return false;
+    }
+    agent->fetch_bytes += fetch->size;
+    fetch->counted = true;
+    return true;
 }
 
 /* Room for the payload, once its size is known. False: not now. */
@@ -323,16 +455,15 @@ static bool make_room(struct hp_agent *agent, struct hp_agent_fetch *fetch)
     if (fetch->data != NULL) {
         return true;
     }
-    bool fits =
-        agent->fetch_bytes == 0 || agent->fetch_bytes + fetch->size <= agent->config.blob_bytes_max;
-    fetch->data = fits ? hp_alloc(fetch->size) : NULL;
-    if (fetch->data == NULL) {
-        fetch->wait_until_ms = agent->now_ms + RETRY_WAIT_MS;
-        agent->blob_hold_ms = HP_MAX(agent->blob_hold_ms, agent->now_ms + RETRY_WAIT_MS / 10);
+    if (!hp_agent_fetch_reserve(agent, fetch)) {
         return false;
     }
-    agent->fetch_bytes += fetch->size;
-    return true;
+    fetch->data = hp_alloc(fetch->size);
+    if (fetch->data == NULL) {
+        hp_agent_fetch_unreserve(agent, fetch);
+        wait_for_room(agent, fetch);
+    }
+    return fetch->data != NULL;
 }
 
 enum chunk { CHUNK_MORE, CHUNK_LAST, CHUNK_ODD };
@@ -359,49 +490,19 @@ static enum chunk take_chunk(struct hp_agent *agent, struct hp_agent_fetch *fetc
     return fetch->got == fetch->size ? CHUNK_LAST : CHUNK_MORE;
 }
 
-/* What a pool's children are set up with. */
-static void on_pool_chunk(struct hp_agent *agent, struct hp_agent_crew *crew,
-                          const struct hp_msg_blob_get_reply *get, const char *why)
-{
-    struct hp_agent_fetch *fetch = crew->fetch;
-    enum chunk chunk = why == NULL ? take_chunk(agent, fetch, get) : CHUNK_ODD;
-    if (chunk == CHUNK_LAST && XXH3_64bits(fetch->data, fetch->size) != fetch->digest) {
-        chunk = CHUNK_ODD;
-    }
-    if (chunk == CHUNK_ODD) {
-        fetch->wait_until_ms = HP_AGENT_NEVER;
-        hp_agent_crew_fetched(agent, crew, why != NULL ? why : "its payload is damaged");
-    } else if (chunk == CHUNK_LAST) {
-        hp_agent_crew_fetched(agent, crew, NULL);
-    }
-}
-
 static void on_get_reply(struct hp_agent *agent, struct hp_agent_rpc *rpc,
                          const struct hp_rpc *reply)
 {
     agent->get_calls--;
-    struct hp_agent_crew *crew = rpc->pool != 0 ? hp_agent_crew_find(agent, rpc->pool) : NULL;
-    struct hp_agent_run *run = rpc->pool != 0 ? NULL : hp_agent_run_get(agent, rpc->key);
-    struct hp_agent_fetch *fetch = crew != NULL ? crew->fetch : NULL;
-    if (run != NULL && run->state == HP_AGENT_FETCHING) {
-        fetch = run->fetch;
-    }
+    uint64_t key = rpc->key;
+    uint64_t pool = rpc->pool;
+    struct hp_agent_fetch *fetch = hp_agent_fetch_find(agent, key, pool);
     if (fetch == NULL) {
         return;
     }
     fetch->asked = false;
-    static const char missing[] = "the payload blob is missing or damaged at the broker";
     if (reply->failed) {
-        enum hp_rpc_error_code code = reply->failure.code;
-        bool is_final = code == HP_RPC_ERROR_NOT_FOUND || code == HP_RPC_ERROR_DAMAGED;
-        if (is_final && crew != NULL) {
-            on_pool_chunk(agent, crew, NULL, missing);
-        } else if (is_final) {
-            hp_agent_end_unstarted(agent, run, HP_REASON_DAMAGED, missing);
-        } else {
-            fetch->wait_until_ms = agent->now_ms + RETRY_WAIT_MS;
-            agent->blob_hold_ms = agent->now_ms + RETRY_WAIT_MS;
-        }
+        hp_agent_fetch_failed(agent, key, pool, &reply->failure);
         return;
     }
     struct hp_msg_blob_get_reply get;
@@ -410,15 +511,14 @@ static void on_get_reply(struct hp_agent *agent, struct hp_agent_rpc *rpc,
         hp_agent_link_close(agent, "%s", error.text);
         return;
     }
-    if (crew != NULL) {
-        on_pool_chunk(agent, crew, &get, NULL);
-        return;
-    }
     enum chunk chunk = take_chunk(agent, fetch, &get);
     if (chunk == CHUNK_ODD) {
-        hp_agent_end_unstarted(agent, run, HP_REASON_DAMAGED, "the payload blob changed its size");
+        fetch_lost(agent, fetch, key, pool, "the payload blob changed its size");
+    } else if (chunk == CHUNK_LAST && XXH3_64bits(fetch->data, fetch->size) != fetch->digest) {
+        fetch_lost(agent, fetch, key, pool,
+                   pool == 0 ? "the payload failed its digest" : "its payload is damaged");
     } else if (chunk == CHUNK_LAST) {
-        fetched(agent, run);
+        hp_agent_fetch_done(agent, key, pool);
     }
 }
 

@@ -91,6 +91,24 @@ static void check_calls(const struct hp_agent *agent)
     HP_ASSERT(agent->link != HP_AGENT_LINK_OFF || used == 0);
 }
 
+/* What the payloads that were fetched, or are, take of the room for them. */
+static void check_fetches(const struct hp_agent *agent)
+{
+    uint64_t bytes = 0;
+    uint32_t index = 0;
+    const struct hp_agent_run *run = NULL;
+    while ((run = hp_slots_next(&agent->runs, &index, NULL)) != NULL) {
+        bytes += run->fetch != NULL && run->fetch->counted ? run->fetch->size : 0;
+    }
+    HP_LIST_FOR_EACH (node, &agent->crews) {
+        const struct hp_agent_crew *crew = HP_LIST_ENTRY(node, const struct hp_agent_crew, link);
+        bytes += crew->fetch != NULL && crew->fetch->counted ? crew->fetch->size : 0;
+    }
+    HP_ASSERT(bytes == agent->fetch_bytes);
+    HP_ASSERT(agent->event_file == NULL);
+    HP_ASSERT(agent->freed_files == NULL || agent->effect_count > 0);
+}
+
 void hp_agent_check(const struct hp_agent *agent)
 {
     uint32_t slots = 0;
@@ -118,6 +136,7 @@ void hp_agent_check(const struct hp_agent *agent)
     HP_ASSERT(slots == agent->slots_used);
     HP_ASSERT(slots <= agent->config.slots);
     check_calls(agent);
+    check_fetches(agent);
     uint32_t index = 0;
     uint32_t foreign = 0;
     const struct hp_agent_run *run = NULL;

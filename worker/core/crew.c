@@ -39,10 +39,7 @@ void hp_agent_crews_init(struct hp_agent *agent)
 static void fetch_free(struct hp_agent *agent, struct hp_agent_crew *crew)
 {
     if (crew->fetch != NULL) {
-        if (crew->fetch->data != NULL) {
-            agent->fetch_bytes -= crew->fetch->size;
-            hp_free(crew->fetch->data);
-        }
+        hp_agent_fetch_clear(agent, crew->fetch);
         hp_free(crew->fetch);
         crew->fetch = NULL;
     }
@@ -239,7 +236,9 @@ void hp_agent_crews_registered(struct hp_agent *agent)
 void hp_agent_crew_fetched(struct hp_agent *agent, struct hp_agent_crew *crew, const char *why)
 {
     if (why == NULL) {
-        crew->payload = hp_bin_make(crew->fetch->data, crew->fetch->size);
+        if (crew->fetch->file == NULL) {
+            crew->payload = hp_bin_make(crew->fetch->data, crew->fetch->size);
+        }
         crew->ready = true;
         return;
     }
@@ -423,8 +422,13 @@ static void start_child(struct hp_agent *agent, struct hp_agent_crew *crew, uint
                                           .interpreter = crew->interpreter,
                                           .fn = crew->fn,
                                           .payload = crew->payload,
+                                          .payload_bytes = crew->payload.size,
                                           .calls_max = crew->calls_max,
                                           .fence = crew->fence};
+    if (crew->fetch != NULL && crew->fetch->file != NULL) {
+        start->payload_file = crew->fetch->file;
+        start->payload_bytes = crew->fetch->size;
+    }
     child->crew = crew;
     hp_list_push_back(&crew->children, &child->crew_link);
     count_child(crew, child, 1);

@@ -206,17 +206,15 @@ void hp_agent_spool_run(struct hp_agent *agent, struct hp_agent_run *run)
     if (run->spool_id != 0 || agent->spool_failed || is_volatile) {
         return;
     }
-    hp_buf_clear(&agent->scratch);
-    if (hp_agent_record_encode(run, &agent->scratch) != HP_OK) {
+    struct hp_bin record;
+    if (hp_agent_record_encode(agent, run, &record) != HP_OK) {
         return; /* too large for any spool: it goes without */
     }
-    uint8_t *copy = hp_agent_fx_alloc(agent, agent->scratch.size);
-    memcpy(copy, agent->scratch.data, agent->scratch.size);
     run->spool_id = agent->next_spool_id++;
     agent->totals.spooled_total++;
     struct hp_agent_effect *effect = hp_agent_effect_add(agent, HP_AGENT_SPOOL_APPEND);
     effect->spool_id = run->spool_id;
-    effect->record = hp_bin_make(copy, agent->scratch.size);
+    effect->record = record;
 }
 
 static void spool_list(struct hp_agent *agent, const struct hp_list *list)

@@ -83,4 +83,5 @@ void hp_agent_effects_clear(struct hp_agent *agent)
 {
     agent->effect_count = 0;
     hp_arena_reset(&agent->fx);
+    hp_agent_files_sweep(agent);
 }

@@ -23,8 +23,10 @@ static void set_error(struct hp_st_task_end *end, struct hp_str text, char *room
     end->has |= HP_HAS_ST_TASK_END_ERROR;
 }
 
-/* True: `bytes` became a part of the run, to travel as a blob. */
-static bool take_part(struct hp_agent_run *run, enum hp_agent_part_kind kind, struct hp_bin bytes)
+/* True: `bytes` became a part of the run, to travel as a blob. They are copied, unless the file of
+ * the event holds them. */
+static bool take_part(struct hp_agent_run *run, enum hp_agent_part_kind kind, struct hp_bin bytes,
+                      struct hp_agent_file **file)
 {
     if (bytes.size <= HP_LIMIT_INLINE_BYTES) {
         return false;
@@ -33,15 +35,17 @@ static bool take_part(struct hp_agent_run *run, enum hp_agent_part_kind kind, st
         run->parts = hp_calloc(1, sizeof(*run->parts));
         HP_ASSERT(run->parts != NULL);
     }
-    uint8_t *copy = hp_memdup(bytes.data, bytes.size);
-    HP_ASSERT(copy != NULL); /* a result that can not be kept: restarting repeats the attempt */
     HP_ASSERT(run->parts->count < HP_AGENT_PARTS_MAX);
-    run->parts->item[run->parts->count++] = (struct hp_agent_part){
-        .data = copy,
-        .size = bytes.size,
-        .digest = XXH3_64bits(bytes.data, bytes.size),
-        .kind = kind,
-    };
+    struct hp_agent_part *part = &run->parts->item[run->parts->count++];
+    *part = (struct hp_agent_part){.size = bytes.size, .kind = kind};
+    if (file != NULL && *file != NULL) {
+        part->data = bytes.data;
+        part->file = *file;
+        *file = NULL; /* taken over */
+        return true;
+    }
+    part->data = hp_memdup(bytes.data, bytes.size);
+    HP_ASSERT(part->data != NULL); /* a result that can not be kept: restarting repeats it */
     return true;
 }
 
@@ -172,11 +176,11 @@ static void set_how(struct hp_st_task_end *end, const struct hp_agent_event *eve
 static void set_output(struct hp_agent_run *run, struct hp_st_task_end *end,
                        const struct hp_agent_event *event)
 {
-    if (event->out.size > 0 && !take_part(run, HP_AGENT_PART_OUT, event->out)) {
+    if (event->out.size > 0 && !take_part(run, HP_AGENT_PART_OUT, event->out, NULL)) {
         end->out = event->out;
         end->has |= HP_HAS_ST_TASK_END_OUT;
     }
-    if (event->err.size > 0 && !take_part(run, HP_AGENT_PART_ERR, event->err)) {
+    if (event->err.size > 0 && !take_part(run, HP_AGENT_PART_ERR, event->err, NULL)) {
         end->err = event->err;
         end->has |= HP_HAS_ST_TASK_END_ERR;
     }
@@ -260,14 +264,14 @@ static enum hp_reason call_reason(struct hp_agent_run *run, const struct hp_agen
     }
 }
 
-static void set_result(struct hp_agent_run *run, struct hp_st_task_end *end,
+/* A large one has its digest when it has gone by chunks (name_blobs): what is given has none. */
+static void set_result(struct hp_agent *agent, struct hp_agent_run *run, struct hp_st_task_end *end,
                        const struct hp_agent_event *event)
 {
-    end->digest = digest_of(event->out);
-    end->has |= HP_HAS_ST_TASK_END_DIGEST;
-    if (!take_part(run, HP_AGENT_PART_RESULT, event->out)) {
+    if (!take_part(run, HP_AGENT_PART_RESULT, event->out, &agent->event_file)) {
         end->result = event->out;
-        end->has |= HP_HAS_ST_TASK_END_RESULT;
+        end->digest = digest_of(event->out);
+        end->has |= HP_HAS_ST_TASK_END_RESULT | HP_HAS_ST_TASK_END_DIGEST;
     }
 }
 
@@ -317,13 +321,13 @@ void hp_agent_end_call(struct hp_agent *agent, struct hp_agent_run *run,
     enum hp_reason reason = call_reason(run, event);
     set_log(&end, event);
     if (event->outcome == HP_AGENT_OUTCOME_OK) {
-        set_result(run, &end, event);
+        set_result(agent, run, &end, event);
         set_usage(&end, event);
         finish(agent, run, reason, &end);
         return;
     }
     if (event->out.size > 0) {
-        set_result(run, &end, event);
+        set_result(agent, run, &end, event);
     }
     char room[ERROR_TEXT_BYTES];
     if (event->outcome == HP_AGENT_OUTCOME_DIED) {

@@ -192,6 +192,10 @@ static void on_reply(struct hp_agent *agent, struct hp_agent_rpc *rpc, const str
     case HP_METHOD_BLOB_GET:
         hp_agent_on_blob_reply(agent, rpc, reply);
         break;
+    case HP_METHOD_BLOB_GIVE:
+    case HP_METHOD_BLOB_LEND:
+        hp_agent_on_near_reply(agent, rpc, reply);
+        break;
     default: /* worker.release: what it says changes nothing here */
         break;
     }

@@ -10,8 +10,6 @@
  */
 #include <string.h>
 
-#include <xxhash.h>
-
 #include "common/base/assert.h"
 #include "common/base/endian.h"
 #include "common/base/mem.h"
@@ -21,24 +19,27 @@
 #define RECORD_HEAD_BYTES 6u
 #define PART_HEAD_BYTES 9u
 
-static enum hp_err encode_parts(const struct hp_agent_parts *parts, struct hp_buf *buf)
+static size_t parts_bytes(const struct hp_agent_parts *parts)
 {
+    size_t bytes = 0;
     for (uint32_t i = 0; parts != NULL && i < parts->count; i++) {
-        uint8_t head[PART_HEAD_BYTES];
-        head[0] = (uint8_t)parts->item[i].kind;
-        hp_put_be64(head + 1, parts->item[i].size);
-        enum hp_err err = hp_buf_append(buf, head, sizeof(head));
-        if (err == HP_OK) {
-            err = hp_buf_append(buf, parts->item[i].data, parts->item[i].size);
-        }
-        if (err != HP_OK) {
-            return err;
-        }
+        bytes += PART_HEAD_BYTES + parts->item[i].size;
     }
-    return HP_OK;
+    return bytes;
 }
 
-enum hp_err hp_agent_record_encode(const struct hp_agent_run *run, struct hp_buf *buf)
+static void copy_parts(const struct hp_agent_parts *parts, uint8_t *to)
+{
+    for (uint32_t i = 0; parts != NULL && i < parts->count; i++) {
+        const struct hp_agent_part *part = &parts->item[i];
+        to[0] = (uint8_t)part->kind;
+        hp_put_be64(to + 1, part->size);
+        memcpy(to + PART_HEAD_BYTES, part->data, part->size);
+        to += PART_HEAD_BYTES + part->size;
+    }
+}
+
+static enum hp_err encode_head(const struct hp_agent_run *run, struct hp_buf *buf)
 {
     uint8_t head[RECORD_HEAD_BYTES] = {RECORD_VERSION};
     head[1] = run->parts == NULL ? 0 : (uint8_t)run->parts->count;
@@ -59,11 +60,28 @@ enum hp_err hp_agent_record_encode(const struct hp_agent_run *run, struct hp_buf
         item.has |= HP_HAS_ST_DONE_ITEM_RETRY_MS;
     }
     err = hp_st_done_item_encode(buf, &item);
-    if (err != HP_OK) {
-        return err;
+    if (err == HP_OK) {
+        hp_put_be32(buf->data + 2, (uint32_t)(buf->size - RECORD_HEAD_BYTES));
     }
-    hp_put_be32(buf->data + 2, (uint32_t)(buf->size - RECORD_HEAD_BYTES));
-    return encode_parts(run->parts, buf);
+    return err;
+}
+
+/* The large parts are copied once, into memory of the effects. */
+enum hp_err hp_agent_record_encode(struct hp_agent *agent, const struct hp_agent_run *run,
+                                   struct hp_bin *ret_record)
+{
+    struct hp_buf *buf = &agent->scratch;
+    hp_buf_clear(buf);
+    enum hp_err err = encode_head(run, buf);
+    size_t size = buf->size + parts_bytes(run->parts);
+    if (err != HP_OK || size > UINT32_MAX) {
+        return err != HP_OK ? err : HP_ERR_TOO_BIG;
+    }
+    uint8_t *record = hp_agent_fx_alloc(agent, size);
+    memcpy(record, buf->data, buf->size);
+    copy_parts(run->parts, record + buf->size);
+    *ret_record = hp_bin_make(record, size);
+    return HP_OK;
 }
 
 static enum hp_err decode_parts(struct hp_agent_run *run, uint32_t count, const uint8_t *data,
@@ -89,7 +107,6 @@ static enum hp_err decode_parts(struct hp_agent_run *run, uint32_t count, const 
         run->parts->item[run->parts->count++] = (struct hp_agent_part){
             .data = copy,
             .size = part_size,
-            .digest = XXH3_64bits(copy, part_size),
             .kind = (enum hp_agent_part_kind)data[0],
         };
         data += PART_HEAD_BYTES + part_size;

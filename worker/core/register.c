@@ -73,6 +73,7 @@ void hp_agent_on_hello_reply(struct hp_agent *agent, const struct hp_rpc *reply)
     for (uint32_t i = 0; i < hello.warnings.count; i++) {
         hp_agent_log(agent, HP_AGENT_LOG_WARN, "broker: %.*s", HP_STR_ARG(hello.warnings.items[i]));
     }
+    hp_agent_near_hello(agent, &hello);
     agent->link = HP_AGENT_LINK_FLUSH;
 }
 

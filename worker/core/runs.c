@@ -159,7 +159,7 @@ void hp_agent_run_free(struct hp_agent *agent, struct hp_agent_run *run)
     if (run->fetch != NULL) {
         hp_agent_fetch_free(agent, run);
     }
-    hp_agent_parts_free(run);
+    hp_agent_parts_free(agent, run);
     chunk_unref(run->end_chunk);
     if (run->parcel != NULL) {
         hp_agent_parcel_unref(run->parcel);

@@ -159,8 +159,13 @@ static void give(struct hp_agent *agent, struct hp_agent_child *child, uint32_t 
             .attempt = run->attempt,
             .function_index = run->parcel->function_index,
             .payload = {.data = run->payload, .size = run->payload_size},
+            .payload_bytes = run->payload_size,
             .fence = run->parcel->fence,
         };
+        if (run->fetch != NULL && run->fetch->file != NULL) {
+            calls[i].payload_file = run->fetch->file;
+            calls[i].payload_bytes = run->fetch->size;
+        }
         run->est_us = estimate_us(agent, run);
         run->child = child_index;
         child->load_us += run->est_us;

@@ -104,13 +104,16 @@ enum hp_agent_part_kind {
 };
 
 struct hp_agent_part {
-    uint8_t *data; /* owned */
+    const uint8_t *data;        /* owned, or in the file */
+    struct hp_agent_file *file; /* owned; NULL: in memory */
     uint64_t size;
     uint64_t digest;
-    uint64_t blob; /* 0: not open */
-    uint64_t sent; /* bytes put */
-    bool asked;    /* blob.open is under way */
-    bool stored;   /* the last put was answered */
+    uint64_t blob;   /* 0: not open */
+    uint64_t sent;   /* bytes put */
+    bool has_digest; /* computed when it is needed: not if it is given */
+    bool asked;      /* blob.open is under way; or it is sealed and given */
+    bool stored;     /* the last put, or blob.give, was answered */
+    bool by_put;     /* giving it was refused */
     enum hp_agent_part_kind kind;
 };
 
@@ -125,10 +128,30 @@ struct hp_agent_fetch {
     uint64_t size; /* known after the first chunk */
     uint64_t digest;
     uint64_t got;
-    uint8_t *data; /* owned */
+    uint8_t *data;              /* owned */
+    struct hp_agent_file *file; /* owned; the payload was lent */
     uint64_t wait_until_ms;
     bool asked;
     bool sized;
+    bool counted; /* `size` is in agent->fetch_bytes */
+    bool by_get;  /* lending it was refused, or it could not be opened */
+};
+
+/* Content by descriptor, with a broker on this host. */
+enum hp_agent_near_state {
+    HP_AGENT_NEAR_OFF,
+    HP_AGENT_NEAR_PROVING, /* the shell looks whether it is the same host */
+    HP_AGENT_NEAR_ON,
+};
+
+struct hp_agent_near {
+    enum hp_agent_near_state state;
+    uint64_t ticket; /* of this connection: the shell's answers for an earlier one are void */
+    uint8_t key[HP_AGENT_NEAR_KEY_BYTES];
+    uint32_t give_calls; /* being sealed, or under way */
+    uint32_t lend_calls; /* under way, or being opened */
+    uint32_t give_refusals; /* in a row */
+    uint32_t open_failures; /* in a row */
 };
 
 struct hp_agent_run {
@@ -328,6 +351,9 @@ struct hp_agent {
     struct hp_st_done_item *done_items; /* HP_AGENT_DONE_ITEMS, to encode from */
     uint32_t put_calls;
     uint32_t get_calls;
+    struct hp_agent_near near;
+    struct hp_agent_file *event_file;   /* of the event that is being handled, if nobody took it */
+    struct hp_agent_file *freed_files;  /* effects may still name them */
 
     /* ending */
     bool draining_self;
@@ -462,7 +488,40 @@ void hp_agent_on_blob_reply(struct hp_agent *agent, struct hp_agent_rpc *rpc,
                             const struct hp_rpc *reply);
 void hp_agent_blobs_link_down(struct hp_agent *agent);
 void hp_agent_fetch_free(struct hp_agent *agent, struct hp_agent_run *run);
-void hp_agent_parts_free(struct hp_agent_run *run);
+void hp_agent_parts_free(struct hp_agent *agent, struct hp_agent_run *run);
+/* Frees what a fetch holds, but not the record itself. */
+void hp_agent_fetch_clear(struct hp_agent *agent, struct hp_agent_fetch *fetch);
+/* Counts the size of a fetch in; false: there is no room now, it was put off. */
+bool hp_agent_fetch_reserve(struct hp_agent *agent, struct hp_agent_fetch *fetch);
+void hp_agent_fetch_unreserve(struct hp_agent *agent, struct hp_agent_fetch *fetch);
+/* The fetch that a call or an effect was for; NULL: it is wanted no more. */
+struct hp_agent_fetch *hp_agent_fetch_find(struct hp_agent *agent, uint64_t key, uint64_t pool);
+/* The payload is here, in the fetch's data or file. */
+void hp_agent_fetch_done(struct hp_agent *agent, uint64_t key, uint64_t pool);
+void hp_agent_fetch_failed(struct hp_agent *agent, uint64_t key, uint64_t pool,
+                           const struct hp_rpc_failure *failure);
+/* A part is a blob at the broker now: goes on with the run when all are. */
+void hp_agent_part_stored(struct hp_agent *agent, struct hp_agent_run *run);
+void hp_agent_part_refused(struct hp_agent *agent, struct hp_agent_run *run,
+                           struct hp_agent_part *part, const struct hp_rpc_failure *failure);
+
+/* ---------------------------------------------------------------------------- near.c: the same by
+ * descriptor, on the broker's host */
+void hp_agent_near_hello(struct hp_agent *agent, const struct hp_msg_hello_reply *hello);
+void hp_agent_near_link_down(struct hp_agent *agent);
+void hp_agent_on_near(struct hp_agent *agent, const struct hp_agent_event *event);
+/* Whether it would go by descriptor (perhaps: as long as the shell has not answered). */
+bool hp_agent_may_give(const struct hp_agent *agent, const struct hp_agent_part *part);
+bool hp_agent_may_lend(const struct hp_agent *agent, const struct hp_agent_fetch *fetch);
+/* Start it; false: not now. */
+bool hp_agent_give(struct hp_agent *agent, struct hp_agent_run *run, uint32_t index);
+bool hp_agent_lend(struct hp_agent *agent, struct hp_agent_fetch *fetch, uint64_t key,
+                   uint64_t pool);
+void hp_agent_on_near_reply(struct hp_agent *agent, struct hp_agent_rpc *rpc,
+                            const struct hp_rpc *reply);
+/* NULL is fine. Freed at once, or when the effects have been carried out. */
+void hp_agent_file_free(struct hp_agent *agent, struct hp_agent_file *file);
+void hp_agent_files_sweep(struct hp_agent *agent);
 
 /* -------------------------------------------------------------------------- link.c: the connection
  */
@@ -493,8 +552,9 @@ void hp_agent_send_heartbeat(struct hp_agent *agent);
 
 /* ---------------------------------------------------------------------------- record.c: the spool
  */
-/* Encodes an ended run into `buf`. */
-enum hp_err hp_agent_record_encode(const struct hp_agent_run *run, struct hp_buf *buf);
+/* Encodes an ended run; valid until hp_agent_effects_clear. */
+enum hp_err hp_agent_record_encode(struct hp_agent *agent, const struct hp_agent_run *run,
+                                   struct hp_bin *ret_record);
 /* Fills a new run from a record; HP_ERR_CORRUPT, HP_ERR_NOMEM leave *ret_run NULL. */
 enum hp_err hp_agent_record_decode(struct hp_agent *agent, struct hp_bin record,
                                    struct hp_agent_run **ret_run, struct hp_error *reterr);
