@@ -397,14 +397,13 @@ static bool pool_refused(struct submit *submit)
     const struct hp_st_task_options *options = &submit->spec->options;
     char text[1400];
     if (options->kind == HP_TASK_KIND_POOL) {
-        bool is_unsupported = false;
+        enum hp_rpc_error_code code = HP_RPC_ERROR_BAD_REQUEST;
         const char *wrong =
             submit->count != 1 || options->ukey.size > 0 || due_at(core, options) > core->wall_ms
                 ? "a pool is one task, without unique key and delay"
-                : hp_pool_check(core, submit->spec, &is_unsupported, text, sizeof(text));
+                : hp_pool_check(core, submit->spec, &code, text, sizeof(text));
         if (wrong != NULL) {
-            refuse(submit,
-                   is_unsupported ? HP_RPC_ERROR_UNSUPPORTED : HP_RPC_ERROR_BAD_REQUEST, wrong);
+            refuse(submit, code, wrong);
         }
         return wrong != NULL;
     }

@@ -158,9 +158,10 @@ uint32_t hp_pool_room(const struct hp_core *core, const struct hp_class *class_,
                       const struct hp_node *node, uint32_t depth);
 /* Can the worker have children of it at all? */
 bool hp_pool_suits(const struct hp_pool *pool, const struct hp_node *node);
-/* Sentences on options of a new pool, NULL: fine. `text` is for the sentence. */
-const char *hp_pool_check(struct hp_core *core, const struct hp_spec *spec, bool *ret_unsupported,
-                          char *text, size_t size);
+/* Sentences on options of a new pool, NULL: fine. `text` is for the sentence. *ret_code: what kind
+ * of trouble it is. */
+const char *hp_pool_check(struct hp_core *core, const struct hp_spec *spec,
+                          enum hp_rpc_error_code *ret_code, char *text, size_t size);
 
 /* An attempt of a call begins or ends at a worker. */
 void hp_pool_attempt(struct hp_core *core, struct hp_attempt *attempt, bool begins);

@@ -106,14 +106,15 @@ static void list_languages(const struct hp_core *core, char *out, size_t size)
     }
 }
 
-const char *hp_pool_check(struct hp_core *core, const struct hp_spec *spec, bool *ret_unsupported,
-                          char *text, size_t size)
+const char *hp_pool_check(struct hp_core *core, const struct hp_spec *spec,
+                          enum hp_rpc_error_code *ret_code, char *text, size_t size)
 {
     const struct hp_st_task_options *options = &spec->options;
     uint64_t room = 0;
     uint32_t online = 0;
     uint32_t fitting = 0;
     if (!hp_name_valid(options->language)) {
+        *ret_code = HP_RPC_ERROR_BAD_REQUEST;
         return "options.language: a pool names what its children run: c, python3.11";
     }
     HP_LIST_FOR_EACH (link, &core->node_list) {
@@ -130,16 +131,17 @@ const char *hp_pool_check(struct hp_core *core, const struct hp_spec *spec, bool
     if (online > 0 && fitting == 0) {
         char offers[LANGUAGES_SHOWN];
         list_languages(core, offers, sizeof(offers));
-        *ret_unsupported = true;
+        *ret_code = HP_RPC_ERROR_UNSUPPORTED;
         (void)snprintf(text, size, "no worker offers %.*s%s%.*s%s%s", HP_STR_ARG(options->language),
                        options->fn.size > 0 ? " with function " : "", HP_STR_ARG(options->fn),
                        offers[0] != '\0' ? "; workers offer " : "", offers);
         return text;
     }
     if (fitting > 0 && options->processes > room) {
+        *ret_code = HP_RPC_ERROR_TOO_BIG;
         (void)snprintf(text, size,
-                       "options.processes: %u, but the workers there are take %llu children "
-                       "(children_max of each, by default 16 for each slot)",
+                       "options.processes: %u, but the workers that are online can have %llu in "
+                       "all (children_max of each, by default 16 for each slot)",
                        options->processes, (unsigned long long)room);
         return text;
     }

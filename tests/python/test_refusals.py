@@ -63,6 +63,13 @@ def test_a_wrong_token_is_told_at_once(program, guarded_broker):
 
 # ------------------------------------------------------------------------------ pools
 
+def test_more_processes_than_the_workers_can_have(farm):
+    import hostpool
+    from hostpool.multiprocessing import Pool
+    with pytest.raises(hostpool.QuotaExceeded, match="33, but the workers .* can have 32 in all"):
+        Pool(33)
+
+
 ENDED_ELSEWHERE = HEAD + """
 def refused(work):
     try:

@@ -527,7 +527,7 @@ static void options_are_checked(void **state)
     assert_int_equal(refused(rig, 0, &options, 1), HP_RPC_ERROR_NOT_FOUND);
     pool_worker(rig, 2, "w", 2);
     options = pool_options(33); /* 16 for each slot */
-    assert_int_equal(refused(rig, 0, &options, 1), HP_RPC_ERROR_BAD_REQUEST);
+    assert_int_equal(refused(rig, 0, &options, 1), HP_RPC_ERROR_TOO_BIG);
     options = pool_options(1);
     options.language = HP_STR("python3.99");
     assert_int_equal(refused(rig, 0, &options, 1), HP_RPC_ERROR_UNSUPPORTED);
