@@ -78,8 +78,13 @@ static enum hp_err give_call(struct hp_worker *worker, uint32_t child,
         .epoch = from->epoch,
         .array_index = from->array_index,
     };
-    if (from->payload.size <= HP_EXEC_INLINE_BYTES_MAX) {
+    if (from->payload_bytes <= HP_EXEC_INLINE_BYTES_MAX && from->payload_file == NULL) {
         call.payload = from->payload;
+        return hp_exec_call(worker->exec, child, &call);
+    }
+    if (from->payload_file != NULL) {
+        call.payload_fd = hp_worker_file_fd(from->payload_file);
+        call.payload_bytes = from->payload_bytes;
         return hp_exec_call(worker->exec, child, &call);
     }
     HP_CLEANUP(hp_fd_close) int fd = payload_fd(from->payload);
@@ -192,6 +197,15 @@ static void carry_out(struct hp_worker *worker, const struct hp_agent_effect *ef
     case HP_AGENT_SET_DEADLINE:
         hp_exec_set_deadline(worker->exec,
                              effect->deadline_ms == HP_AGENT_NEVER ? 0 : effect->deadline_ms);
+        break;
+    case HP_AGENT_NEAR_PROVE:
+        hp_worker_near_prove(worker, effect);
+        break;
+    case HP_AGENT_NEAR_OPEN:
+        hp_worker_near_open(worker, effect);
+        break;
+    case HP_AGENT_NEAR_SEAL:
+        hp_worker_near_seal(worker, effect);
         break;
     case HP_AGENT_SPOOL_APPEND:
         append(worker, effect);

@@ -41,6 +41,7 @@ enum option_index {
     OPT_PYTHON_PATH,
     OPT_INHERIT_ENV,
     OPT_CHILDREN_MAX,
+    OPT_NEAR,
     OPT_LOG_LEVEL,
     OPT_CHECK_CONFIG,
     OPT_EXAMPLE_CONFIG,
@@ -149,6 +150,11 @@ static const struct hp_conf_option options[] = {
                           .type = HP_CONF_INT,
                           .max = 65536,
                           .text = "Children of pools at once. Default: 16 for each slot."},
+    [OPT_NEAR] = {.name = "near",
+                  .type = HP_CONF_BOOL,
+                  .default_text = "yes",
+                  .text = "Where the broker is on this host, pass payloads and results over 64 KiB "
+                          "by descriptor instead of over the connection."},
     [OPT_LOG_LEVEL] = {.name = "log_level",
                        .type = HP_CONF_STR,
                        .default_text = "info",
@@ -413,10 +419,10 @@ static enum hp_err read_numbers(struct hp_worker_config *config, struct hp_error
     config->recycle_mem_bytes = hp_conf_u64(conf, OPT_RECYCLE_MEM);
     config->result_max_bytes = hp_conf_u64(conf, OPT_RESULT_MAX);
     config->any_interpreter = hp_conf_bool(conf, OPT_ANY_INTERPRETER);
+    config->near = hp_conf_bool(conf, OPT_NEAR);
     config->inherit_env = hp_conf_bool(conf, OPT_INHERIT_ENV);
-    config->children_max =
-        (uint32_t)HP_MIN(or_default(config, OPT_CHILDREN_MAX, 16u * (uint64_t)config->slots),
-                         (uint64_t)65536);
+    config->children_max = (uint32_t)HP_MIN(
+        or_default(config, OPT_CHILDREN_MAX, 16u * (uint64_t)config->slots), (uint64_t)65536);
     if (hp_conf_is_set(conf, OPT_PYTHON)) {
         config->python = hp_conf_str(conf, OPT_PYTHON);
         config->python = strcmp(config->python, "none") == 0 ? NULL : config->python;

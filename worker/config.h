@@ -54,6 +54,7 @@ struct hp_worker_config {
     uint32_t children_max;
     bool any_interpreter;
     bool inherit_env;
+    bool near; /* content by descriptor, with a broker on this host */
     enum hp_log_level log_level;
 };
 

@@ -177,6 +177,7 @@ static enum hp_err make_agent(struct hp_worker *worker, struct hp_error *reterr)
         .language_count = worker->language_count,
         .any_interpreter = config->any_interpreter,
         .children_max = config->children_max,
+        .near = config->near,
     };
     enum hp_err err = hp_random_id16(worker->boot);
     if (err == HP_OK) {
@@ -239,6 +240,7 @@ enum hp_err hp_worker_start(struct hp_worker *worker, const struct hp_worker_con
     *worker = (struct hp_worker){.config = config, .lock_fd = -1};
     hp_arena_init(&worker->arena, 4096, (size_t)16 << 20);
     hp_arena_init(&worker->feed_arena, 1024 * 1024, (size_t)1 << 40);
+    hp_worker_near_init(worker);
     enum hp_err (*const steps[])(struct hp_worker *, struct hp_error *) = {
         start_exec, lock_state, make_agent, open_spool, start_loop};
     enum hp_err err = HP_OK;

@@ -24,9 +24,12 @@
 /* SIGTERM, SIGINT and SIGHUP (a closed terminal): all of them drain. */
 #define HP_WORKER_SIGNALS 3u
 
-/* Large results that are mapped until the agent has seen them. */
-struct hp_worker_map {
-    void *data;
+/* A large result, mapped, or a payload that the broker lends; the agent's, until it frees it. */
+struct hp_worker_file {
+    struct hp_agent_file base; /* first */
+    struct hp_worker *worker;
+    int fd;              /* -1: there were too many; the mapping is left */
+    const uint8_t *data; /* NULL: not mapped */
     size_t size;
 };
 
@@ -80,9 +83,9 @@ struct hp_worker {
     size_t feed_count;
     size_t feed_capacity;
     struct hp_arena feed_arena;
-    struct hp_worker_map *maps;
-    size_t map_count;
-    size_t map_capacity;
+
+    uint32_t fd_count; /* of files */
+    uint32_t fd_max;
 
     uint32_t term_count; /* signals that asked to end */
     uint32_t term_done;  /* of those acted on */
@@ -98,6 +101,17 @@ struct hp_agent_event *hp_worker_feed_add(struct hp_worker *worker, enum hp_agen
 /* Gives the gathered events to the agent. False: there were none. */
 bool hp_worker_feed_flush(struct hp_worker *worker);
 void hp_worker_feed_deinit(struct hp_worker *worker);
+
+/* near.c: content in descriptors. */
+void hp_worker_near_init(struct hp_worker *worker);
+/* A child's result; takes the descriptor over. NULL: no memory. */
+struct hp_worker_file *hp_worker_file_of_result(struct hp_worker *worker, int fd, uint64_t size);
+/* The descriptor of a payload that the agent passes on. */
+int hp_worker_file_fd(const struct hp_agent_file *file);
+/* Carry out NEAR_* effects; their answers are fed. */
+void hp_worker_near_prove(struct hp_worker *worker, const struct hp_agent_effect *effect);
+void hp_worker_near_open(struct hp_worker *worker, const struct hp_agent_effect *effect);
+void hp_worker_near_seal(struct hp_worker *worker, const struct hp_agent_effect *effect);
 
 /* pools.c: children of pools, and the interpreters they are forked from. */
 /* Starts the configured interpreter and waits until it has said what it is; a broken one is logged

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What the executor reports, gathered as events for the agent. Its views end with each callback, so
- * their bytes are copied here (large results stay mapped) until the batch is given to the agent.
+ * their bytes are copied here until the batch is given to the agent; large results are passed on
+ * in their descriptors.
  */
 #include <signal.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "common/base/assert.h"
 #include "common/base/mem.h"
@@ -27,14 +27,6 @@ struct hp_agent_event *hp_worker_feed_add(struct hp_worker *worker, enum hp_agen
     return event;
 }
 
-static void unmap_all(struct hp_worker *worker)
-{
-    for (size_t i = 0; i < worker->map_count; i++) {
-        (void)munmap(worker->maps[i].data, worker->maps[i].size); /* was mapped by map_result */
-    }
-    worker->map_count = 0;
-}
-
 bool hp_worker_feed_flush(struct hp_worker *worker)
 {
     if (worker->feed_count == 0) {
@@ -44,14 +36,17 @@ bool hp_worker_feed_flush(struct hp_worker *worker)
     worker->feed_count = 0;
     hp_agent_exec(worker->agent, worker->feed, count, hp_clock_boot_ms());
     hp_arena_reset(&worker->feed_arena);
-    unmap_all(worker);
     return true;
 }
 
 void hp_worker_feed_deinit(struct hp_worker *worker)
 {
-    unmap_all(worker);
-    hp_free(worker->maps);
+    for (size_t i = 0; i < worker->feed_count; i++) {
+        struct hp_agent_file *file = worker->feed[i].file;
+        if (file != NULL) {
+            file->free(file);
+        }
+    }
     hp_free(worker->feed);
     hp_arena_deinit(&worker->feed_arena);
 }
@@ -135,37 +130,24 @@ static void on_ended(void *context, uint64_t key, const struct hp_exec_end *end)
 /* ------------------------------------------------------------------------------------- functions
  */
 
-/* Maps a large result until the batch was given on. Empty and false: not possible. */
-static bool map_result(struct hp_worker *worker, const struct hp_exec_call_end *end,
-                       struct hp_bin *ret)
-{
-    void *data = mmap(NULL, end->result_bytes, PROT_READ, MAP_PRIVATE, end->result_fd, 0);
-    if (data == MAP_FAILED) {
-        return false;
-    }
-    if (worker->map_count == worker->map_capacity) {
-        size_t capacity = worker->map_capacity == 0 ? 16 : worker->map_capacity * 2;
-        struct hp_worker_map *maps = hp_realloc_array(worker->maps, capacity, sizeof(*maps));
-        HP_ASSERT(maps != NULL);
-        worker->maps = maps;
-        worker->map_capacity = capacity;
-    }
-    worker->maps[worker->map_count++] =
-        (struct hp_worker_map){.data = data, .size = end->result_bytes};
-    *ret = hp_bin_make(data, end->result_bytes);
-    return true;
-}
-
 /* The result, or what goes along with an error. */
 static void set_result(struct hp_worker *worker, struct hp_agent_event *event,
-                   const struct hp_exec_call_end *end)
+                       struct hp_exec_call_end *end)
 {
     if (end->result_fd < 0) {
         event->out = keep(worker, end->result);
-    } else if (!map_result(worker, end, &event->out)) {
+        return;
+    }
+    struct hp_worker_file *file =
+        hp_worker_file_of_result(worker, end->result_fd, end->result_bytes);
+    end->result_fd = -1; /* taken over */
+    if (file == NULL) {
         event->outcome = HP_AGENT_OUTCOME_ERROR;
         event->error = hp_str_of("the worker had no memory for the result");
+        return;
     }
+    event->file = &file->base;
+    event->out = hp_bin_make(file->data, file->size);
 }
 
 static enum hp_agent_outcome outcome_of(enum hp_exec_call_status status)

@@ -181,7 +181,7 @@ static enum hp_err replace(struct hp_worker_file *file, const uint8_t *key)
     close_fd(file);
     file->fd = copy;
     worker->fd_count++;
-    copy = -1; /* the file's */
+    copy = -1;                    /* the file's */
     bool mapped = map_file(file); /* an address that is mapped, and no larger */
     HP_ASSERT(mapped);
     return HP_OK;

@@ -245,6 +245,10 @@ static void start_now(struct hp_worker *worker, uint32_t child,
                                       .init_fd = -1,
                                       .calls_max = from->calls_max,
                                       .kill_on_partition = from->fence};
+    if (from->payload_file != NULL) {
+        spec.init_fd = hp_worker_file_fd(from->payload_file);
+        spec.init_bytes = from->payload_bytes;
+    }
     struct hp_error error = {0};
     enum hp_err err = hp_exec_child_start(worker->exec, child, &spec, &error);
     if (err != HP_OK) {
