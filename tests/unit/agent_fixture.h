@@ -46,6 +46,19 @@ struct fx_seen {
     uint64_t array_index;
     uint64_t pool; /* CHILD_START, POOL_GONE */
     uint64_t calls_max;
+    struct hp_agent_file *file; /* of the payload; NEAR_SEAL */
+    uint64_t payload_bytes;
+    struct hp_agent_place place; /* NEAR_OPEN */
+};
+
+#define FX_NEAR_ANSWERS_MAX 64u
+
+/* A file of the fake shell. */
+struct fx_file {
+    struct hp_agent_file base; /* first */
+    struct fx *fx;
+    uint8_t *bytes; /* NULL: a payload */
+    uint8_t key;    /* first byte of the key that it was sealed with; 0: not sealed */
 };
 
 struct fx {
@@ -64,6 +77,15 @@ struct fx {
     bool hold_spool;   /* the test answers SPOOL_APPEND */
     bool spool_fails;
     uint64_t spool_last;
+    uint8_t near_offer; /* first byte of the key in the answer to hello; 0: none offered */
+    bool near_is_far;   /* the proof is not in reach */
+    bool open_fails;
+    bool open_is_busy;
+    bool seal_fails;
+    bool hold_near; /* the test hands the answers to NEAR_* effects on */
+    struct hp_agent_event near_answers[FX_NEAR_ANSWERS_MAX];
+    size_t near_answer_count;
+    uint32_t files_live;
     struct hp_rpc rpc; /* the frame read last */
 };
 
@@ -80,11 +102,15 @@ static inline void fx_note(struct fx *fx, const struct hp_agent_effect *effect)
                                  .on = effect->on,
                                  .deadline_ms = effect->deadline_ms,
                                  .spool_id = effect->spool_id,
-                                 .pool = effect->pool};
+                                 .pool = effect->pool,
+                                 .file = effect->file,
+                                 .place = effect->place};
         if (effect->kind == HP_AGENT_CALL) {
             seen->key = effect->calls[i].key;
             seen->id = effect->calls[i].id;
             seen->payload = effect->calls[i].payload;
+            seen->file = effect->calls[i].payload_file;
+            seen->payload_bytes = effect->calls[i].payload_bytes;
             seen->array_index = effect->calls[i].array_index;
         } else if (effect->kind == HP_AGENT_RUN) {
             seen->id = effect->command->id;
@@ -93,6 +119,8 @@ static inline void fx_note(struct fx *fx, const struct hp_agent_effect *effect)
         } else if (effect->kind == HP_AGENT_CHILD_START) {
             seen->pool = effect->start->pool;
             seen->payload = effect->start->payload;
+            seen->file = effect->start->payload_file;
+            seen->payload_bytes = effect->start->payload_bytes;
             seen->calls_max = effect->start->calls_max;
         } else if (effect->kind == HP_AGENT_SPOOL_APPEND) {
             assert_int_equal(hp_arena_copy_bin(&fx->keep, effect->record, &seen->record), HP_OK);
@@ -100,7 +128,67 @@ static inline void fx_note(struct fx *fx, const struct hp_agent_effect *effect)
     }
 }
 
-/* Takes effects and output until there are none; answers the spool unless told not to. */
+static inline void fx_file_free(struct hp_agent_file *base)
+{
+    struct fx_file *file = HP_CONTAINER_OF(base, struct fx_file, base);
+    assert_true(file->fx->files_live > 0);
+    file->fx->files_live--;
+    hp_free(file->bytes);
+    hp_free(file);
+}
+
+/* With a copy of the bytes, if there are any. */
+static inline struct fx_file *fx_file_new(struct fx *fx, struct hp_bin bytes)
+{
+    struct fx_file *file = hp_calloc(1, sizeof(*file));
+    assert_non_null(file);
+    *file = (struct fx_file){.base = {.free = fx_file_free}, .fx = fx};
+    if (bytes.size > 0) {
+        file->bytes = hp_memdup(bytes.data, bytes.size);
+        assert_non_null(file->bytes);
+    }
+    fx->files_live++;
+    return file;
+}
+
+/* Answers a NEAR_* effect as a shell does; given to the agent behind the other effects. */
+static inline void fx_near(struct fx *fx, const struct hp_agent_effect *effect)
+{
+    struct hp_agent_event answer = {
+        .key = effect->key, .pool = effect->pool, .ticket = effect->ticket};
+    if (effect->kind == HP_AGENT_NEAR_PROVE) {
+        answer.kind = HP_AGENT_NEAR_PROVED;
+        answer.on = !fx->near_is_far;
+    } else if (effect->kind == HP_AGENT_NEAR_OPEN) {
+        answer.kind = HP_AGENT_NEAR_OPENED;
+        answer.on = fx->open_is_busy;
+        if (!fx->open_is_busy && !fx->open_fails) {
+            answer.file = &fx_file_new(fx, (struct hp_bin){0})->base;
+        }
+    } else if (effect->kind == HP_AGENT_NEAR_SEAL) {
+        struct fx_file *file = HP_CONTAINER_OF(effect->file, struct fx_file, base);
+        file->key = effect->near_key[0];
+        answer.kind = HP_AGENT_NEAR_SEALED;
+        answer.on = !fx->seal_fails;
+        answer.place = (struct hp_agent_place){.pid = 42, .fd = 7, .device = 1, .inode = file->key};
+    } else {
+        return;
+    }
+    assert_true(fx->near_answer_count < FX_NEAR_ANSWERS_MAX);
+    fx->near_answers[fx->near_answer_count++] = answer;
+}
+
+static inline void fx_near_answer(struct fx *fx)
+{
+    size_t count = fx->near_answer_count;
+    fx->near_answer_count = 0;
+    if (count > 0) {
+        hp_agent_exec(fx->agent, fx->near_answers, count, fx->now);
+    }
+}
+
+/* Takes effects and output until there are none; answers the spool and what is near unless told
+ * not to. */
 static inline void fx_drain(struct fx *fx)
 {
     while (hp_agent_effect_count(fx->agent) > 0) {
@@ -109,6 +197,7 @@ static inline void fx_drain(struct fx *fx)
         for (size_t i = 0; i < count; i++) {
             const struct hp_agent_effect *effect = hp_agent_effect(fx->agent, i);
             fx_note(fx, effect);
+            fx_near(fx, effect);
             spooled = effect->kind == HP_AGENT_SPOOL_APPEND ? effect->spool_id : spooled;
         }
         hp_agent_effects_clear(fx->agent);
@@ -117,6 +206,9 @@ static inline void fx_drain(struct fx *fx)
             if (!fx->hold_spool) {
                 hp_agent_spooled(fx->agent, spooled, !fx->spool_fails, fx->now);
             }
+        }
+        if (!fx->hold_near) {
+            fx_near_answer(fx);
         }
     }
     struct hp_bin bytes = hp_agent_output(fx->agent);
@@ -300,6 +392,14 @@ static inline void fx_answer_hello(struct fx *fx, uint64_t epoch)
     uint32_t msgid = fx_expect(fx, HP_METHOD_HELLO);
     struct hp_msg_hello_reply reply = {
         .server = HP_STR("broker"), .version = HP_PROTOCOL_VERSION, .epoch = epoch, .now_ms = 1};
+    uint8_t near_key[HP_AGENT_NEAR_KEY_BYTES] = {fx->near_offer};
+    if (fx->near_offer != 0) {
+        reply.near_key = reply.near_proof = hp_bin_make(near_key, sizeof(near_key));
+        reply.near_pid = 1;
+        reply.near_fd = 5;
+        reply.has = HP_HAS_HELLO_REPLY_NEAR_KEY | HP_HAS_HELLO_REPLY_NEAR_PROOF |
+                    HP_HAS_HELLO_REPLY_NEAR_PID | HP_HAS_HELLO_REPLY_NEAR_FD;
+    }
     fx_reply(fx, msgid, &hp_desc_msg_hello_reply, &reply);
 }
 
