@@ -268,7 +268,7 @@ def hush_daemons() -> None:
 
     def hook(args: Any) -> None:
         error = args.exc_value
-        if not (isinstance(error, (exceptions.PoolTerminated, exceptions.BrokerLost))
+        if not (isinstance(error, exceptions.HostpoolError)  # PoolTerminated, TaskGone, ...
                 or (type(error) is ValueError and str(error) == "Pool not running")):
             show(args)
     threading.excepthook = hook

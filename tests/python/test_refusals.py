@@ -147,8 +147,8 @@ def fails(pool):
     raise LookupError("shown")
 
 if __name__ == "__main__":
-    pool = Pool(2)
-    for work in (waits, works, works, lambda pool: list(pool.imap(slow, range(9)))):
+    pool = Pool(4)  # two of them wait for ever
+    for work in (waits, works, works, lambda pool: list(pool.imap(slow, [1]))):
         threading.Thread(target=work, args=(pool,), daemon=True).start()
     pool.apply(abs, (1,))
     thread = threading.Thread(target=fails, args=(pool,), daemon=True)
