@@ -14,12 +14,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import pickle
 import sys
-import sysconfig
 import threading
 import types
 from collections.abc import Callable
@@ -27,20 +25,14 @@ from functools import partial
 from typing import Any, Optional
 
 from . import _payload
+from ._sources import digest_of, main_source, modules
 
 # Functions whose bytes are fewer are part of each call; others become contents.
 INLINE_BYTES = 512
 # Contents up to this size are part of the pool's set-up, those beyond are fetched.
 EMBED_BYTES = 1 << 20
-MODULE_BYTES_MAX = 32 << 20
-MODULE_COUNT_MAX = 4000
 
 _ATOMS = (int, float, bool, str, bytes, complex, type(None))
-
-
-def digest_of(data: Any) -> bytes:
-    """The name of a content."""
-    return hashlib.blake2b(data, digest_size=_payload.DIGEST_BYTES).digest()
 
 
 def _cloudpickle() -> Any:
@@ -83,129 +75,6 @@ def constant(value: Any) -> Constant:
     read-only. value must not change any more.
     """
     return value if isinstance(value, Constant) else Constant(value)
-
-
-# ---------------------------------------------------------------- modules of the program
-
-def _installed_folders() -> tuple[str, ...]:
-    paths = sysconfig.get_paths()
-    folders = {os.path.realpath(paths[name]) + os.sep
-               for name in ("stdlib", "platstdlib", "purelib", "platlib") if name in paths}
-    return tuple(folders)
-
-
-_INSTALLED = _installed_folders()
-_OWN_PACKAGE = __name__.partition(".")[0]
-
-
-def _is_installed(path: str) -> bool:
-    return (path.startswith(_INSTALLED) or f"{os.sep}site-packages{os.sep}" in path
-            or f"{os.sep}dist-packages{os.sep}" in path)
-
-
-def _source_of(module: Any) -> Optional[tuple[bytes, bool, str]]:
-    """(source, whether it is a package, file) of a module that has to travel, else None."""
-    is_package = hasattr(module, "__path__")
-    path = getattr(module, "__file__", None)
-    if path is None:
-        if not is_package:
-            return None
-        places = [os.path.realpath(place) + os.sep for place in module.__path__]
-        if not places or any(map(_is_installed, places)):
-            return None
-        return b"", True, places[0]  # a namespace package
-    if not isinstance(path, str) or not path.endswith(".py"):
-        return None
-    if _is_installed(os.path.realpath(path)):
-        return None
-    try:
-        with open(path, "rb") as file:
-            return file.read(), is_package, os.path.abspath(path)
-    except OSError:
-        return None
-
-
-class _Modules:
-    """The program's own modules, as far as they are imported by now. One for the process."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.seen: set[str] = set()
-        self.known_count = -1
-        self.table: dict[str, tuple[bytes, bool, str]] = {}
-        self.sources: dict[bytes, bytes] = {}
-        self.total_bytes = 0
-
-    def scan(self) -> int:
-        """Looks for new ones; how many there are in all."""
-        with self.lock:
-            if self.known_count != len(sys.modules):
-                modules = list(sys.modules.items())
-                self.known_count = len(modules)
-                for name, module in modules:
-                    if name not in self.seen:
-                        self.seen.add(name)
-                        self._add(name, module)
-            return len(self.table)
-
-    def _add(self, name: str, module: Any) -> None:
-        if (name in ("__main__", "__mp_main__") or module is None
-                or name.partition(".")[0] == _OWN_PACKAGE):
-            return
-        try:
-            found = _source_of(module)
-        except Exception:  # modules may be any object
-            return
-        if found is None:
-            return
-        source, is_package, path = found
-        if (self.total_bytes + len(source) > MODULE_BYTES_MAX
-                or len(self.table) >= MODULE_COUNT_MAX):
-            return
-        self.add_source(name, source, is_package, path)
-
-    def add_source(self, name: str, source: bytes, is_package: bool, path: str) -> None:
-        digest = digest_of(source)
-        self.total_bytes += len(source)
-        self.table[name] = (digest, is_package, path)
-        self.sources[digest] = source
-
-    def add_package(self, name: str) -> None:
-        """Adds an installed package of pure Python, all that is imported of it."""
-        with self.lock:
-            for full, module in list(sys.modules.items()):
-                path = getattr(module, "__file__", None)
-                if ((full == name or full.startswith(name + ".")) and full not in self.table
-                        and isinstance(path, str) and path.endswith(".py")):
-                    try:
-                        with open(path, "rb") as file:
-                            source = file.read()
-                    except OSError:
-                        continue
-                    self.add_source(full, source, hasattr(module, "__path__"), path)
-
-
-_modules = _Modules()
-
-
-def after_fork() -> None:
-    """In a forked child: another thread may have held the lock."""
-    _modules.lock = threading.Lock()
-
-
-
-def main_source() -> Optional[tuple[bytes, str, str]]:
-    """(source, file, package) of the program, or None: an interactive one, or `python -c`."""
-    main = sys.modules.get("__main__")
-    path = getattr(main, "__file__", None)
-    if not isinstance(path, str) or not path.endswith(".py"):
-        return None
-    try:
-        with open(path, "rb") as file:
-            package = getattr(getattr(main, "__spec__", None), "parent", None)
-            return file.read(), os.path.abspath(path), package or ""
-    except OSError:
-        return None
 
 
 # ---------------------------------------------------------------- pickling
@@ -520,9 +389,9 @@ class Encoder:
             call = self.encode(function, _payload.APPLY, tuple(initargs))
             if isinstance(call, tuple):
                 call = b"".join(bytes(piece) for piece in call)
-        self._base_modules = self._modules_count = _modules.scan()
+        self._base_modules = self._modules_count = modules.scan()
         self._seen_modules = len(sys.modules)
-        contents = dict(_modules.sources)
+        contents = dict(modules.sources)
         main = None
         if not has_cloudpickle():
             found = main_source()
@@ -538,7 +407,7 @@ class Encoder:
                 late.append((digest, data))
         self._early = late
         return _payload.encode_setup({
-            "modules": dict(_modules.table), "main": main, "contents": contents, "init": call,
+            "modules": dict(modules.table), "main": main, "contents": contents, "init": call,
             "path": [os.path.abspath(place or os.curdir) for place in sys.path
                      if isinstance(place, str)],
             "cwd": _cwd(), "argv": list(sys.argv) if hasattr(sys, "argv") else [""],
@@ -602,21 +471,21 @@ class Encoder:
 
     def _note_cloudpickle(self) -> None:
         """A worker without cloudpickle gets ours: it is pure Python."""
-        if "cloudpickle" in sys.modules and "cloudpickle" not in _modules.table:
-            _modules.add_package("cloudpickle")
+        if "cloudpickle" in sys.modules and "cloudpickle" not in modules.table:
+            modules.add_package("cloudpickle")
             self._seen_modules = -1
 
     # ------------------------------------------------------------ functions
 
     def _new_modules(self) -> bytes:
         """Digest of the table of modules that the set-up did not name; b"" if there are none."""
-        count = _modules.scan()
+        count = modules.scan()
         self._seen_modules = len(sys.modules)
         if count == self._modules_count or not self._is_open or not self._may_put():
             return self._modules_digest
-        table = dict(_modules.table)
+        table = dict(modules.table)
         for digest, _, _ in table.values():
-            self._content(_modules.sources[digest], digest)
+            self._content(modules.sources[digest], digest)
         self._modules_digest = self._content(pickle.dumps(table, 5))
         self._modules_count = count
         self._functions.clear()

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Optional, TypeVar
 
-from . import _code, _hostpool, exceptions
+from . import _hostpool, _sources, exceptions
 
 __all__ = ["Connection", "connect", "cpu_count", "disconnect"]
 
@@ -253,7 +253,7 @@ def _after_fork() -> None:
     _state.lock = threading.RLock()
     _waits.lock = threading.Lock()
     _waits.count = 0
-    _code.after_fork()
+    _sources.after_fork()
     for connection in list(_state.connections.values()):
         connection.after_fork()
 
