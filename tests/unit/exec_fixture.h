@@ -26,6 +26,7 @@
 #include "common/base/bin.h"
 #include "common/base/buf.h"
 #include "common/sys/clock.h"
+#include "common/sys/near.h"
 #include "worker/exec/exec.h"
 
 #define PATIENCE_MS 30000u
@@ -48,6 +49,7 @@ struct seen_call {
     struct hp_exec_call_end end;
     char data[4200];                         /* result or text, NUL behind */
     uint8_t *large;                          /* contents of result_fd */
+    enum hp_err sealed;                      /* how it went when f->seals */
     char bytes[64];                          /* result that goes with a text */
     char out[HP_EXEC_CALL_OUTPUT_BYTES + 1]; /* printed during the call */
     char err[HP_EXEC_CALL_OUTPUT_BYTES + 1];
@@ -72,6 +74,7 @@ struct fixture {
     uint32_t ok_count;
     struct seen_call *calls; /* the first KEPT_MAX that were not plain empty successes */
     uint32_t kept_count;
+    bool seals; /* results in descriptors are sealed as soon as they come */
     uint32_t recall_count;
     uint64_t recalled[8192];
     uint32_t died_count;
@@ -188,6 +191,10 @@ static inline void on_call_done(void *context, uint32_t child, uint64_t key,
     }
     copy_bytes(seen->out, sizeof seen->out, end->out.data, end->out.size);
     copy_bytes(seen->err, sizeof seen->err, end->err.data, end->err.size);
+    if (end->result_fd >= 0 && f->seals) {
+        static const uint8_t near_key[HP_NEAR_KEY_BYTES] = {1};
+        seen->sealed = hp_near_seal(end->result_fd, end->result_bytes, near_key);
+    }
     if (end->result_fd >= 0) {
         seen->large = malloc(end->result_bytes);
         assert_non_null(seen->large);

@@ -168,6 +168,43 @@ static void many_large_ones(void **state)
     }
 }
 
+/* The child has unmapped what it wrote by then. */
+static void results_can_be_sealed(void **state)
+{
+    struct fixture *f = *state;
+    f->seals = true;
+    for (uint32_t i = 0; i < KEPT_MAX; i++) {
+        put_number(f, i % 2, i, "big", 100000);
+    }
+    WAIT_UNTIL(f, f->call_count == KEPT_MAX);
+    for (uint32_t i = 0; i < KEPT_MAX; i++) {
+        assert_int_equal(f->calls[i].sealed, HP_OK);
+        assert_int_equal(f->calls[i].large[99999], 99999 % 251);
+    }
+}
+
+/* A sealed file which is longer than the payload, opened for reading only. */
+static void payload_in_a_longer_file(void **state)
+{
+    struct fixture *f = *state;
+    static const uint8_t near_key[HP_NEAR_KEY_BYTES] = "crc is not of it";
+    struct hp_exec_call call = make_call(1, "crc32");
+    struct hp_near_place place;
+    int fd = -1;
+    assert_int_equal(hp_near_create(&fd), HP_OK);
+    assert_int_equal(write(fd, "123456789", 9), 9);
+    assert_int_equal(hp_near_seal(fd, 9, near_key), HP_OK);
+    assert_int_equal(hp_near_place_of(fd, &place), HP_OK);
+    assert_int_equal(hp_near_open(&place, &call.payload_fd), HP_OK);
+    call.payload_bytes = 9;
+    assert_int_equal(hp_exec_call(f->exec, 1, &call), HP_OK);
+    hp_exec_flush(f->exec);
+    (void)close(fd);
+    (void)close(call.payload_fd);
+    WAIT_UNTIL(f, f->call_count == 1);
+    assert_memory_equal(f->calls[0].data, "\xd3\0\0\0\0\xcb\xf4\x39\x26", 9);
+}
+
 static void payload_in_a_descriptor(void **state)
 {
     struct fixture *f = *state;
@@ -547,7 +584,9 @@ int main(void)
         EXEC_TEST(many_calls),
         EXEC_TEST(payloads_of_all_sizes),
         EXEC_TEST(many_large_ones),
+        EXEC_TEST(results_can_be_sealed),
         EXEC_TEST(payload_in_a_descriptor),
+        EXEC_TEST(payload_in_a_longer_file),
         EXEC_TEST(a_crash_fails_one_call),
         EXEC_TEST(an_exit_fails_one_call),
         EXEC_TEST(crashes_under_load),

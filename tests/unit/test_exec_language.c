@@ -155,6 +155,33 @@ static void large_payloads_are_not_copied(void **state)
     (void)close(fd);
 }
 
+/* What the child makes of pieces can be sealed; its payload is in a longer file. */
+static void large_results_can_be_sealed(void **state)
+{
+    struct fixture *f = *state;
+    const size_t bytes = 1u << 20;
+    static const uint8_t near_key[HP_NEAR_KEY_BYTES] = {7};
+    start_ready(f, FIRST, start_zygote(f), "");
+    f->seals = true;
+    int fd = -1;
+    assert_int_equal(hp_near_create(&fd), HP_OK);
+    char *text = malloc(bytes);
+    assert_non_null(text);
+    memset(text, 'p', bytes);
+    memcpy(text, "pieces", 6);
+    assert_true(write(fd, text, bytes) == (ssize_t)bytes);
+    assert_int_equal(hp_near_seal(fd, bytes, near_key), HP_OK);
+    struct hp_exec_call call = {.key = 1, .payload_fd = fd, .payload_bytes = bytes, .attempt = 1};
+    assert_int_equal(hp_exec_call(f->exec, FIRST, &call), HP_OK);
+    hp_exec_flush(f->exec);
+    const struct seen_call *seen = wait_call(f, 1);
+    assert_int_equal(seen->end.result_bytes, bytes);
+    assert_int_equal(seen->sealed, HP_OK);
+    assert_memory_equal(seen->large, text, bytes);
+    free(text);
+    (void)close(fd);
+}
+
 static void waiting_is_told(void **state)
 {
     struct fixture *f = *state;
@@ -373,6 +400,7 @@ int main(void)
         EXEC_TEST(errors_hold_bytes),
         EXEC_TEST(the_last_of_much_output),
         EXEC_TEST(large_payloads_are_not_copied),
+        EXEC_TEST(large_results_can_be_sealed),
         EXEC_TEST(waiting_is_told),
         EXEC_TEST(a_zygote_dies),
         EXEC_TEST(a_call_dies_with_the_zygote),
