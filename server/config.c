@@ -43,6 +43,7 @@ enum {
     OPT_DISK_LOW,
     OPT_HOLD,
     OPT_EAGER,
+    OPT_NEAR,
     OPT_LOG_LEVEL,
     OPT_COUNT
 };
@@ -117,6 +118,11 @@ static const struct hp_conf_option options[OPT_COUNT] = {
                   false},
     [OPT_EAGER] = {"eager", HP_CONF_BOOL, "yes", 0, 0, NULL,
                    "First attempts of functions may start before their submit is on disk.", false},
+    [OPT_NEAR] =
+        {"near", HP_CONF_BOOL, "yes", 0, 0, NULL,
+         "Peers on this host, of this user, hand large payloads and results over as sealed "
+         "memory files instead of through their connections.",
+         false},
     [OPT_LOG_LEVEL] = {"log_level", HP_CONF_STR, "info", 1, 10, "LEVEL",
                        "error, warn, info, debug or trace.", false},
 };
@@ -211,6 +217,11 @@ uint32_t hp_config_hold_us(const struct hp_config *config)
 bool hp_config_eager(const struct hp_config *config)
 {
     return hp_conf_bool(&config->conf, OPT_EAGER);
+}
+
+bool hp_config_near(const struct hp_config *config)
+{
+    return hp_conf_bool(&config->conf, OPT_NEAR);
 }
 
 /* ---------------------------------------------------------------------------------------- checks

@@ -67,6 +67,7 @@ uint64_t hp_config_ballast_bytes(const struct hp_config *config);
 uint32_t hp_config_disk_low_percent(const struct hp_config *config);
 uint32_t hp_config_hold_us(const struct hp_config *config);
 bool hp_config_eager(const struct hp_config *config);
+bool hp_config_near(const struct hp_config *config);
 
 /* Names of the options whose change takes a restart, separated by blanks; "" if nothing changed. */
 void hp_config_diff(const struct hp_config *now, const struct hp_config *next, char *out,

@@ -19,6 +19,7 @@
 #include "common/base/mem.h"
 #include "common/base/str.h"
 #include "common/sys/log.h"
+#include "common/sys/random.h"
 #include "proto/tokenizer.h"
 
 #define PREHELLO_INPUT_BYTES 8192u /* a hello of 4 KiB, and what was sent right behind it */
@@ -473,14 +474,23 @@ static void feed_peer(struct hp_peer *peer, const struct hp_batch *batch)
     }
 }
 
+/* Only who is on this host can use a key: others get none, and need not try. */
+static const uint8_t *make_key(const struct hp_peer *peer, uint8_t key[HP_CONN_KEY_BYTES])
+{
+    bool is_wanted = peer->peers->options.is_near && hp_conn_is_loopback(peer->conn);
+    return is_wanted && hp_random_fill(key, HP_CONN_KEY_BYTES) == HP_OK ? key : NULL;
+}
+
 static void feed_opened(struct hp_peers *peers)
 {
     struct hp_list *node = NULL;
     while ((node = hp_list_pop_front(&peers->opened)) != NULL) {
         struct hp_peer *peer = HP_LIST_ENTRY(node, struct hp_peer, link);
+        uint8_t key[HP_CONN_KEY_BYTES];
         struct hp_event event = {.kind = HP_EVENT_CONN_OPENED, .conn = peer->id};
         event.opened.peer = hp_conn_peer(peer->conn);
         event.opened.loopback = hp_conn_is_loopback(peer->conn);
+        event.opened.key = make_key(peer, key);
         hp_core_step(peers->options.core, &event);
         peer->is_announced = true;
         peer->is_core_told = true;

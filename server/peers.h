@@ -29,6 +29,7 @@ struct hp_peers_options {
     uint32_t batch_ops_max;   /* a turn takes no more frames when its batch has this many ops */
     size_t batch_bytes_max;   /* or this many bytes */
     size_t output_bytes_high; /* above it a peer is a slow reader */
+    bool is_near;             /* peers on this host may hand content over by descriptor */
 };
 
 /* NULL: out of memory. */

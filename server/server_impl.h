@@ -30,6 +30,9 @@ struct hp_server {
     struct hp_signal *signals[3];
     struct hp_timer *watchdog;
     uint64_t watchdog_ms;
+    uint32_t near_files_max; /* descriptors of content; 0: none is handed over by descriptor */
+    int near_fd;             /* its proof, or -1 */
+    uint8_t near_proof[HP_CONN_KEY_BYTES];
     uint64_t started_ms;
     uint64_t epoch;
     uint64_t last_batch;

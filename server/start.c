@@ -9,13 +9,18 @@
 #include <unistd.h>
 
 #include "common/base/assert.h"
+#include "common/base/macro.h"
 #include "common/sys/clock.h"
+#include "common/sys/file.h"
 #include "common/sys/log.h"
+#include "common/sys/near.h"
 #include "common/sys/proc.h"
 #include "common/sys/random.h"
 #include "server/server_impl.h"
 
 #define FILES_BESIDE_CONNECTIONS 128u
+#define NEAR_FILES_MAX 1250u /* content kept for peers, and lent to them */
+#define NEAR_SHARE 4u        /* where files are few: one of so many */
 #define BATCH_OPS_MAX 5000u
 #define BATCH_BYTES_MAX (4u << 20)
 #define EXIT_STORE_FAILED 70 /* EX_SOFTWARE: restart me, the disk has the truth */
@@ -56,18 +61,37 @@ static enum hp_err listen_on(struct hp_server *server, const struct hp_endpoint 
     return err;
 }
 
-/* Connections must leave descriptors for the database, its files and blobs. */
-static void bound_connections(struct hp_listener_options *options)
+/* Connections must leave descriptors for the database, its files, blobs and what is handed over. */
+static void bound_connections(struct hp_server *server, struct hp_listener_options *options)
 {
-    uint64_t wanted = (uint64_t)options->conn_count_max + FILES_BESIDE_CONNECTIONS;
+    uint64_t near_files = hp_config_near(&server->config) ? NEAR_FILES_MAX : 0;
+    uint64_t beside = FILES_BESIDE_CONNECTIONS + near_files;
+    uint64_t wanted = (uint64_t)options->conn_count_max + beside;
     uint64_t files = 0;
     if (hp_proc_raise_nofile(wanted, &files) == HP_OK && files < wanted) {
-        uint64_t left = files > 2 * (uint64_t)FILES_BESIDE_CONNECTIONS
-                            ? files - FILES_BESIDE_CONNECTIONS
-                            : files / 2;
-        options->conn_count_max = (uint32_t)left;
+        near_files = HP_MIN(near_files, files / NEAR_SHARE);
+        beside = FILES_BESIDE_CONNECTIONS + near_files;
+        uint64_t left = files > 2 * beside ? files - beside : (files - near_files) / 2;
+        options->conn_count_max = (uint32_t)HP_MIN(left, (uint64_t)options->conn_count_max);
         hp_log(HP_LOG_WARN, "few_files", HP_KV_U64("open_files", files),
-               HP_KV_U64("connections", left));
+               HP_KV_U64("connections", options->conn_count_max));
+    }
+    server->near_files_max = (uint32_t)near_files;
+}
+
+/* The proof that a peer is on this host. Without it the bytes go over the connections. */
+static void start_near(struct hp_server *server)
+{
+    if (server->near_files_max == 0) {
+        return;
+    }
+    enum hp_err err = hp_random_fill(server->near_proof, sizeof(server->near_proof));
+    if (err == HP_OK) {
+        err = hp_near_proof_new(server->near_proof, &server->near_fd);
+    }
+    if (err != HP_OK) {
+        server->near_files_max = 0;
+        hp_log(HP_LOG_WARN, "near_off", HP_KV_ERR("error", err));
     }
 }
 
@@ -82,7 +106,7 @@ static enum hp_err start_listener(struct hp_server *server, struct hp_error *ret
     options.conn.output_high_bytes = (size_t)hp_config_output_bytes(&server->config);
     options.conn.output_bytes_max =
         HP_MAX(options.conn.output_bytes_max, 16 * options.conn.output_high_bytes);
-    bound_connections(&options);
+    bound_connections(server, &options);
     server->listener = hp_listener_new(server->loop, &options, &handlers, server);
     if (server->listener == NULL) {
         return hp_error_set(reterr, HP_ERR_NOMEM, "cannot make the listener");
@@ -114,6 +138,11 @@ static enum hp_err start_core(struct hp_server *server, struct hp_error *reterr)
     core_config.volatile_bytes_max = hp_config_volatile_bytes(config);
     core_config.backlog_ops_max = hp_config_backlog_ops(config);
     core_config.eager = hp_config_eager(config);
+    if (server->near_fd >= 0) {
+        core_config.near_pid = (uint32_t)getpid();
+        core_config.near_fd = (uint32_t)server->near_fd;
+        memcpy(core_config.near_proof, server->near_proof, sizeof(core_config.near_proof));
+    }
     if (hp_random_u64(&core_config.seed) != HP_OK) {
         return hp_error_set(reterr, HP_ERR_IO, "the kernel gives no random numbers");
     }
@@ -174,7 +203,11 @@ static enum hp_err start_threads(struct hp_server *server, struct hp_error *rete
     }
     server->store = NULL; /* the thread's now */
     struct hp_blobs_options blob_options = {
-        .dir = server->dir.path, .wake = hp_turn_wake_blobs, .context = server->turn};
+        .dir = server->dir.path,
+        .wake = hp_turn_wake_blobs,
+        .context = server->turn,
+        .near_files_max = server->near_files_max,
+    };
     return hp_blobs_new(&blob_options, &server->blobs, reterr);
 }
 
@@ -193,6 +226,7 @@ static enum hp_err start_turn(struct hp_server *server, struct hp_error *reterr)
         .batch_ops_max = BATCH_OPS_MAX,
         .batch_bytes_max = BATCH_BYTES_MAX,
         .output_bytes_high = (size_t)hp_config_output_bytes(&server->config),
+        .is_near = server->near_fd >= 0,
     };
     const char *token = server->config.token[0] != '\0' ? server->config.token : NULL;
     server->turn = hp_turn_new(&options);
@@ -215,6 +249,7 @@ enum hp_err hp_server_start_(struct hp_server *server, struct hp_error *reterr)
         err = start_listener(server, reterr);
     }
     if (err == HP_OK) {
+        start_near(server);
         err = start_core(server, reterr);
     }
     if (err == HP_OK) {
@@ -262,6 +297,7 @@ void hp_server_deinit_(struct hp_server *server)
         (void)!hp_datadir_put_port(&server->dir, 0, NULL); /* a stale port only misleads a person */
         hp_datadir_close(&server->dir);
     }
+    hp_fd_close(&server->near_fd);
     hp_loop_free(server->loop);
     hp_config_deinit(&server->config);
 }

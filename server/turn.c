@@ -376,6 +376,12 @@ static enum hp_event_kind blob_event_kind(enum hp_blob_verb verb)
         return HP_EVENT_BLOB_PUT;
     case HP_BLOB_GET:
         return HP_EVENT_BLOB_GOT;
+    case HP_BLOB_GIVE:
+        return HP_EVENT_BLOB_GIVEN;
+    case HP_BLOB_LEND:
+        return HP_EVENT_BLOB_LENT;
+    case HP_BLOB_DROP:
+        break; /* is not answered */
     }
     HP_UNREACHABLE();
 }
@@ -396,6 +402,8 @@ static void feed_blobs(struct hp_turn *turn)
         event.blob.text = answer->text;
         event.blob.size = answer->size;
         event.blob.digest = answer->digest;
+        event.blob.has_digest = answer->has_digest;
+        event.blob.place = answer->place;
         event.blob.data = answer->data;
         event.blob.last = answer->last;
         step(turn, &event);

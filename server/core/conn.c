@@ -14,6 +14,10 @@ void hp_conn_open(struct hp_core *core, const struct hp_event *event)
     conn->state = HP_SM_CONN_NEW;
     conn->loopback = event->opened.loopback;
     conn->opened_ms = core->now_ms;
+    conn->has_key = event->opened.key != NULL && core->config.near_pid != 0;
+    if (conn->has_key) {
+        memcpy(conn->key, event->opened.key, sizeof(conn->key));
+    }
     (void)hp_strlcpy(conn->peer, event->opened.peer, sizeof(conn->peer));
     hp_buf_init(&conn->now, 1U << 30);
     hp_buf_init(&conn->held, 1U << 30);
@@ -103,6 +107,14 @@ static void hello_reply(struct hp_core *core, struct hp_conn *conn, uint32_t msg
         reply.has |= HP_HAS_HELLO_REPLY_WARNINGS;
         reply.warnings.items = &warning;
         reply.warnings.count = 1;
+    }
+    if (conn->has_key) {
+        reply.has |= HP_HAS_HELLO_REPLY_NEAR_KEY | HP_HAS_HELLO_REPLY_NEAR_PID |
+                     HP_HAS_HELLO_REPLY_NEAR_FD | HP_HAS_HELLO_REPLY_NEAR_PROOF;
+        reply.near_key = hp_bin_make(conn->key, sizeof(conn->key));
+        reply.near_pid = core->config.near_pid;
+        reply.near_fd = core->config.near_fd;
+        reply.near_proof = hp_bin_make(core->config.near_proof, sizeof(core->config.near_proof));
     }
     conn->state = HP_SM_CONN_OPEN;
     hp_list_remove(&conn->link);
@@ -276,6 +288,8 @@ static handler_fn *const handlers[] = {
     [HP_METHOD_BLOB_OPEN] = hp_on_blob_open,
     [HP_METHOD_BLOB_PUT] = hp_on_blob_put,
     [HP_METHOD_BLOB_GET] = hp_on_blob_get,
+    [HP_METHOD_BLOB_GIVE] = hp_on_blob_give,
+    [HP_METHOD_BLOB_LEND] = hp_on_blob_lend,
     [HP_METHOD_QUEUE_LIST] = hp_on_queue_list,
     [HP_METHOD_QUEUE_PAUSE] = hp_on_queue_pause,
     [HP_METHOD_WORKER_LIST] = hp_on_worker_list,

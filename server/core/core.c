@@ -325,6 +325,8 @@ void hp_core_step(struct hp_core *core, const struct hp_event *event)
     case HP_EVENT_BLOB_OPENED:
     case HP_EVENT_BLOB_PUT:
     case HP_EVENT_BLOB_GOT:
+    case HP_EVENT_BLOB_GIVEN:
+    case HP_EVENT_BLOB_LENT:
         hp_on_blob_event(core, event);
         break;
     case HP_EVENT_PRESSURE:

@@ -23,20 +23,23 @@
 struct hp_core;
 
 struct hp_core_config {
-    const char *server;       /* "hostpool 0.1.0", copied */
-    const char *token;        /* NULL: none asked; copied */
-    const char *warning;      /* shown in hello and broker.status, or NULL; copied */
-    uint64_t seed;            /* for jitter and hash seeds */
-    uint64_t lease_ms;        /* default 30000 */
-    uint64_t heartbeat_ms;    /* default 5000 */
-    uint64_t age_step_ms;     /* default 60000: one priority level */
-    uint64_t prehello_ms;     /* default 5000 */
-    uint32_t window_runs;     /* runs kept in memory per lane, default 1024 */
-    uint32_t window_timers;   /* delayed, returned, expiring rows kept in memory, default 20000 */
-    uint64_t window_bytes;    /* payload bytes kept in memory over all lanes, default 32 MiB */
+    const char *server;     /* "hostpool 0.1.0", copied */
+    const char *token;      /* NULL: none asked; copied */
+    const char *warning;    /* shown in hello and broker.status, or NULL; copied */
+    uint64_t seed;          /* for jitter and hash seeds */
+    uint64_t lease_ms;      /* default 30000 */
+    uint64_t heartbeat_ms;  /* default 5000 */
+    uint64_t age_step_ms;   /* default 60000: one priority level */
+    uint64_t prehello_ms;   /* default 5000 */
+    uint32_t window_runs;   /* runs kept in memory per lane, default 1024 */
+    uint32_t window_timers; /* delayed, returned, expiring rows kept in memory, default 20000 */
+    uint64_t window_bytes;  /* payload bytes kept in memory over all lanes, default 32 MiB */
     uint64_t volatile_bytes_max; /* of all that is not durable, default 256 MiB */
     uint32_t backlog_ops_max; /* uncommitted ops above which nothing is read or dispatched, 8000 */
     bool eager;               /* functions' first attempts may go out before their commit */
+    uint32_t near_pid;        /* this process; 0: content is not handed over by descriptor */
+    uint32_t near_fd;         /* its proof: sealed memory that holds near_proof */
+    uint8_t near_proof[HP_CONN_KEY_BYTES];
 };
 
 /* Sets the defaults. */

@@ -18,8 +18,32 @@ enum hp_effect_kind {
     HP_EFFECT_TRACE,    /* one line for the log */
 };
 
-enum hp_blob_verb { HP_BLOB_OPEN = 1, HP_BLOB_PUT, HP_BLOB_GET };
+enum hp_blob_verb {
+    HP_BLOB_OPEN = 1,
+    HP_BLOB_PUT,
+    HP_BLOB_GET,
+    HP_BLOB_GIVE, /* a whole blob, from a descriptor of the peer */
+    HP_BLOB_LEND, /* a whole blob, by a descriptor of the broker */
+    HP_BLOB_DROP, /* what GIVE kept is not needed any more; not answered */
+};
 enum hp_trace_level { HP_TRACE_DEBUG, HP_TRACE_INFO, HP_TRACE_WARN, HP_TRACE_ERROR };
+
+#define HP_CONN_KEY_BYTES 16u
+
+/* A descriptor of a process, and the file that it must be. */
+struct hp_blob_place {
+    uint32_t pid;
+    uint32_t fd;
+    uint64_t device;
+    uint64_t inode;
+};
+
+/* What a peer gives: sealed memory that ends with the key of its connection. */
+struct hp_blob_gift {
+    struct hp_blob_place place;
+    uint8_t key[HP_CONN_KEY_BYTES];
+    bool is_kept; /* in memory, until DROP; else it becomes a file */
+};
 
 struct hp_effect {
     enum hp_effect_kind kind;
@@ -38,10 +62,11 @@ struct hp_effect {
             uint32_t msgid;
             uint64_t blob;
             uint64_t offset;
-            uint64_t size;      /* OPEN: of the whole; GET: at most */
+            uint64_t size;      /* OPEN, GIVE: of the whole; GET: at most */
             struct hp_bin data; /* PUT: borrowed until the effects are cleared */
             bool has_digest;
             uint64_t digest;
+            const struct hp_blob_gift *gift; /* GIVE: in the effects' arena */
         } blob;
         struct {
             enum hp_trace_level level;

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "common/base/bin.h"
+#include "server/core/effect.h"
 #include "server/core/op.h"
 
 enum hp_event_kind {
@@ -19,6 +20,8 @@ enum hp_event_kind {
     HP_EVENT_BLOB_OPENED, /* answers of the blob thread, see effect.h */
     HP_EVENT_BLOB_PUT,
     HP_EVENT_BLOB_GOT,
+    HP_EVENT_BLOB_GIVEN,
+    HP_EVENT_BLOB_LENT,
     HP_EVENT_PRESSURE, /* the disk is nearly full (submits are refused), or no more */
     HP_EVENT_DRAIN,    /* the broker is to stop: refuse new work, announce a longer lease */
 };
@@ -30,6 +33,8 @@ struct hp_event {
         struct {
             const char *peer; /* address text for logs */
             bool loopback;
+            const uint8_t
+                *key; /* HP_CONN_KEY_BYTES random ones, for blob.give; NULL: no such way */
         } opened;
         struct {
             bool over;
@@ -41,11 +46,13 @@ struct hp_event {
             uint32_t msgid;
             uint64_t blob;
             enum hp_err err;
-            const char *text;   /* with err */
-            uint64_t size;      /* PUT: written so far; GOT: of the blob */
-            uint64_t digest;    /* GOT */
-            struct hp_bin data; /* GOT */
-            bool last;          /* PUT: the blob is whole and durable */
+            const char *text; /* with err */
+            uint64_t size;    /* PUT: written so far; GOT, LENT: of the blob */
+            uint64_t digest;  /* GOT; LENT: with has_digest */
+            bool has_digest;
+            struct hp_blob_place place; /* LENT */
+            struct hp_bin data;         /* GOT */
+            bool last;                  /* PUT: the blob is whole and durable */
         } blob;
         struct {
             bool disk_low;

@@ -288,6 +288,8 @@ struct hp_conn {
     uint64_t id;
     uint8_t state; /* HP_CONN_* */
     bool loopback, events, error_maps, blocked, events_lost, closing, in_dirty;
+    bool has_key; /* content may be handed over by descriptor */
+    uint8_t key[HP_CONN_KEY_BYTES];
     bool paused; /* a request of this connection waits for a load before the next may be read */
     uint32_t load_count; /* requests of it that wait for the store */
     uint32_t blob_count; /* and for the blob thread */
@@ -658,6 +660,12 @@ void hp_on_task_signal(struct hp_request *request);
 void hp_on_blob_open(struct hp_request *request);
 void hp_on_blob_put(struct hp_request *request);
 void hp_on_blob_get(struct hp_request *request);
+void hp_on_blob_give(struct hp_request *request);
+void hp_on_blob_lend(struct hp_request *request);
+/* Asks the blob thread; the answer comes as an event. */
+struct hp_effect *hp_blob_ask(struct hp_request *request, enum hp_blob_verb verb, uint64_t blob);
+void hp_blob_ask_gift(struct hp_request *request, uint64_t blob,
+                      const struct hp_msg_blob_give *msg, bool is_kept);
 void hp_on_blob_event(struct hp_core *core, const struct hp_event *event);
 void hp_on_queue_list(struct hp_request *request);
 void hp_on_queue_pause(struct hp_request *request);

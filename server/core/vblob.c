@@ -22,7 +22,7 @@ bool hp_vblob_is_id(uint64_t blob)
 bool hp_vblob_is_whole(const struct hp_core *core, uint64_t blob)
 {
     const struct hp_vblob *vblob = hp_idmap_find_ptr(&core->vol.blobs, blob);
-    return vblob != NULL && vblob->digest_state == NULL;
+    return vblob != NULL && vblob->digest_state == NULL && !vblob->is_coming;
 }
 
 static size_t bytes_of(const struct hp_vblob *blob)
@@ -32,6 +32,11 @@ static size_t bytes_of(const struct hp_vblob *blob)
 
 static void blob_free(struct hp_core *core, struct hp_vblob *blob)
 {
+    if (blob->is_kept) { /* also if it is still coming: the thread goes in order */
+        struct hp_effect *effect = hp_effects_add(core->effects, HP_EFFECT_BLOB);
+        effect->blob.verb = HP_BLOB_DROP;
+        effect->blob.blob = blob->id;
+    }
     core->vol.bytes -= bytes_of(blob);
     (void)hp_idmap_remove(&core->vol.blobs, blob->id, NULL);
     hp_list_remove(&blob->idle_link);
@@ -63,19 +68,37 @@ static void refuse(struct hp_request *request, enum hp_rpc_error_code code, uint
                  (unsigned long long)blob, text);
 }
 
-bool hp_vblob_open(struct hp_request *request, uint64_t size)
+/* False: not here; the peer was told to try again, or it is to be a file. */
+static bool has_room(struct hp_request *request, uint64_t bytes, bool *ret_answered)
 {
     struct hp_core *core = request->core;
     struct hp_conn *conn = request->conn;
-    uint64_t bytes = sizeof(struct hp_vblob) + size;
     bool fits = hp_volatile_has_room(core, bytes);
-    if (!fits && (conn->node != NULL || bytes > core->config.volatile_bytes_max)) {
-        return false; /* as a file, then */
-    }
-    if (!fits) {
+    *ret_answered = !fits && conn->node == NULL && bytes <= core->config.volatile_bytes_max;
+    if (*ret_answered) {
         hp_out_busy(core, conn, request->rpc->msgid, 50,
                     "the memory for what is not durable is full: take results and forget them");
-        return true;
+    }
+    return fits;
+}
+
+static void add(struct hp_core *core, struct hp_vblob *blob)
+{
+    blob->used_ms = core->now_ms;
+    blob->id = HP_VBLOB_BIT | (core->epoch & EPOCH_MASK) << EPOCH_SHIFT | core->vol.next_blob++;
+    hp_list_init(&blob->idle_link);
+    hp_list_push_back(&core->vol.blob_idle, &blob->idle_link);
+    hp_must(hp_idmap_put_ptr(&core->vol.blobs, blob->id, blob));
+    core->vol.bytes += bytes_of(blob);
+}
+
+bool hp_vblob_open(struct hp_request *request, uint64_t size)
+{
+    struct hp_core *core = request->core;
+    uint64_t bytes = sizeof(struct hp_vblob) + size;
+    bool is_answered = false;
+    if (!has_room(request, bytes, &is_answered)) {
+        return is_answered;
     }
     struct hp_vblob *blob = hp_alloc(bytes);
     XXH3_state_t *state = blob != NULL ? XXH3_createState() : NULL;
@@ -84,17 +107,13 @@ bool hp_vblob_open(struct hp_request *request, uint64_t size)
         return false;
     }
     (void)XXH3_64bits_reset(state); /* fails only for NULL */
-    *blob = (struct hp_vblob){.size = size, .digest_state = state, .used_ms = core->now_ms};
-    blob->id = HP_VBLOB_BIT | (core->epoch & EPOCH_MASK) << EPOCH_SHIFT | core->vol.next_blob++;
-    hp_list_init(&blob->idle_link);
-    hp_list_push_back(&core->vol.blob_idle, &blob->idle_link);
-    hp_must(hp_idmap_put_ptr(&core->vol.blobs, blob->id, blob));
-    core->vol.bytes += bytes;
+    *blob = (struct hp_vblob){.size = size, .digest_state = state};
+    add(core, blob);
     struct hp_msg_blob_open_reply reply = {.blob = blob->id};
     if (size == 0) {
         finish(blob);
     }
-    struct hp_buf *out = hp_out_reply(core, conn, false);
+    struct hp_buf *out = hp_out_reply(core, request->conn, false);
     hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
     hp_must(hp_msg_blob_open_reply_encode(out, &reply));
     return true;
@@ -138,7 +157,7 @@ bool hp_vblob_put(struct hp_request *request, const struct hp_msg_blob_put *msg)
         return false;
     }
     struct hp_vblob *blob = hp_idmap_find_ptr(&core->vol.blobs, msg->blob);
-    if (blob == NULL) {
+    if (blob == NULL || blob->is_coming) {
         refuse(request, HP_RPC_ERROR_NOT_FOUND, msg->blob, "no such upload; open the blob anew");
         return true;
     }
@@ -166,9 +185,12 @@ bool hp_vblob_get(struct hp_request *request, const struct hp_msg_blob_get *msg)
         return false;
     }
     const struct hp_vblob *blob = hp_idmap_find_ptr(&core->vol.blobs, msg->blob);
-    if (blob == NULL || blob->digest_state != NULL) {
+    if (!hp_vblob_is_whole(core, msg->blob)) {
         refuse(request, HP_RPC_ERROR_NOT_FOUND, msg->blob, "there is no such blob");
         return true;
+    }
+    if (blob->is_kept) {
+        return false;
     }
     uint64_t left = msg->offset < blob->size ? blob->size - msg->offset : 0;
     uint64_t size = msg->size < left ? msg->size : left;
@@ -180,6 +202,54 @@ bool hp_vblob_get(struct hp_request *request, const struct hp_msg_blob_get *msg)
     hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
     hp_must(hp_msg_blob_get_reply_encode(out, &reply));
     return true;
+}
+
+/* ------------------------------------------------ by descriptor */
+bool hp_vblob_give(struct hp_request *request, const struct hp_msg_blob_give *msg)
+{
+    bool is_answered = false;
+    if (!has_room(request, sizeof(struct hp_vblob) + msg->size, &is_answered)) {
+        return is_answered;
+    }
+    struct hp_vblob *blob = hp_must_calloc(sizeof(*blob));
+    blob->size = msg->size;
+    blob->written = msg->size;
+    blob->is_kept = true;
+    blob->is_coming = true;
+    add(request->core, blob);
+    hp_blob_ask_gift(request, blob->id, msg, true);
+    return true;
+}
+
+enum hp_err hp_vblob_given(struct hp_core *core, const struct hp_conn *conn,
+                           const struct hp_event *event)
+{
+    struct hp_vblob *blob = hp_idmap_find_ptr(&core->vol.blobs, event->blob.blob);
+    if (blob == NULL) { /* it took so long that it expired */
+        return event->blob.err != HP_OK ? event->blob.err : HP_ERR_NOT_FOUND;
+    }
+    blob->is_coming = false;
+    if (event->blob.err != HP_OK || conn == NULL) {
+        blob_free(core, blob); /* nobody knows its id */
+    }
+    return event->blob.err;
+}
+
+bool hp_vblob_lend(struct hp_request *request, uint64_t id)
+{
+    if (!hp_vblob_is_id(id)) {
+        return false;
+    }
+    const struct hp_vblob *blob = hp_idmap_find_ptr(&request->core->vol.blobs, id);
+    if (!hp_vblob_is_whole(request->core, id)) {
+        refuse(request, HP_RPC_ERROR_NOT_FOUND, id, "there is no such blob");
+        return true;
+    }
+    if (!blob->is_kept) {
+        refuse(request, HP_RPC_ERROR_UNSUPPORTED, id, "it is in no descriptor");
+        return true;
+    }
+    return false;
 }
 
 /* ------------------------------------------------ owners */

@@ -30,6 +30,8 @@ struct hp_finish;
 struct hp_queue;
 struct hp_attempt;
 struct hp_request;
+struct hp_conn;
+struct hp_event;
 
 /* Ids of blobs in memory: this bit, the epoch, a counter; so none is ever given out twice. */
 #define HP_VBLOB_BIT ((uint64_t)1 << 62)
@@ -73,6 +75,8 @@ struct hp_vblob {
     uint64_t size, written;
     uint64_t owner;     /* task; 0: none yet */
     bool is_payload; /* of its owner */
+    bool is_kept;    /* the blob thread has its bytes, in a descriptor */
+    bool is_coming;  /* kept, and the blob thread has not said yet that it is */
     uint64_t used_ms;   /* monotonic, while it has no owner */
     void *digest_state; /* until it is whole */
     uint64_t digest;
@@ -152,6 +156,11 @@ void hp_loaded_take(struct hp_core *core, const struct hp_loaded *loaded); /* co
 bool hp_vblob_open(struct hp_request *request, uint64_t size);
 bool hp_vblob_put(struct hp_request *request, const struct hp_msg_blob_put *msg);
 bool hp_vblob_get(struct hp_request *request, const struct hp_msg_blob_get *msg);
+bool hp_vblob_give(struct hp_request *request, const struct hp_msg_blob_give *msg);
+bool hp_vblob_lend(struct hp_request *request, uint64_t blob);
+/* The answer to hp_vblob_give's: HP_OK if the blob is here now. `conn` NULL: nobody wants it. */
+enum hp_err hp_vblob_given(struct hp_core *core, const struct hp_conn *conn,
+                           const struct hp_event *event);
 bool hp_vblob_is_id(uint64_t blob);
 /* True if it is here, and whole. */
 bool hp_vblob_is_whole(const struct hp_core *core, uint64_t blob);

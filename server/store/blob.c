@@ -2,7 +2,8 @@
 /*
  * The blob thread. It takes all that waits as one round, does the requests in order, and before it
  * posts the round's answers syncs each folder in which a blob was finished once: an answer
- * "durable" is never posted before its name is.
+ * "durable" is never posted before its name is. Gifts that become files go to the crew, which posts
+ * by itself: nothing else knows their ids before they are answered.
  */
 #include "server/store/blob.h"
 
@@ -11,13 +12,16 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/base/assert.h"
 #include "common/base/macro.h"
 #include "common/base/mem.h"
 #include "common/sys/clock.h"
 #include "common/sys/file.h"
+#include "server/store/blob_crew.h"
 #include "server/store/blob_file.h"
+#include "server/store/blob_near.h"
 
 #define QUEUE_BYTES_DEFAULT ((uint64_t)64 << 20)
 #define UPLOADS_MAX 256u /* open files of unfinished uploads */
@@ -33,6 +37,7 @@ struct request {
     uint64_t size;
     bool has_digest;
     uint64_t digest;
+    struct hp_blob_gift gift; /* GIVE, to be kept */
     uint32_t data_size;
     uint8_t data[];
 };
@@ -48,7 +53,8 @@ struct hp_blobs {
     void (*wake)(void *context);
     void *context;
     uint64_t queue_bytes_max;
-    char *dir; /* blobs/ */
+    char *dir;                 /* blobs/ */
+    struct hp_blob_crew *crew; /* NULL: there are no gifts */
     pthread_t thread;
     pthread_mutex_t mutex;
     pthread_cond_t cond;
@@ -66,6 +72,7 @@ struct hp_blobs {
     /* of the thread */
     struct upload *uploads;
     uint32_t upload_count;
+    struct hp_blob_near *near;
     struct hp_blob_answer *round;
     struct hp_blob_answer **round_tail;
     uint8_t unsynced[HP_BLOB_FOLDERS]; /* folders with a new name */
@@ -246,8 +253,12 @@ static void do_get(struct hp_blobs *b, const struct request *request, uint32_t r
     struct hp_error error = {0};
     uint8_t *data = (uint8_t *)(answer + 1);
     uint32_t size = 0;
-    enum hp_err err = hp_blob_read(b->dir, request->blob, request->offset, room, data, &size,
-                                   &answer->size, &answer->digest, &error);
+    enum hp_err err = hp_blob_near_read(b->near, request->blob, request->offset, room, data, &size,
+                                        &answer->size, &answer->digest, &error);
+    if (err == HP_ERR_NOT_FOUND) {
+        err = hp_blob_read(b->dir, request->blob, request->offset, room, data, &size, &answer->size,
+                           &answer->digest, &error);
+    }
     if (err != HP_OK) {
         set_error(answer, err, error.text);
         return;
@@ -255,8 +266,39 @@ static void do_get(struct hp_blobs *b, const struct request *request, uint32_t r
     answer->data = (struct hp_bin){.data = size > 0 ? data : NULL, .size = size};
 }
 
+static void do_keep(struct hp_blobs *b, const struct request *request,
+                    struct hp_blob_answer *answer)
+{
+    struct hp_error error = {0};
+    enum hp_err err =
+        hp_blob_near_keep(b->near, request->blob, request->size, &request->gift, &error);
+    if (err != HP_OK) {
+        set_error(answer, err, error.text);
+    }
+}
+
+static void do_lend(struct hp_blobs *b, const struct request *request,
+                    struct hp_blob_answer *answer)
+{
+    struct hp_error error = {0};
+    struct hp_blob_loan loan;
+    enum hp_err err = hp_blob_near_lend(b->near, request->blob, hp_clock_mono_ms(), &loan, &error);
+    if (err != HP_OK) {
+        set_error(answer, err, error.text);
+        return;
+    }
+    answer->place = loan.place;
+    answer->size = loan.size;
+    answer->digest = loan.digest;
+    answer->has_digest = loan.has_digest;
+}
+
 static void do_request(struct hp_blobs *b, const struct request *request)
 {
+    if (request->verb == HP_BLOB_DROP) {
+        hp_blob_near_drop(b->near, request->blob);
+        return;
+    }
     uint64_t wanted = HP_MIN(request->size, (uint64_t)HP_BLOB_CHUNK_MAX);
     uint32_t room = request->verb == HP_BLOB_GET ? (uint32_t)wanted : 0;
     struct hp_blob_answer *answer = new_answer(request, room);
@@ -270,6 +312,14 @@ static void do_request(struct hp_blobs *b, const struct request *request)
     case HP_BLOB_GET:
         do_get(b, request, room, answer);
         break;
+    case HP_BLOB_GIVE:
+        do_keep(b, request, answer);
+        break;
+    case HP_BLOB_LEND:
+        do_lend(b, request, answer);
+        break;
+    case HP_BLOB_DROP:
+        break; /* above */
     }
     *b->round_tail = answer;
     b->round_tail = &answer->next;
@@ -309,51 +359,78 @@ static void unlock(struct hp_blobs *b)
     HP_ASSERT(error == 0);
 }
 
-/* All that waits, or NULL: stop. */
-static struct request *take_requests(struct hp_blobs *b)
+static void wait_until(struct hp_blobs *b, uint64_t until_ms)
+{
+    const struct timespec until = {.tv_sec = (time_t)(until_ms / 1000),
+                                   .tv_nsec = (long)(until_ms % 1000 * 1000000)};
+    if (until_ms == UINT64_MAX) {
+        (void)pthread_cond_wait(&b->cond, &b->mutex); /* cannot fail */
+    } else {
+        (void)pthread_cond_timedwait(&b->cond, &b->mutex, &until); /* in time, or not */
+    }
+}
+
+/* All that waits; NULL: until_ms has come, or it is to stop. */
+static struct request *take_requests(struct hp_blobs *b, uint64_t until_ms, bool *ret_stop)
 {
     lock(b);
-    while (b->requests == NULL && !b->stop) {
-        (void)pthread_cond_wait(&b->cond, &b->mutex); /* cannot fail */
+    if (b->requests == NULL && !b->stop) {
+        wait_until(b, until_ms);
     }
     struct request *requests = HP_TAKE(b->requests);
     b->requests_tail = &b->requests;
+    *ret_stop = b->stop;
     unlock(b);
     return requests;
 }
 
-static void post_round(struct hp_blobs *b, uint64_t bytes)
+/* Any thread. first .. *last_next, in order; `bytes` of them wait no more. */
+static void post(struct hp_blobs *b, struct hp_blob_answer *first,
+                 struct hp_blob_answer **last_next, uint64_t bytes)
 {
     lock(b);
-    *b->answers_tail = b->round;
-    b->answers_tail = b->round_tail;
     b->queue_bytes -= bytes;
-    bool wake = !b->woken;
-    b->woken = true;
+    bool wake = first != NULL && !b->woken;
+    if (first != NULL) {
+        *b->answers_tail = first;
+        b->answers_tail = last_next;
+        b->woken = true;
+    }
     unlock(b);
     if (wake) {
         b->wake(b->context);
     }
 }
 
+static void do_round(struct hp_blobs *b, struct request *requests)
+{
+    uint64_t bytes = 0;
+    b->round = NULL;
+    b->round_tail = &b->round;
+    while (requests != NULL) {
+        struct request *next = requests->next;
+        bytes += requests->data_size;
+        do_request(b, requests);
+        hp_free(requests);
+        requests = next;
+    }
+    sync_folders(b);
+    post(b, b->round, b->round_tail, bytes);
+}
+
 static void *run(void *context)
 {
     struct hp_blobs *b = context;
+    bool stop = false;
     (void)pthread_setname_np(pthread_self(), "hp-blob"); /* for people only */
-    for (struct request *requests = take_requests(b); requests != NULL;
-         requests = take_requests(b)) {
-        uint64_t bytes = 0;
-        b->round = NULL;
-        b->round_tail = &b->round;
-        while (requests != NULL) {
-            struct request *next = requests->next;
-            bytes += requests->data_size;
-            do_request(b, requests);
-            hp_free(requests);
-            requests = next;
+    while (!stop) {
+        /* Not under the mutex: the last close of a file that was removed takes its time. */
+        uint64_t until_ms = hp_blob_near_expire(b->near, hp_clock_mono_ms());
+        struct request *requests = take_requests(b, until_ms, &stop);
+        if (requests != NULL) {
+            do_round(b, requests);
+            stop = false; /* there may be more */
         }
-        sync_folders(b);
-        post_round(b, bytes);
     }
     while (b->uploads != NULL) {
         remove_upload(b, &b->uploads);
@@ -361,7 +438,32 @@ static void *run(void *context)
     return NULL;
 }
 
+/* A thread of the crew has made a file of a gift, or not. */
+static void on_given(void *context, struct hp_blob_job *job)
+{
+    struct hp_blobs *b = context;
+    struct hp_blob_answer *answer = job->context;
+    if (job->error.code != HP_OK) {
+        set_error(answer, job->error.code, job->error.text);
+    }
+    answer->last = job->error.code == HP_OK;
+    hp_free(job);
+    post(b, answer, &answer->next, 0);
+}
+
 /* ------------------------------------------------------------------ loop side */
+static bool init_cond(pthread_cond_t *cond)
+{
+    pthread_condattr_t attr;
+    if (pthread_condattr_init(&attr) != 0) {
+        return false;
+    }
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC); /* it is one */
+    int error = pthread_cond_init(cond, &attr);
+    (void)pthread_condattr_destroy(&attr); /* cannot fail */
+    return error == 0;
+}
+
 static enum hp_err start(struct hp_blobs *b, struct hp_error *reterr)
 {
     sigset_t all;
@@ -369,7 +471,7 @@ static enum hp_err start(struct hp_blobs *b, struct hp_error *reterr)
     if (pthread_mutex_init(&b->mutex, NULL) != 0) {
         return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
     }
-    if (pthread_cond_init(&b->cond, NULL) != 0) {
+    if (!init_cond(&b->cond)) {
         (void)pthread_mutex_destroy(&b->mutex); /* nobody has it */
         return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
     }
@@ -404,10 +506,18 @@ enum hp_err hp_blobs_new(const struct hp_blobs_options *options, struct hp_blobs
         err = hp_mkdir_p(b->dir, 0700, reterr);
     }
     if (err == HP_OK) {
-        err = hp_dir_fsync(b->dir, reterr); /* names of folders that a killed broker made */
+        err = hp_blob_make_folders(b->dir, reterr);
+    }
+    if (err == HP_OK) {
+        b->near = hp_blob_near_new(b->dir, options->near_files_max);
+        err = b->near != NULL ? HP_OK : hp_error_set(reterr, HP_ERR_NOMEM, NULL);
     }
     if (err == HP_OK) {
         err = start(b, reterr);
+    }
+    if (err == HP_OK && options->near_files_max > 0) {
+        struct hp_blob_crew_options crew = {.blob_dir = b->dir, .done = on_given, .context = b};
+        err = hp_blob_crew_new(&crew, &b->crew, reterr);
     }
     if (err != HP_OK) {
         hp_blobs_free(b);
@@ -417,25 +527,43 @@ enum hp_err hp_blobs_new(const struct hp_blobs_options *options, struct hp_blobs
     return HP_OK;
 }
 
-/* Answers without the thread: `busy`. */
-static void refuse(struct hp_blobs *b, const struct request *request)
+/* Answers without the thread. */
+static void refuse(struct hp_blobs *b, const struct request *request, enum hp_err err,
+                   const char *text)
 {
     struct hp_blob_answer *answer = new_answer(request, 0);
-    set_error(answer, HP_ERR_BUSY, "too many bytes wait to be written; try again");
-    lock(b);
-    *b->answers_tail = answer;
-    b->answers_tail = &answer->next;
-    bool wake = !b->woken;
-    b->woken = true;
-    unlock(b);
-    if (wake) {
-        b->wake(b->context);
+    set_error(answer, err, text);
+    post(b, answer, &answer->next, 0);
+}
+
+/* To the crew: a gift that is to be a file. */
+static void submit_gift(struct hp_blobs *b, const struct hp_effect *effect)
+{
+    const struct request request = {.verb = HP_BLOB_GIVE,
+                                    .conn = effect->conn,
+                                    .msgid = effect->blob.msgid,
+                                    .blob = effect->blob.blob};
+    if (b->crew == NULL) {
+        refuse(b, &request, HP_ERR_UNSUPPORTED, "the broker takes no descriptors");
+        return;
     }
+    struct hp_blob_job *job = hp_calloc(1, sizeof(*job));
+    HP_ASSERT(job != NULL); /* it must be answered */
+    job->blob = effect->blob.blob;
+    job->size = effect->blob.size;
+    job->gift = *effect->blob.gift;
+    job->context = new_answer(&request, 0);
+    hp_blob_crew_put(b->crew, job);
 }
 
 void hp_blobs_submit(struct hp_blobs *blobs, const struct hp_effect *effect)
 {
     HP_ASSERT(effect->kind == HP_EFFECT_BLOB);
+    bool is_gift = effect->blob.verb == HP_BLOB_GIVE;
+    if (is_gift && !effect->blob.gift->is_kept) {
+        submit_gift(blobs, effect);
+        return;
+    }
     uint32_t size = effect->blob.verb == HP_BLOB_PUT ? effect->blob.data.size : 0;
     struct request *request = hp_calloc(1, sizeof(*request) + size);
     HP_ASSERT(request != NULL); /* a request must be answered, or its peer waits for ever */
@@ -448,6 +576,9 @@ void hp_blobs_submit(struct hp_blobs *blobs, const struct hp_effect *effect)
     request->has_digest = effect->blob.has_digest;
     request->digest = effect->blob.digest;
     request->data_size = size;
+    if (is_gift) {
+        request->gift = *effect->blob.gift;
+    }
     if (size > 0) {
         memcpy(request->data, effect->blob.data.data, size);
     }
@@ -461,7 +592,7 @@ void hp_blobs_submit(struct hp_blobs *blobs, const struct hp_effect *effect)
     }
     unlock(blobs);
     if (full) {
-        refuse(blobs, request);
+        refuse(blobs, request, HP_ERR_BUSY, "too many bytes wait to be written; try again");
         hp_free(request);
     }
 }
@@ -481,6 +612,7 @@ void hp_blobs_free(struct hp_blobs *blobs)
     if (blobs == NULL) {
         return;
     }
+    hp_blob_crew_free(blobs->crew);
     if (blobs->has_thread) {
         lock(blobs);
         blobs->stop = true;
@@ -493,6 +625,7 @@ void hp_blobs_free(struct hp_blobs *blobs)
         (void)pthread_cond_destroy(&blobs->cond);   /* nobody waits */
         (void)pthread_mutex_destroy(&blobs->mutex); /* nobody has it */
     }
+    hp_blob_near_free(blobs->near);
     while (blobs->answers != NULL) {
         struct hp_blob_answer *next = blobs->answers->next;
         hp_blob_answer_free(blobs->answers);

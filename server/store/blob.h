@@ -13,6 +13,9 @@
  * repeated after a lost reply; a gap is HP_ERR_STALE, with `size` as well. HP_ERR_NOT_FOUND: no
  * such upload (broker restarted, or idle too long): open anew.
  * GET: at most `size` bytes from `offset`, checked against their digest (HP_ERR_CORRUPT).
+ * GIVE: a whole blob out of a peer's memory file, made a file by threads of its own (blob_crew.h),
+ * or kept until DROP (blob_near.h). LEND: a descriptor of a blob. HP_ERR_UNSUPPORTED of both: the
+ * blob is to go by PUT and GET.
  */
 #ifndef HP_SERVER_STORE_BLOB_H
 #define HP_SERVER_STORE_BLOB_H
@@ -30,16 +33,18 @@ struct hp_blobs;
 
 /* An answer: the fields of the HP_EVENT_BLOB_* event to be made of it. */
 struct hp_blob_answer {
-    enum hp_blob_verb verb; /* OPEN -> BLOB_OPENED, PUT -> BLOB_PUT, GET -> BLOB_GOT */
+    enum hp_blob_verb verb; /* OPEN -> BLOB_OPENED, PUT -> BLOB_PUT, ...; never DROP */
     uint64_t conn;
     uint32_t msgid;
     uint64_t blob;
     enum hp_err err;
     char text[HP_ERROR_TEXT_BYTES]; /* with err */
-    uint64_t size;                  /* PUT: written so far; GET: of the whole blob */
-    uint64_t digest;                /* GET, and the last PUT: of the whole */
+    uint64_t size;                  /* PUT: written so far; GET, LEND: of the whole blob */
+    uint64_t digest;                /* GET, LEND, and the last PUT: of the whole */
+    bool has_digest;                /* LEND */
+    struct hp_blob_place place;     /* LEND */
     struct hp_bin data;             /* GET; freed with the answer */
-    bool last;                      /* PUT: whole and durable */
+    bool last;                      /* PUT, GIVE of a file: whole and durable */
     struct hp_blob_answer *next;
 };
 
@@ -48,6 +53,7 @@ struct hp_blobs_options {
     void (*wake)(void *context); /* as of the store thread */
     void *context;
     uint64_t queue_bytes_max; /* data of waiting PUTs; above it PUTs get HP_ERR_BUSY; 0: 64 MiB */
+    uint32_t near_files_max;  /* descriptors kept and lent; 0: GIVE and LEND are unsupported */
 };
 
 /* Starts the thread. */

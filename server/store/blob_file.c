@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -95,6 +96,9 @@ enum hp_err hp_blob_dir_sync(const char *blob_dir, uint64_t blob, struct hp_erro
 }
 
 /* ------------------------------------------------------------------ writing */
+/* Two threads must not make a folder: who finds one could not know that its name lasts. */
+static pthread_mutex_t folder_mutex = PTHREAD_MUTEX_INITIALIZER;
+
 static enum hp_err make_folder(const char *blob_dir, uint64_t blob, struct hp_error *reterr)
 {
     char path[HP_BLOB_PATH_BYTES];
@@ -102,10 +106,34 @@ static enum hp_err make_folder(const char *blob_dir, uint64_t blob, struct hp_er
     if (err != HP_OK) {
         return err;
     }
+    int error = pthread_mutex_lock(&folder_mutex);
+    HP_ASSERT(error == 0);
     if (mkdir(path, 0700) == 0) {
-        return hp_dir_fsync(blob_dir, reterr); /* once per folder: its own name must last */
+        err = hp_dir_fsync(blob_dir, reterr); /* once per folder: its own name must last */
+    } else if (errno != EEXIST) {
+        err = io_error(path, "mkdir", reterr);
     }
-    return errno == EEXIST ? HP_OK : io_error(path, "mkdir", reterr);
+    error = pthread_mutex_unlock(&folder_mutex);
+    HP_ASSERT(error == 0);
+    return err;
+}
+
+enum hp_err hp_blob_make_folders(const char *blob_dir, struct hp_error *reterr)
+{
+    for (uint32_t folder = 0; folder < HP_BLOB_FOLDERS; folder++) {
+        char path[HP_BLOB_PATH_BYTES];
+        enum hp_err err = folder_path(blob_dir, folder, path, reterr);
+        if (err != HP_OK) {
+            return err;
+        }
+        if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+            if (hp_err_of_errno(errno) == HP_ERR_NOSPACE) {
+                break; /* those that a blob needs are made for it */
+            }
+            return io_error(path, "mkdir", reterr);
+        }
+    }
+    return hp_dir_fsync(blob_dir, reterr); /* also what a killed broker made */
 }
 
 static enum hp_err open_writer(struct hp_blob_writer *writer, struct hp_error *reterr)
@@ -415,6 +443,20 @@ enum hp_err hp_blob_read(const char *blob_dir, uint64_t blob, uint64_t offset, u
     *ret_blob_size = reader.size;
     *ret_digest = reader.digest;
     return HP_OK;
+}
+
+enum hp_err hp_blob_open(const char *blob_dir, uint64_t blob, int *ret_fd, uint64_t *ret_size,
+                         uint64_t *ret_digest, struct hp_error *reterr)
+{
+    struct reader reader HP_CLEANUP(reader_deinit) = {.fd = -1};
+    enum hp_err err = open_reader(&reader, blob_dir, blob, reterr);
+    if (err == HP_OK) {
+        *ret_fd = reader.fd;
+        reader.fd = -1; /* the caller's */
+        *ret_size = reader.size;
+        *ret_digest = reader.digest;
+    }
+    return err;
 }
 
 enum hp_err hp_blob_stat(const char *blob_dir, uint64_t blob, uint64_t *ret_size,

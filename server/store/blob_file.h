@@ -22,6 +22,9 @@
 enum hp_err hp_blob_path(const char *blob_dir, uint64_t blob, bool unfinished,
                          char ret_path[HP_BLOB_PATH_BYTES], struct hp_error *reterr);
 
+/* Makes all folders, durably: the first blobs need not wait for theirs. */
+enum hp_err hp_blob_make_folders(const char *blob_dir, struct hp_error *reterr);
+
 /* A blob being written. */
 struct hp_blob_writer;
 
@@ -48,6 +51,10 @@ enum hp_err hp_blob_dir_sync(const char *blob_dir, uint64_t blob, struct hp_erro
  */
 enum hp_err hp_blob_read(const char *blob_dir, uint64_t blob, uint64_t offset, uint32_t size,
                          void *out, uint32_t *ret_size, uint64_t *ret_blob_size,
+                         uint64_t *ret_digest, struct hp_error *reterr);
+
+/* Opens a blob's file, whose first `size` bytes are the blob. Errors as hp_blob_read. */
+enum hp_err hp_blob_open(const char *blob_dir, uint64_t blob, int *ret_fd, uint64_t *ret_size,
                          uint64_t *ret_digest, struct hp_error *reterr);
 
 /* Reads size and digest from the footer, which is checked. Errors as hp_blob_read. */
