@@ -3,16 +3,22 @@
  * The agent against a random broker and a random executor: whatever the order of assignments, ends,
  * lost links, cancels, kills, recalls, spool answers and drains, its records agree after every step
  * (hp_agent_check), and once the world is quiet each attempt was answered for exactly once: its end
- * was acknowledged, or it was released, or the broker had disowned it.
+ * was acknowledged, or it was released, or the broker had disowned it. Large payloads and results
+ * go by descriptor or by chunks, as broker and shell like it, and no file is left open.
  */
 #include "tests/unit/agent_fixture.h"
 
 #include <stdlib.h>
 
+#include <xxhash.h>
+
 #define SEEDS 400
 #define STEPS 300
 #define TASKS_MAX 4096
 #define SLOTS 3
+#define LARGE_BYTES 70000u
+
+static const uint8_t large[LARGE_BYTES];
 
 struct task {
     bool is_call;
@@ -105,6 +111,13 @@ static void end_some(struct world *world)
                                              .run_us = 100});
     } else if (roll(world, 8) == 0 && !world->quiet) {
         event(world, (struct hp_agent_event){.kind = HP_AGENT_EXEC_HANDED_BACK, .key = task->key});
+    } else if (roll(world, 4) == 0) {
+        struct fx_file *file = fx_file_new(&world->fx, hp_bin_make(large, LARGE_BYTES));
+        event(world, (struct hp_agent_event){.kind = HP_AGENT_EXEC_RESULT,
+                                             .key = task->key,
+                                             .out = {.data = file->bytes, .size = LARGE_BYTES},
+                                             .file = &file->base,
+                                             .run_us = roll(world, 3000)});
     } else {
         event(world, (struct hp_agent_event){.kind = HP_AGENT_EXEC_RESULT,
                                              .key = task->key,
@@ -159,6 +172,12 @@ static void assign(struct world *world)
     options.has |= HP_HAS_ST_TASK_OPTIONS_AT_MOST_ONCE | HP_HAS_ST_TASK_OPTIONS_HARD_TIMEOUT_MS |
                    HP_HAS_ST_TASK_OPTIONS_CPUS;
     uint64_t first = world->next_id;
+    if (roll(world, 3) == 0) {
+        world->next_id++;
+        fx_assign_blob(&world->fx, first, 1 + roll(world, 100), &options);
+        look(world);
+        return;
+    }
     world->next_id += count;
     fx_assign(&world->fx, first, count, 1, &options);
     look(world);
@@ -193,6 +212,83 @@ static void take_release(struct world *world)
     fx_reply(&world->fx, world->fx.rpc.msgid, &hp_desc_msg_worker_release_reply, &reply);
 }
 
+/* A refusal now and then. True: it was one. */
+static bool refuse(struct world *world, uint32_t msgid)
+{
+    static const enum hp_rpc_error_code codes[] = {
+        HP_RPC_ERROR_UNSUPPORTED, HP_RPC_ERROR_UNSUPPORTED, HP_RPC_ERROR_UNSUPPORTED,
+        HP_RPC_ERROR_BUSY,        HP_RPC_ERROR_TOO_BIG,     HP_RPC_ERROR_NOT_FOUND};
+    if (world->quiet || roll(world, 4) != 0) {
+        return false;
+    }
+    fx_refuse(&world->fx, msgid, codes[roll(world, HP_COUNT_OF(codes))]);
+    return true;
+}
+
+/* The calls about large bytes; false: it is another one. */
+static bool answer_blob(struct world *world)
+{
+    struct fx *fx = &world->fx;
+    uint32_t msgid = fx->rpc.msgid;
+    switch ((int)fx->rpc.method) { /* an int: the other methods are not for here */
+    case HP_METHOD_BLOB_GIVE: {
+        struct hp_msg_blob_give_reply reply = {.blob = msgid + 1};
+        if (!refuse(world, msgid)) {
+            fx_reply(fx, msgid, &hp_desc_msg_blob_give_reply, &reply);
+        }
+        return true;
+    }
+    case HP_METHOD_BLOB_LEND: {
+        struct hp_msg_blob_lend_reply reply = {.size = LARGE_BYTES, .pid = 1, .fd = 6};
+        if (!refuse(world, msgid)) {
+            fx_reply(fx, msgid, &hp_desc_msg_blob_lend_reply, &reply);
+        }
+        return true;
+    }
+    case HP_METHOD_BLOB_OPEN: {
+        struct hp_msg_blob_open_reply reply = {.blob = msgid + 1};
+        if (!refuse(world, msgid)) {
+            fx_reply(fx, msgid, &hp_desc_msg_blob_open_reply, &reply);
+        }
+        return true;
+    }
+    case HP_METHOD_BLOB_PUT: {
+        struct hp_msg_blob_put_reply reply = {.size = LARGE_BYTES};
+        fx_reply(fx, msgid, &hp_desc_msg_blob_put_reply, &reply);
+        return true;
+    }
+    case HP_METHOD_BLOB_GET: {
+        struct hp_msg_blob_get_reply reply = {.data = {.data = large, .size = LARGE_BYTES},
+                                              .size = LARGE_BYTES,
+                                              .digest = XXH3_64bits(large, LARGE_BYTES)};
+        if (!refuse(world, msgid)) {
+            fx_reply(fx, msgid, &hp_desc_msg_blob_get_reply, &reply);
+        }
+        return true;
+    }
+    default:
+        return false;
+    }
+}
+
+/* The shell has good and bad days. */
+static void change_shell(struct world *world)
+{
+    struct fx *fx = &world->fx;
+    fx->near_offer = (uint8_t)roll(world, 4); /* 0: the next broker offers nothing */
+    fx->near_is_far = roll(world, 4) == 0;
+    fx->open_fails = roll(world, 3) == 0;
+    fx->open_is_busy = roll(world, 4) == 0;
+    fx->seal_fails = roll(world, 3) == 0;
+    fx->hold_near = roll(world, 3) == 0;
+}
+
+static void shell_answers(struct world *world)
+{
+    fx_near_answer(&world->fx);
+    look(world);
+}
+
 /* Answers what the agent has sent; now and then it leaves a result without an answer. */
 static void answer(struct world *world)
 {
@@ -201,6 +297,10 @@ static void answer(struct world *world)
             continue;
         }
         uint32_t msgid = world->fx.rpc.msgid;
+        if (answer_blob(world)) {
+            look(world);
+            continue;
+        }
         if (world->fx.rpc.method == HP_METHOD_WORKER_DONE) {
             take_done(world, true);
         } else if (world->fx.rpc.method == HP_METHOD_WORKER_RELEASE) {
@@ -314,6 +414,12 @@ static void step(struct world *world)
         end_some(world);
         break;
     }
+    if (roll(world, 8) == 0) {
+        change_shell(world);
+    }
+    if (roll(world, 4) == 0 || world->fx.near_answer_count > FX_NEAR_ANSWERS_MAX / 4) {
+        shell_answers(world);
+    }
     /* A link that the agent gave up itself is down. */
     world->linked = world->linked && fx_stats(&world->fx).connected;
 }
@@ -322,7 +428,9 @@ static void step(struct world *world)
 static void calm(struct world *world)
 {
     world->quiet = true;
-    for (int i = 0; i < 3000 && fx_stats(&world->fx).held > 0; i++) {
+    world->fx.hold_near = false;
+    shell_answers(world);
+    for (int i = 0; i < 30000 && fx_stats(&world->fx).held > 0; i++) {
         link_up(world);
         answer(world);
         struct hp_msg_worker_control resume = {.has = HP_HAS_WORKER_CONTROL_DRAINING};
@@ -350,6 +458,10 @@ static void every_attempt_is_answered_for(void **state)
         memset(world, 0, sizeof(*world));
         hp_rand_init(&world->rand, seed);
         fx_init(&world->fx, SLOTS);
+        hp_agent_free(world->fx.agent);
+        world->fx.config.near = true;
+        world->fx.config.blob_bytes_max = LARGE_BYTES * 3;
+        fx_make_agent(&world->fx);
         for (int i = 0; i < STEPS; i++) {
             step(world);
         }
@@ -373,6 +485,7 @@ static void every_attempt_is_answered_for(void **state)
             fail_msg("seed %llu: not all ended:\n%.*s", (unsigned long long)seed, (int)text.size,
                      (const char *)text.data);
         }
+        assert_int_equal(world->fx.files_live, 0);
         fx_deinit(&world->fx);
         if (only != NULL) {
             break;
