@@ -334,7 +334,7 @@ bool hp_hub_wait(struct hp_hub *hub, bool (*done)(void *arg), void *arg, int64_t
             error = ECANCELED;
             break;
         }
-        if (is_refused(hub)) {
+        if (is_refused(hub) && looked) {
             error = EACCES;
             break;
         }
@@ -342,7 +342,9 @@ bool hp_hub_wait(struct hp_hub *hub, bool (*done)(void *arg), void *arg, int64_t
             continue; /* something happened meanwhile */
         }
         looked = true;
-        whole = hp_hub_turn(hub, until_ms, false);
+        /* Who is refused tries again at the next one's cost, lest waits in a row keep anybody from
+         * connecting anew. */
+        whole = hp_hub_turn(hub, is_refused(hub) ? 0 : until_ms, false);
         if (!whole) {
             error = EINTR;
             break;

@@ -199,7 +199,8 @@ static enum hp_err serve(struct hp_server *server, struct hp_error *reterr)
 enum hp_err hp_server_run(struct hp_config *config, const struct hp_command_line *line,
                           struct hp_error *reterr)
 {
-    struct hp_server server = {.config = *config, .line = line, .dir = {.lock_fd = -1}, .near_fd = -1};
+    struct hp_server server = {
+        .config = *config, .line = line, .dir = {.lock_fd = -1}, .near_fd = -1};
     *config = (struct hp_config){0};
     hp_log_set_level(server.config.log_level);
     enum hp_err err = hp_server_start_(&server, reterr);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Large arguments and results when broker and worker are on one host, and when they may not know."""
+"""Large arguments and results when broker and worker share a host, and when they may not know."""
 import os
 import pathlib
 import random
