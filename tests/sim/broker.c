@@ -189,7 +189,7 @@ static void feed_peer(struct sim_broker *broker, struct peer *peer)
     while (frames < FRAMES_PER_TURN && feed_frame(broker, peer)) {
         frames++;
     }
-    if (frames == FRAMES_PER_TURN || peer->over) {
+    if (frames == FRAMES_PER_TURN) {
         sim_broker_wake(broker);
     }
 }
@@ -259,14 +259,29 @@ static void at_deadline(struct sim *sim, void *context, uint64_t generation, uin
     }
 }
 
+/* Does a peer read too slowly? The net does not tell when it has caught up. */
+static bool is_any_over(const struct sim_broker *broker)
+{
+    for (const struct peer *peer = broker->peers; peer != NULL; peer = peer->next) {
+        if (peer->over) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void arm(struct sim_broker *broker)
 {
     uint64_t deadline_ms = hp_core_next_deadline_ms(broker->core);
-    if (deadline_ms == UINT64_MAX) {
+    uint64_t soonest = broker->sim->now_us + SIM_MS;
+    uint64_t at_us = deadline_ms == UINT64_MAX ? SIM_NEVER : deadline_ms * SIM_MS;
+    if (is_any_over(broker)) {
+        uint64_t look_us = broker->sim->now_us + LOOK_US;
+        at_us = at_us < look_us ? at_us : look_us;
+    }
+    if (at_us == SIM_NEVER) {
         return;
     }
-    uint64_t at_us = deadline_ms * SIM_MS;
-    uint64_t soonest = broker->sim->now_us + SIM_MS;
     at_us = at_us < soonest ? soonest : at_us;
     if (broker->deadline_us == SIM_NEVER || at_us < broker->deadline_us ||
         broker->deadline_us < broker->sim->now_us) {

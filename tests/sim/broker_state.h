@@ -16,7 +16,7 @@
 #include "server/store/store.h"
 #include "tests/sim/sim.h"
 
-enum { FRAMES_PER_TURN = 24, HOLD_US = 300 };
+enum { FRAMES_PER_TURN = 24, HOLD_US = 300, LOOK_US = 5000 };
 
 struct peer {
     uint64_t conn;
