@@ -37,7 +37,7 @@ struct check {
     struct tally lanes, queues, ckeys; /* attempts */
     struct tally pool_sessions; /* owners */
     struct tally pool_calls;    /* that are not durable and live, by pool id */
-    struct tally sessions, specs, groups, leases, lane_specs, class_lanes, ckey_lanes;
+    struct tally sessions, specs, groups, leases, lane_specs, class_lanes, class_held, ckey_lanes;
     uint64_t payload_bytes, volatile_bytes;
     struct place *places;
     uint32_t place_count, place_capacity;
@@ -92,6 +92,7 @@ static void check_attempt(struct check *check, const struct hp_attempt *attempt)
     const struct hp_lane *lane = attempt->spec->lane;
     bump(&check->lanes, lane, 1);
     bump(&check->queues, lane->queue, 1);
+    bump(&check->class_held, lane->class_, 1);
     if (lane->ckey != NULL) {
         bump(&check->ckeys, lane->ckey, 1);
     }
@@ -300,6 +301,7 @@ static void check_owners(struct check *check)
     HP_LIST_FOR_EACH (link, &core->class_list) {
         const struct hp_class *class_ = HP_CONTAINER_OF(link, struct hp_class, link);
         HP_ASSERT(class_->refs == sum_of(&check->class_lanes, class_));
+        HP_ASSERT(class_->held == sum_of(&check->class_held, class_));
         check_heap(&class_->lanes);
         classes++;
     }
@@ -639,7 +641,7 @@ void hp_core_check(const struct hp_core *core)
                                &check.specs,  &check.sessions,   &check.groups,
                                &check.leases, &check.lane_specs, &check.class_lanes,
                                &check.ckey_lanes, &check.pool_sessions,
-                               &check.pool_calls};
+                               &check.pool_calls, &check.class_held};
     for (size_t i = 0; i < sizeof(tallies) / sizeof(tallies[0]); i++) {
         hp_idmap_init(&tallies[i]->map, 1);
     }

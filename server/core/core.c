@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The turn: begin, step, end; and what the shell asks between turns. */
+#include "server/core/sched.h"
 #include "server/core/state.h"
 
 void *hp_must_alloc(size_t size)
@@ -126,6 +127,7 @@ struct hp_core *hp_core_new(const struct hp_core_config *config)
     core->next_cookie = 1;
     core->next_id = 1;
     core->next_blob = 1;
+    core->rebalance_ms = UINT64_MAX;
     return core;
 }
 
@@ -258,6 +260,11 @@ static void on_committed(struct hp_core *core, uint64_t number)
     while (core->durable_number < number) {
         core->durable_number++;
         core->backlog_ops -= core->batch_ops[core->durable_number % core->batch_ops_capacity];
+        struct hp_lease_batch *lease =
+            hp_idmap_find_ptr(&core->lease_batches, core->durable_number);
+        if (lease != NULL) {
+            lease->durable_ms = core->now_ms;
+        }
     }
     if (core->reserve_batch <= number) {
         core->durable_reserved_id = core->reserved_id;
@@ -360,6 +367,7 @@ void hp_core_end(struct hp_core *core)
         hp_forget_flush(core, true);
     }
     hp_sched_run(core);
+    hp_rebalance_due(core);
     hp_pools_flush(core);
     hp_timer_want(core);
     hp_session_flush(core);
@@ -405,6 +413,7 @@ uint64_t hp_core_next_deadline_ms(const struct hp_core *core)
     at = timer < at ? timer : at;
     timer = hp_volatile_deadline_ms(core);
     at = timer < at ? timer : at;
+    at = core->rebalance_ms < at ? core->rebalance_ms : at;
     struct hp_list *first = hp_list_first(&core->conn_list);
     if (first != NULL) {
         const struct hp_conn *conn = HP_CONTAINER_OF(first, struct hp_conn, link);

@@ -309,6 +309,7 @@ static uint32_t counters(const struct hp_core *core, struct hp_st_counter *out)
         {"retried_total", core->figures.retried},
         {"lost_total", core->figures.lost},
         {"released_total", core->figures.released},
+        {"recalled_total", core->figures.recalled},
         {"stale_total", core->figures.stale},
         {"duplicate_submits_total", core->figures.duplicate_submits},
         {"bad_requests_total", core->figures.bad_requests},

@@ -2,6 +2,7 @@
 /* What clients ask of pools, and what workers report of them. */
 #include <stdio.h>
 
+#include "server/core/sched.h"
 #include "server/core/state.h"
 
 enum { FAILURES_MAX = 3, CHILDREN_SHOWN = 4096, LIST_BYTES = 512 * 1024, DIGEST_MIN = 16 };
@@ -454,6 +455,7 @@ static void take_report(struct hp_core *core, struct hp_pool *pool, struct hp_po
                !hp_list_is_empty(&pool->waits)) {
         hp_pools_touch(core);
     }
+    hp_rebalance_want(core); /* it may have fewer children than calls now */
     core->dispatch_wanted = true;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Messages of worker daemons: register, heartbeat, started, done, release. */
+#include "server/core/sched.h"
 #include "server/core/state.h"
 
 /* Most of one reply, which so is a legal frame: the next heartbeat's has what is left. */
@@ -105,6 +106,7 @@ static void copy_offer(struct hp_node *node, const struct hp_msg_worker_register
     node->commands = msg->commands;
     node->prefetch_max = msg->prefetch_max;
     node->leaving = msg->draining;
+    node->stuck = false;
     node->any_interpreter = msg->any_interpreter;
     node->children_max = msg->children_max;
 }
@@ -155,6 +157,7 @@ void hp_on_worker_register(struct hp_request *request)
         hp_node_store(core, node);
     }
     core->dispatch_wanted = true;
+    hp_rebalance_want(core); /* it may have fewer slots than before */
     hp_trace(core, HP_TRACE_INFO, "worker_online",
              "node=%.*s host=%s slots=%u functions=%u attempts=%u killed=%u new_boot=%d",
              HP_STR_ARG(node->name), node->host, node->slots, node->functions.count,

@@ -49,6 +49,7 @@ struct hp_pool_node {
     bool quarantined; /* its children can not be set up there */
     uint32_t held;    /* calls there */
     uint32_t waiting; /* children that wait for other tasks */
+    bool stuck;       /* calls were asked back, and none has ended since: none ahead */
     uint32_t failures;
     uint32_t pid_count;
     uint64_t *pids; /* children that are set up */
@@ -153,7 +154,8 @@ void hp_pools_complete(struct hp_core *core);
 /* Its lease ran out, or it began anew. */
 void hp_pools_node_lost(struct hp_core *core, struct hp_node *node);
 uint32_t hp_pool_processes(const struct hp_pool *pool);
-/* Calls of the class that the node may take now; depth: calls for each child. */
+/* Calls of the class that the node may take now; depth: calls for each child that it is to have;
+ * 0: one for each that is there. */
 uint32_t hp_pool_room(const struct hp_core *core, const struct hp_class *class_,
                       const struct hp_node *node, uint32_t depth);
 /* Can the worker have children of it at all? */

@@ -328,6 +328,7 @@ static void forget_children(struct hp_pool_node *entry)
     entry->error[0] = '\0';
     entry->waiting = 0;
     entry->failures = 0;
+    entry->stuck = false;
     entry->quarantined = false;
     entry->is_told = false;
     entry->kill_told = false;
@@ -375,7 +376,9 @@ uint32_t hp_pool_room(const struct hp_core *core, const struct hp_class *class_,
         entry->pool->state == HP_SM_POOL_ENDING) {
         return 0;
     }
-    uint64_t most = ((uint64_t)entry->granted + entry->waiting) * depth;
+    uint64_t most = (uint64_t)entry->granted + entry->waiting;
+    most = depth == 0 ? HP_MIN(most, (uint64_t)entry->pid_count)
+                      : most * (entry->stuck ? 1 : depth);
     uint64_t room = most > entry->held ? most - entry->held : 0;
     uint64_t left = node->attempt_count < ATTEMPTS_MAX ? ATTEMPTS_MAX - node->attempt_count : 0;
     return (uint32_t)(room < left ? room : left);

@@ -8,6 +8,7 @@
  * filled, on all workers, then function tasks are prefetched, as many as a few milliseconds of
  * measured run time hold.
  */
+#include "server/core/sched.h"
 #include "server/core/state.h"
 
 enum { PREFETCH_TARGET_US = 10000, ROUND_MAX = 128, OVERLAP_BELOW_US = 100000 };
@@ -18,16 +19,23 @@ static struct hp_lane *top_lane(const struct hp_class *class_)
     return node != NULL ? HP_CONTAINER_OF(node, struct hp_lane, heap_node) : NULL;
 }
 
-static bool is_light(const struct hp_class *class_)
+bool hp_sched_is_light(const struct hp_class *class_)
 {
     return class_->kind == HP_TASK_KIND_CALL ||
            (class_->kind == HP_TASK_KIND_FUNCTION && class_->cpus == 1);
 }
 
+bool hp_sched_is_taking(const struct hp_node *node)
+{
+    return node->conn != NULL && node->registered && !node->draining && !node->leaving &&
+           node->state == HP_SM_NODE_ONLINE && !node->conn->blocked;
+}
+
 /* How many function tasks per slot the node may hold. */
 static uint32_t depth_of(const struct hp_class *class_, const struct hp_node *node, bool prefetch)
 {
-    if (!prefetch || class_->run_us == 0) {
+    bool is_stuck = node->stuck && class_->kind == HP_TASK_KIND_FUNCTION;
+    if (!prefetch || class_->run_us == 0 || is_stuck) {
         return 1;
     }
     uint64_t depth = PREFETCH_TARGET_US / class_->run_us;
@@ -39,19 +47,18 @@ static uint32_t depth_of(const struct hp_class *class_, const struct hp_node *no
     return (uint32_t)(depth > most ? most : depth);
 }
 
-/* Tasks of the class that the node may take now. */
-static uint32_t room_for(const struct hp_core *core, const struct hp_class *class_,
-                         const struct hp_node *node, bool prefetch)
+uint32_t hp_sched_room(const struct hp_core *core, const struct hp_class *class_,
+                       const struct hp_node *node, bool ahead)
 {
     if (class_->kind == HP_TASK_KIND_CALL) {
-        return hp_pool_room(core, class_, node, depth_of(class_, node, prefetch));
+        return hp_pool_room(core, class_, node, ahead ? depth_of(class_, node, true) : 0);
     }
     if (class_->mem_bytes > 0 && node->used_mem + class_->mem_bytes > node->mem_bytes) {
         return 0;
     }
     uint32_t open = node->slots > node->used_cpus ? node->slots - node->used_cpus : 0;
-    if (is_light(class_)) {
-        uint64_t most = (uint64_t)open * depth_of(class_, node, prefetch);
+    if (hp_sched_is_light(class_)) {
+        uint64_t most = (uint64_t)open * depth_of(class_, node, ahead);
         return most > node->fn_count ? (uint32_t)(most - node->fn_count) : 0;
     }
     uint32_t held = node->fn_count < open ? node->fn_count : open;
@@ -91,9 +98,10 @@ static struct hp_lane *best_lane(struct hp_core *core, struct hp_node *node, boo
         if (lane == NULL || !hp_class_fits(core, class_, node)) {
             continue;
         }
-        uint32_t room = room_for(core, class_, node, prefetch);
+        uint32_t room = hp_sched_room(core, class_, node, prefetch);
         if (room == 0) {
-            if (!is_light(class_) && ranks_before(lane, blocked) && reserve(core, lane, node)) {
+            if (!hp_sched_is_light(class_) && ranks_before(lane, blocked) &&
+                reserve(core, lane, node)) {
                 blocked = lane;
             }
             continue;
@@ -305,8 +313,7 @@ static bool round_once(struct hp_core *core, bool prefetch)
     bool any = false;
     HP_LIST_FOR_EACH (link, &core->node_list) {
         struct hp_node *node = HP_CONTAINER_OF(link, struct hp_node, link);
-        if (node->conn == NULL || !node->registered || node->draining || node->leaving ||
-            node->state != HP_SM_NODE_ONLINE || node->conn->blocked) {
+        if (!hp_sched_is_taking(node)) {
             continue;
         }
         uint32_t room = 0;

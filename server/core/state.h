@@ -76,6 +76,7 @@ struct hp_class {
     struct hp_heap lanes; /* open lanes, best first */
     struct hp_list link;  /* core->class_list: all classes */
     uint64_t run_us;      /* moving average of measured run times; 0: unknown */
+    uint32_t held;        /* attempts */
     uint64_t pool;        /* kind call: whose calls; else 0 */
 };
 
@@ -160,6 +161,7 @@ struct hp_lane {
 
 struct hp_lease_batch {
     uint64_t number;
+    uint64_t durable_ms; /* when its assignments left, in this process; 0: not yet */
     uint32_t live;
 };
 
@@ -182,6 +184,7 @@ struct hp_attempt {
     struct hp_lease_batch *lease; /* NULL: not durable */
     int64_t started_at_ms, created_at_ms;
     uint64_t assigned_ms; /* monotonic */
+    uint64_t recalled_ms; /* asked back; 0: not */
     struct hp_list node_link;
 };
 
@@ -212,6 +215,7 @@ struct hp_node {
     struct hp_conn *conn;
     struct hp_list attempts;
     uint32_t attempt_count, used_cpus, fn_count; /* used_cpus: commands */
+    bool stuck; /* function tasks were asked back, and none has ended since: none ahead */
     uint64_t used_mem;
     uint64_t seen_ms, lease_end_ms;
     struct hp_heap_node heap_node; /* core->node_heap by lease_end_ms, while it may expire */
@@ -427,6 +431,7 @@ struct hp_core {
     uint64_t *batch_ops;    /* ring: ops of each uncommitted batch, from durable_number + 1 */
     uint32_t batch_ops_capacity;
     uint64_t next_reap_ms;
+    uint64_t rebalance_ms; /* when hp_rebalance_due looks; UINT64_MAX: nothing is held ahead */
     struct hp_volatile vol;
     struct hp_forgets forgets;
     bool dispatch_wanted;
@@ -436,6 +441,7 @@ struct hp_core {
     /* figures */
     struct {
         uint64_t submitted, started, done, failed, cancelled, expired, lost, released, retried;
+        uint64_t recalled;
         uint64_t stale, bad_requests, busy, events_dropped, duplicate_submits;
     } figures;
 };
@@ -562,9 +568,6 @@ void hp_timer_expiry_loaded(struct hp_core *core, struct hp_pending *pending,
                             const struct hp_loaded *loaded);
 uint64_t hp_timer_deadline_ms(const struct hp_core *core);
 void hp_timer_free_all(struct hp_core *core);
-
-/* ------------------------------------------------ sched.c */
-void hp_sched_run(struct hp_core *core);
 
 /* ------------------------------------------------ node.c */
 struct hp_node *hp_node_get(struct hp_core *core, struct hp_str name);

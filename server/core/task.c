@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The life of a task from dispatch to its end: attempts, retries, losses, results. */
+#include "server/core/sched.h"
 #include "server/core/state.h"
 
 /* ------------------------------------------------ what changed while a load looks */
@@ -124,6 +125,8 @@ struct hp_attempt *hp_attempt_new(struct hp_core *core, uint64_t id, struct hp_n
     }
     node->used_mem += spec->options.mem_bytes;
     struct hp_lane *lane = spec->lane;
+    lane->class_->held++;
+    hp_rebalance_want(core);
     lane->running++;
     lane->queue->running++;
     if (lane->ckey != NULL) {
@@ -171,6 +174,7 @@ void hp_attempt_drop(struct hp_core *core, struct hp_attempt *attempt)
         node->used_cpus -= spec->options.cpus;
     }
     node->used_mem -= spec->options.mem_bytes;
+    lane->class_->held--;
     lane->running--;
     lane->queue->running--;
     if (lane->ckey != NULL) {
@@ -408,6 +412,7 @@ void hp_attempt_ended(struct hp_core *core, struct hp_attempt *attempt, enum hp_
                       uint64_t retry_ms, bool has_retry, struct hp_bin end)
 {
     attempt->node->done_count++;
+    hp_rebalance_ended(attempt);
     if (reason == HP_REASON_NONE) {
         finish_attempt(core, attempt, HP_TASK_STATE_DONE, reason, end);
     } else if (attempt->state == HP_TASK_STATE_CANCELLING) {

@@ -56,6 +56,19 @@ def announce_and_wait(folder, name, value=None):
     return wait_for(folder / "go", value)
 
 
+def hold(folder, x):
+    return announce_and_wait(folder, f"begun-{x}", x)
+
+
+def hold_first(item):
+    """Only number 0 is long."""
+    return hold(*item) if item[1] == 0 else item[1]
+
+
+def hold_all(item):
+    return hold(*item)
+
+
 def count_line(folder, x):
     """x squared; the run is noted in a file."""
     with open(pathlib.Path(folder) / "runs", "a", encoding="ascii") as file:
