@@ -188,7 +188,9 @@ static enum hp_err put_hello(struct hp_engine *engine)
     hello.session = hp_bin_make(engine->session, HP_SESSION_BYTES);
     hello.events = engine->config.events;
     hello.error_maps = true;
+    hello.near = engine->config.near != NULL;
     hello.has = HP_HAS_HELLO_SESSION | HP_HAS_HELLO_EVENTS | HP_HAS_HELLO_ERROR_MAPS;
+    hello.has |= hello.near ? HP_HAS_HELLO_NEAR : 0;
     if (engine->config.token != NULL) {
         hello.token = hp_str_of(engine->config.token);
         hello.has |= HP_HAS_HELLO_TOKEN;

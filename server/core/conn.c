@@ -219,6 +219,7 @@ void hp_on_hello(struct hp_request *request)
     }
     conn->events = hello.events;
     conn->error_maps = hello.error_maps;
+    conn->has_key = conn->has_key && hello.near;
     if (hello.node.size > 0 && !bind_node(core, conn, &hello, msgid)) {
         return;
     }

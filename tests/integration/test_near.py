@@ -63,7 +63,7 @@ def got(client, blob):
 def near(broker, client_factory):
     """A greeted client on the broker's host, and its key."""
     client = client_factory(broker, hello=False)
-    hello = client.hello()
+    hello = client.hello(near=True)
     with open(f"/proc/{hello['near_pid']}/fd/{hello['near_fd']}", "rb") as file:
         assert file.read() == hello["near_proof"] and len(hello["near_proof"]) == 16
         seals = struct.unpack("i", struct.pack("i", fcntl.fcntl(file, F_GET_SEALS)))[0]
@@ -152,7 +152,7 @@ def test_hostile_gifts(near, tmp_path, client_factory, broker):
     disk = os.open(path, os.O_RDWR)
     os.mkfifo(tmp_path / "fifo")
     fifo = os.open(tmp_path / "fifo", os.O_RDWR)
-    other = client_factory(broker, hello=False).hello()["near_key"]
+    other = client_factory(broker, hello=False).hello(near=True)["near_key"]
     assert other != key
     files = {
         "regular file of the disk": disk,
@@ -188,10 +188,19 @@ def test_hostile_gifts(near, tmp_path, client_factory, broker):
         os.close(fd)
 
 
+def test_near_unasked(broker, client_factory):
+    """Who does not ask is offered nothing: some clients can not even hold such bytes."""
+    client = client_factory(broker, hello=False)
+    assert not [name for name in client.hello() if name.startswith("near")]
+    fd = memory(b"x" * 300000, bytes(16))
+    expect_unsupported(client, fd, 300000)
+    os.close(fd)
+
+
 def test_near_off(broker_factory, client_factory):
     broker = broker_factory("--near=no")
     client = client_factory(broker, hello=False)
-    assert not [name for name in client.hello() if name.startswith("near")]
+    assert not [name for name in client.hello(near=True) if name.startswith("near")]
     fd = memory(b"x" * 300000, bytes(16))
     expect_unsupported(client, fd, 300000)
     with pytest.raises(rpc.RpcError) as error:

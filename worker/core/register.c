@@ -23,6 +23,10 @@ void hp_agent_send_hello(struct hp_agent *agent)
         .node = config->node,
         .boot = {.data = config->boot, .size = HP_AGENT_BOOT_BYTES},
     };
+    if (config->near) {
+        hello.near = true;
+        hello.has |= HP_HAS_HELLO_NEAR;
+    }
     if (config->token.size > 0) {
         hello.token = config->token;
         hello.has |= HP_HAS_HELLO_TOKEN;
