@@ -452,12 +452,13 @@ void *hp_hub_main(void *context)
                 (void)pthread_cond_broadcast(&hub->turned);
             }
         }
-        if (hub->waiters > 0) {
+        if (now_ms < hub->last_wait_ms + HP_HUB_STANDBY_MS) {
+            /* Not deep while one short wait follows another, lest each wakes this thread. */
+            sleep_on(hub, &hub->standby, hub->last_wait_ms + HP_HUB_STANDBY_MS);
+        } else if (hub->waiters > 0) {
             hub->deep = true;
             sleep_on(hub, &hub->standby, HP_ENGINE_NEVER);
             hub->deep = false;
-        } else if (now_ms < hub->last_wait_ms + HP_HUB_STANDBY_MS) {
-            sleep_on(hub, &hub->standby, hub->last_wait_ms + HP_HUB_STANDBY_MS);
         } else {
             (void)hp_hub_turn(hub, now_ms + HP_HUB_POLL_MS, true);
         }
