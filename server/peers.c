@@ -254,13 +254,15 @@ void hp_peers_close_all(struct hp_peers *peers, const char *reason)
     }
 }
 
-void hp_peers_send(struct hp_peers *peers, uint64_t id, struct hp_buf *bytes)
+void hp_peers_send(struct hp_peers *peers, uint64_t id, struct hp_buf *bytes, bool may_wait)
 {
     struct hp_peer *peer = peer_of(peers, id);
-    if (peer != NULL) {
-        hp_conn_send_take(peer->conn, bytes);
-    } else {
+    if (peer == NULL) {
         hp_buf_deinit(bytes);
+    } else if (may_wait) {
+        hp_conn_send_later(peer->conn, bytes);
+    } else {
+        hp_conn_send_take(peer->conn, bytes);
     }
 }
 

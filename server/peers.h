@@ -54,7 +54,7 @@ void hp_peers_feed(struct hp_peers *peers, const struct hp_batch *batch, bool ma
 bool hp_peers_have_input(const struct hp_peers *peers, bool may_take_all);
 
 /* Takes the memory of `bytes`. Unknown ids (the peer has gone) are fine. */
-void hp_peers_send(struct hp_peers *peers, uint64_t id, struct hp_buf *bytes);
+void hp_peers_send(struct hp_peers *peers, uint64_t id, struct hp_buf *bytes, bool may_wait);
 
 /* Ends a connection after what was sent, and logs the reason. Unknown ids are fine. */
 void hp_peers_close(struct hp_peers *peers, uint64_t id, const char *reason);

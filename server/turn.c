@@ -20,6 +20,7 @@
 #include "server/trace.h"
 
 #define SPARE_BATCHES_MAX 16u
+#define RECEIPT_WAIT_MS 2u
 #define PENDING_BYTES_MAX                                                                          \
     (32u << 20) /* handed over and not durable: above it only workers are heard */
 
@@ -29,6 +30,7 @@ struct waiting_send {
     uint64_t conn;
     uint64_t after; /* number of a batch that has ops */
     struct hp_buf bytes;
+    bool may_wait;
 };
 
 struct hp_turn {
@@ -52,6 +54,7 @@ struct hp_turn {
     uint64_t pending_bytes; /* of what was handed over and is not durable */
     struct hp_list waiting; /* struct waiting_send, by `after` */
     uint64_t now_ms;
+    uint64_t later_ms; /* when receipts that wait are sent at the latest; 0: none wait */
     bool has_store_news;
     bool has_blob_news;
     bool is_disk_low;
@@ -253,7 +256,7 @@ static void release_sends(struct hp_turn *turn)
         hp_list_remove(node);
         turn->figures.frames_waiting--;
         turn->figures.waiting_bytes -= send->bytes.size;
-        hp_peers_send(turn->peers, send->conn, &send->bytes);
+        hp_peers_send(turn->peers, send->conn, &send->bytes, send->may_wait);
         hp_free(send);
     }
 }
@@ -262,13 +265,14 @@ static void do_send(struct hp_turn *turn, struct hp_effect *effect)
 {
     uint64_t after = HP_MIN(effect->send.after_commit, turn->last_number); /* I2 */
     if (after <= turn->durable) {
-        hp_peers_send(turn->peers, effect->conn, &effect->send.bytes);
+        hp_peers_send(turn->peers, effect->conn, &effect->send.bytes, effect->send.may_wait);
         return;
     }
     struct waiting_send *send = hp_calloc(1, sizeof(*send));
     HP_ASSERT(send != NULL); /* an acknowledgement cannot be dropped, nor sent too early */
     send->conn = effect->conn;
     send->after = after;
+    send->may_wait = effect->send.may_wait;
     send->bytes = effect->send.bytes;
     effect->send.bytes = (struct hp_buf){0};
     turn->figures.frames_waiting++;
@@ -437,11 +441,27 @@ static uint64_t wait_ms(const struct hp_turn *turn, uint64_t wait_ms_max)
     }
     uint64_t now_ms = hp_clock_boot_ms();
     uint64_t deadline_ms = hp_core_next_deadline_ms(turn->options.core);
-    if (deadline_ms == UINT64_MAX) {
+    if (deadline_ms == UINT64_MAX && turn->later_ms == 0) {
         return wait_ms_max;
+    }
+    if (turn->later_ms != 0) {
+        deadline_ms = HP_MIN(deadline_ms, turn->later_ms);
     }
     uint64_t until_ms = deadline_ms > now_ms ? deadline_ms - now_ms : 0;
     return HP_MIN(until_ms, wait_ms_max);
+}
+
+/* Receipts wait for company, but not for long. */
+static void flush_output(struct hp_turn *turn)
+{
+    if (turn->later_ms != 0 && turn->now_ms >= turn->later_ms) {
+        turn->later_ms = 0;
+        hp_loop_touch_later(turn->options.loop);
+    }
+    hp_loop_flush(turn->options.loop);
+    if (turn->later_ms == 0 && hp_loop_has_later(turn->options.loop)) {
+        turn->later_ms = turn->now_ms + RECEIPT_WAIT_MS;
+    }
 }
 
 enum hp_err hp_turn_run(struct hp_turn *turn, uint64_t wait_ms_max)
@@ -464,7 +484,7 @@ enum hp_err hp_turn_run(struct hp_turn *turn, uint64_t wait_ms_max)
     finish_batch(turn, hp_core_may_hold(core));
     release_sends(turn); /* older replies first */
     do_effects(turn);
-    hp_loop_flush(turn->options.loop);
+    flush_output(turn);
     turn->figures.turns++;
     turn->figures.turn_us_max = HP_MAX(turn->figures.turn_us_max, hp_clock_mono_us() - begin_us);
     return HP_OK;

@@ -74,6 +74,7 @@ enum hp_err hp_conn_alloc_(struct hp_loop *loop, const struct hp_conn_options *o
     hp_buf_init(&conn->input, conn->options.input_bytes_max);
     hp_buf_init(&conn->output, conn->options.output_bytes_max);
     hp_list_init(&conn->dirty);
+    hp_list_init(&conn->later);
     conn->timer = hp_timer_new(loop, on_conn_timer, conn);
     if (conn->timer == NULL) {
         hp_free(conn);
@@ -170,6 +171,7 @@ enum hp_err hp_conn_new_fd(struct hp_loop *loop, int fd, const struct hp_conn_op
 static void release(struct hp_conn *conn)
 {
     hp_list_remove(&conn->dirty);
+    hp_list_remove(&conn->later);
     hp_conn_connect_free_(conn);
     hp_conn_detach_(conn);
     hp_timer_free(conn->timer);
@@ -599,6 +601,7 @@ void hp_conn_flush(struct hp_conn *conn)
 {
     hp_conn_enter_(conn);
     hp_list_remove(&conn->dirty);
+    hp_list_remove(&conn->later);
     if (conn->fatal) {
         hp_conn_finish_(conn, conn->reason);
     } else if (conn->state == CONN_OPEN || conn->state == CONN_FLUSHING) {

@@ -113,6 +113,12 @@ void hp_conn_send(struct hp_conn *conn, const void *data, size_t size);
 /* Appends the bytes of `bytes` and takes its memory: `bytes` is empty afterwards. */
 void hp_conn_send_take(struct hp_conn *conn, struct hp_buf *bytes);
 
+/*
+ * The same for what nobody waits for: it is queued in its place, and leaves with what is sent after
+ * it, or after hp_loop_touch_later().
+ */
+void hp_conn_send_later(struct hp_conn *conn, struct hp_buf *bytes);
+
 /* Writes what is queued: one write(). Callbacks may run. */
 void hp_conn_flush(struct hp_conn *conn);
 

@@ -45,6 +45,7 @@ struct hp_conn {
     struct hp_buf input;
     struct hp_buf output;
     struct hp_list dirty; /* in loop->dirty: has output, or must be finished */
+    struct hp_list later; /* in loop->later: has output that may wait */
     uint64_t bytes_in;
     uint64_t bytes_out;
     struct hp_addr peer_addr;

@@ -97,6 +97,7 @@ enum hp_err hp_loop_new(struct hp_loop **ret_loop, struct hp_error *reterr)
         return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
     }
     hp_list_init(&loop->dirty);
+    hp_list_init(&loop->later);
     loop->base = base_new();
     if (loop->base != NULL) {
         loop->wait_timer = evtimer_new(loop->base, on_wait_over, NULL);

@@ -45,6 +45,12 @@ enum hp_err hp_loop_turn(struct hp_loop *loop, uint64_t wait_ms_max) HP_MUST_CHE
  */
 void hp_loop_flush(struct hp_loop *loop);
 
+/* Has a connection output of hp_conn_send_later() that nothing has taken along yet? */
+bool hp_loop_has_later(const struct hp_loop *loop);
+
+/* The next flush writes that, too. */
+void hp_loop_touch_later(struct hp_loop *loop);
+
 /* -------------------------------------------------------------------------------- timers, in ms */
 
 /* One-shot; unset when made. NULL: out of memory. The callback may set it again or free it. */

@@ -12,6 +12,7 @@ struct hp_loop {
     struct event_base *base;
     struct event *wait_timer; /* ends a turn whose wait is bounded */
     struct hp_list dirty;     /* connections with output since the last flush */
+    struct hp_list later;     /* and with nothing but what may wait */
 };
 
 #endif

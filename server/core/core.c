@@ -161,6 +161,7 @@ void hp_core_begin(struct hp_core *core, uint64_t now_ms, int64_t wall_ms, struc
     core->in_turn = true;
     core->turn_submitted = 0;
     core->turn_eager = 0;
+    core->turn_volatile = 0;
     core->turn_results = 0;
     core->vol.effects_seen = effects->count;
     hp_arena_reset(&core->arena);

@@ -52,6 +52,7 @@ struct hp_effect {
         struct {
             struct hp_buf bytes;   /* owned by the effect: the shell takes and frees it */
             uint64_t after_commit; /* 0: now; else when every batch up to it is durable */
+            bool may_wait;         /* nobody waits for it: it may go with what is sent next */
         } send;
         struct {
             const char *reason; /* in the effects' arena */

@@ -43,7 +43,8 @@ static void reply_ok(struct hp_request *request, uint64_t first, uint32_t count,
                                              .first = first,
                                              .count = count,
                                              .outcome = (enum hp_submit_outcome)outcome};
-    struct hp_buf *out = hp_out_reply(request->core, request->conn, held);
+    struct hp_buf *out = held ? hp_out_reply(request->core, request->conn, held)
+                              : hp_out_receipt(request->core, request->conn, held);
     hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
     hp_must(hp_msg_task_submit_reply_encode(out, &reply));
 }
@@ -327,6 +328,7 @@ static void create(struct submit *submit)
         hp_ckey_limit(core, spec->lane->ckey, spec->options.ckey_max); /* the latest rules */
     }
     if (submit->in_memory) {
+        core->turn_volatile += submit->count;
         held = !hp_volatile_is_now(core, spec, submit->first + submit->count - 1);
         hp_volatile_submit(core, spec, submit->request->conn->session, submit->first,
                            submit->count, make_pack(&core->arena, submit), blobs_of(submit));

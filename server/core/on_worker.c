@@ -335,7 +335,7 @@ static void reply_stale(struct hp_request *request, const struct hp_list_run_ref
     /* worker.done and worker.release have the same reply. */
     struct hp_msg_worker_done_reply reply = {
         .has = stale->count > 0 ? HP_HAS_WORKER_DONE_REPLY_STALE : 0, .stale = *stale};
-    struct hp_buf *out = hp_out_reply(request->core, request->conn, held);
+    struct hp_buf *out = hp_out_receipt(request->core, request->conn, held);
     hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
     hp_must(hp_msg_worker_done_reply_encode(out, &reply));
 }

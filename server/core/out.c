@@ -7,7 +7,7 @@
 
 enum { OUT_BYTES_MAX = 1 << 30, OPTIONS_ELEMENTS_MAX = 4096 + 64 + 16 + 128 };
 
-static void conn_dirty(struct hp_core *core, struct hp_conn *conn)
+static void conn_touch(struct hp_core *core, struct hp_conn *conn)
 {
     if (!conn->in_dirty) {
         conn->in_dirty = true;
@@ -15,9 +15,21 @@ static void conn_dirty(struct hp_core *core, struct hp_conn *conn)
     }
 }
 
+static void conn_dirty(struct hp_core *core, struct hp_conn *conn, bool held)
+{
+    conn_touch(core, conn);
+    *(held ? &conn->held_is_urgent : &conn->now_is_urgent) = true;
+}
+
 struct hp_buf *hp_out_reply(struct hp_core *core, struct hp_conn *conn, bool held)
 {
-    conn_dirty(core, conn);
+    conn_dirty(core, conn, held);
+    return held ? &conn->held : &conn->now;
+}
+
+struct hp_buf *hp_out_receipt(struct hp_core *core, struct hp_conn *conn, bool held)
+{
+    conn_touch(core, conn);
     return held ? &conn->held : &conn->now;
 }
 
@@ -86,8 +98,8 @@ void hp_out_event(struct hp_core *core, struct hp_conn *conn,
         core->figures.events_dropped++;
         return;
     }
-    conn_dirty(core, conn);
     held = held || conn->hello_batch > core->durable_number; /* never before that answer */
+    conn_dirty(core, conn, held);
     struct hp_out_list *list = held ? &conn->events_out : &conn->events_now;
     list_room(list, held ? &conn->held : &conn->now, HP_METHOD_TASK_EVENT, "events",
               status->end.raw.size + 512U,
@@ -98,7 +110,7 @@ void hp_out_event(struct hp_core *core, struct hp_conn *conn,
 void hp_out_assign(struct hp_core *core, struct hp_conn *conn, const struct hp_st_assign_run *run,
                    bool eager)
 {
-    conn_dirty(core, conn);
+    conn_dirty(core, conn, !eager);
     struct hp_out_list *list = eager ? &conn->assign_now : &conn->assign_held;
     size_t bytes = 256U + run->options.raw.size;
     for (uint32_t i = 0; i < run->payloads.count; i++) {
@@ -126,8 +138,21 @@ static void flush_events(struct hp_conn *conn)
     flush_list(&conn->events_out, &conn->held, HP_METHOD_TASK_EVENT, "events");
 }
 
-static void emit(struct hp_core *core, struct hp_conn *conn, struct hp_buf *buf, uint64_t after)
+/* Will something else be sent there soon? To a worker with its next task, to a client the end of
+ * the only task there is. */
+static bool is_lone(const struct hp_core *core, const struct hp_conn *conn)
 {
+    if (conn->node != NULL) {
+        return conn->node->attempt_count == 0;
+    }
+    return conn->events && core->turn_volatile == 1 && hp_idmap_count(&core->attempts) == 1;
+}
+
+static void emit(struct hp_core *core, struct hp_conn *conn, struct hp_buf *buf, uint64_t after,
+                 bool *is_urgent)
+{
+    bool may_wait = !*is_urgent && is_lone(core, conn);
+    *is_urgent = false;
     if (buf->size == 0) {
         return;
     }
@@ -135,6 +160,7 @@ static void emit(struct hp_core *core, struct hp_conn *conn, struct hp_buf *buf,
     effect->conn = conn->id;
     effect->send.bytes = *buf;
     effect->send.after_commit = after;
+    effect->send.may_wait = may_wait;
     hp_buf_init(buf, OUT_BYTES_MAX);
 }
 
@@ -146,8 +172,8 @@ void hp_out_flush_all(struct hp_core *core)
         conn->in_dirty = false;
         flush_events(conn);
         hp_out_flush_assigns(core, conn);
-        emit(core, conn, &conn->now, 0);
-        emit(core, conn, &conn->held, core->batch_number);
+        emit(core, conn, &conn->now, 0, &conn->now_is_urgent);
+        emit(core, conn, &conn->held, core->batch_number, &conn->held_is_urgent);
     }
 }
 
@@ -172,8 +198,8 @@ void hp_out_close(struct hp_core *core, struct hp_conn *conn, const char *format
     if (conn->in_dirty) { /* answers go out before the close; those held for a commit are dropped */
         flush_events(conn);
         hp_out_flush_assigns(core, conn);
-        emit(core, conn, &conn->now, 0);
-        emit(core, conn, &conn->held, core->batch_number);
+        emit(core, conn, &conn->now, 0, &conn->now_is_urgent);
+        emit(core, conn, &conn->held, core->batch_number, &conn->held_is_urgent);
     }
     struct hp_effect *effect = hp_effects_add(core->effects, HP_EFFECT_CLOSE);
     effect->conn = conn->id;

@@ -303,6 +303,7 @@ struct hp_conn {
     struct hp_session *session;
     struct hp_node *node;
     struct hp_buf now, held;
+    bool now_is_urgent, held_is_urgent; /* of this turn; else they may wait for what comes next */
     struct hp_out_list events_out, events_now, assign_now, assign_held;
     struct hp_list dirty_link, waits;
     struct hp_list link; /* core->conn_list, until hello */
@@ -437,12 +438,12 @@ struct hp_core {
     bool dispatch_wanted;
 
     /* holding (hp_core_may_hold) */
-    uint32_t turn_submitted, turn_eager, turn_results;
+    uint32_t turn_submitted, turn_eager, turn_results; /* of durable tasks */
+    uint32_t turn_volatile; /* submitted */
     /* figures */
     struct {
         uint64_t submitted, started, done, failed, cancelled, expired, lost, released, retried;
-        uint64_t recalled;
-        uint64_t stale, bad_requests, busy, events_dropped, duplicate_submits;
+        uint64_t recalled, stale, bad_requests, busy, events_dropped, duplicate_submits;
     } figures;
 };
 
@@ -460,6 +461,8 @@ void hp_must(enum hp_err err);
 
 /* ------------------------------------------------ out.c */
 struct hp_buf *hp_out_reply(struct hp_core *core, struct hp_conn *conn, bool held);
+/* The same for one that the peer does not wait for while it has, or runs, nothing else. */
+struct hp_buf *hp_out_receipt(struct hp_core *core, struct hp_conn *conn, bool held);
 void hp_out_error(struct hp_core *core, struct hp_conn *conn, uint32_t msgid, bool held,
                   enum hp_rpc_error_code code, const char *format, ...) HP_PRINTF(6, 7);
 void hp_out_busy(struct hp_core *core, struct hp_conn *conn, uint32_t msgid, uint64_t retry_ms,

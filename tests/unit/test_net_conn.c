@@ -133,6 +133,46 @@ static void test_echo_and_close(void **state)
 }
 
 /* The input limit stops the reading; consuming resumes it. */
+/* What may wait goes with what comes next, in its order, or when it is time. */
+static void test_send_later(void **state)
+{
+    struct hp_loop *loop = loop_of();
+    struct end a = {0};
+    struct end b = {.keep = true};
+    struct hp_buf bytes;
+    (void)state;
+    make_pair(loop, &a, &b, NULL);
+    hp_buf_init(&bytes, 64);
+    assert_ok(hp_buf_append(&bytes, "one ", 4));
+    hp_conn_send_later(a.conn, &bytes);
+    assert_true(hp_loop_has_later(loop));
+    turn(loop);
+    assert_int_equal(hp_conn_input(b.conn)->size, 0);
+    hp_conn_send(a.conn, "two ", 4);
+    assert_ok(hp_buf_append(&bytes, "three ", 6));
+    hp_conn_send_later(a.conn, &bytes); /* in company */
+    TURN_UNTIL(loop, hp_conn_input(b.conn)->size == 14);
+    assert_memory_equal(hp_conn_input(b.conn)->data, "one two three ", 14);
+    assert_false(hp_loop_has_later(loop));
+    assert_ok(hp_buf_append(&bytes, "four", 4));
+    hp_conn_send_later(a.conn, &bytes);
+    turn(loop);
+    assert_int_equal(hp_conn_input(b.conn)->size, 14);
+    hp_loop_touch_later(loop);
+    TURN_UNTIL(loop, hp_conn_input(b.conn)->size == 18);
+    assert_ok(hp_buf_append(&bytes, "last", 4));
+    hp_conn_send_later(a.conn, &bytes);
+    hp_conn_shutdown(a.conn, "over"); /* nothing is lost */
+    TURN_UNTIL(loop, hp_conn_input(b.conn)->size == 22);
+    hp_buf_deinit(&bytes);
+    assert_ok(hp_buf_append(&bytes, "lost", 4));
+    hp_conn_send_later(b.conn, &bytes);
+    hp_conn_free(a.conn);
+    hp_conn_free(b.conn);
+    assert_false(hp_loop_has_later(loop));
+    hp_loop_free(loop);
+}
+
 static void test_input_limit(void **state)
 {
     struct hp_loop *loop = loop_of();
@@ -478,6 +518,7 @@ static void test_out_of_memory(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_echo_and_close),
+    cmocka_unit_test(test_send_later),
     cmocka_unit_test(test_input_limit),
     cmocka_unit_test(test_output_levels),
     cmocka_unit_test(test_free_in_callbacks),

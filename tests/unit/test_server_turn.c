@@ -264,20 +264,26 @@ static uint32_t reply(struct fixture *f, struct hp_rpc *ret)
 static struct hp_buf hello(uint32_t msgid)
 {
     struct hp_buf out;
-    struct hp_msg_hello msg = {.client = HP_STR("test"), .version = 1};
+    struct hp_msg_hello msg = {.has = HP_HAS_HELLO_EVENTS | HP_HAS_HELLO_SESSION,
+                               .client = HP_STR("test"),
+                               .version = 1,
+                               .session = hp_bin_make("client session 1", 16),
+                               .events = true};
     hp_buf_init(&out, 1 << 16);
     assert_ok(hp_rpc_put_request(&out, msgid, HP_METHOD_HELLO));
     assert_ok(hp_msg_hello_encode(&out, &msg));
     return out;
 }
 
-static struct hp_buf submit(uint32_t msgid)
+static struct hp_buf submit(uint32_t msgid, bool durable)
 {
     struct hp_buf out;
     struct hp_msg_task_submit msg = {0};
     msg.options.has = HP_HAS_ST_TASK_OPTIONS_FN;
     msg.options.kind = HP_TASK_KIND_FUNCTION;
     msg.options.fn = HP_STR("f");
+    msg.options.durable = durable;
+    msg.options.has |= durable ? 0 : HP_HAS_ST_TASK_OPTIONS_DURABLE;
     hp_buf_init(&out, 1 << 16);
     assert_ok(hp_rpc_put_request(&out, msgid, HP_METHOD_TASK_SUBMIT));
     assert_ok(hp_msg_task_submit_encode(&out, &msg));
@@ -291,6 +297,8 @@ static void greet(struct fixture *f)
     add_peer(f);
     peer_send_buf(f, &bytes);
     turns(f, 2);
+    settle(f); /* its session is looked for on the disk */
+    turns(f, 2);
     assert_int_equal(reply(f, &rpc), 1); /* waits for nothing */
 }
 
@@ -301,12 +309,12 @@ static void test_acknowledged_after_commit(void **state)
     struct hp_rpc rpc;
     (void)state;
     greet(&f);
-    struct hp_buf first = submit(2);
+    struct hp_buf first = submit(2, true);
     peer_send_buf(&f, &first);
     turns(&f, 3);
     assert_true(played.waiting_count >= 1);
     assert_int_equal(got(&f), 0);
-    struct hp_buf second = submit(3);
+    struct hp_buf second = submit(3, true);
     peer_send_buf(&f, &second);
     turns(&f, 3);
     assert_true(played.waiting_count >= 2);
@@ -335,7 +343,7 @@ static void test_load_comes_after_batches(void **state)
     struct hp_rpc rpc;
     (void)state;
     greet(&f);
-    struct hp_buf bytes = submit(2);
+    struct hp_buf bytes = submit(2, true);
     struct hp_msg_task_get msg = {.has = HP_HAS_TASK_GET_IDS};
     uint64_t id = 1;
     msg.ids = (struct hp_list_u64){.items = &id, .count = 1};
@@ -425,7 +433,7 @@ static void test_peer_gone_before_commit(void **state)
     struct fixture f = make();
     (void)state;
     greet(&f);
-    struct hp_buf bytes = submit(2);
+    struct hp_buf bytes = submit(2, true);
     peer_send_buf(&f, &bytes);
     turns(&f, 2);
     assert_int_equal(close(f.fd), 0);
@@ -443,7 +451,7 @@ static void test_drain(void **state)
     struct hp_rpc rpc;
     (void)state;
     greet(&f);
-    struct hp_buf bytes = submit(2);
+    struct hp_buf bytes = submit(2, true);
     peer_send_buf(&f, &bytes);
     turns(&f, 2);
     hp_turn_drain(f.turn, 5000);
@@ -540,6 +548,67 @@ static void work_one(struct fixture *f)
     peer_send_buf(f, &out);
 }
 
+/* The answer to work_one's worker.done leaves by itself after a moment, if nothing else does. */
+static void read_receipt(struct fixture *f)
+{
+    struct hp_rpc rpc;
+    uint32_t msgid = 0;
+    for (int i = 0; i < 1000 && msgid == 0; i++) {
+        assert_ok(hp_turn_run(f->turn, 1000));
+        msgid = reply(f, &rpc);
+    }
+    assert_int_equal(msgid, 3);
+}
+
+static void read_event(struct fixture *f)
+{
+    struct hp_rpc rpc;
+    (void)reply(f, &rpc);
+    assert_int_equal(rpc.method, HP_METHOD_TASK_EVENT);
+}
+
+/* What nobody waits for leaves together with what comes next. */
+static void test_receipts_have_company(void **state)
+{
+    struct fixture f = make();
+    struct hp_rpc rpc;
+    (void)state;
+    greet(&f);
+    int client = f.fd;
+    add_worker(&f);
+    int worker = f.fd;
+    struct hp_buf first = submit(2, false); /* the first of its kind is looked for on the disk */
+    f.fd = client;
+    peer_send_buf(&f, &first);
+    turns(&f, 3);
+    settle(&f);
+    assert_int_equal(reply(&f, &rpc), 2);
+    f.fd = worker;
+    work_one(&f);
+    turns(&f, 1);
+    assert_int_equal(got(&f), 0); /* it has nothing: the next task will come */
+    f.fd = client;
+    turns(&f, 1);
+    read_event(&f);
+
+    struct hp_buf second = submit(4, false);
+    peer_send_buf(&f, &second);
+    turns(&f, 1);
+    assert_int_equal(got(&f), 0); /* all there is runs: its end will come */
+    f.fd = worker;
+    assert_int_equal(reply(&f, &rpc), 3); /* to the worker.done before */
+    work_one(&f);
+    turns(&f, 1);
+    f.fd = client;
+    turns(&f, 1);
+    assert_int_equal(reply(&f, &rpc), 4);
+    read_event(&f);
+    f.fd = worker;
+    read_receipt(&f);
+    assert_int_equal(close(client), 0);
+    destroy(&f);
+}
+
 /* A lone task: submit and result go to the store in one call, or they would not share a commit. */
 static void test_submit_and_result_share_a_commit(void **state)
 {
@@ -550,7 +619,7 @@ static void test_submit_and_result_share_a_commit(void **state)
     int client = f.fd;
     add_worker(&f);
     int worker = f.fd;
-    struct hp_buf first = submit(2); /* the first of its kind is looked for on the disk */
+    struct hp_buf first = submit(2, true); /* the first of its kind is looked for on the disk */
     f.fd = client;
     peer_send_buf(&f, &first);
     turns(&f, 3);
@@ -560,12 +629,13 @@ static void test_submit_and_result_share_a_commit(void **state)
     work_one(&f);
     turns(&f, 3);
     settle(&f);
-    assert_int_equal(reply(&f, &rpc), 3);
+    read_receipt(&f);
+    f.fd = client;
+    read_event(&f);
 
     uint32_t calls = played.call_count;
     uint32_t puts = played.put_count;
-    struct hp_buf second = submit(4);
-    f.fd = client;
+    struct hp_buf second = submit(4, true);
     peer_send_buf(&f, &second);
     turns(&f, 3);
     assert_int_equal(played.put_count, puts); /* held, but it is out: */
@@ -585,6 +655,7 @@ static void test_submit_and_result_share_a_commit(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_acknowledged_after_commit),
     cmocka_unit_test(test_submit_and_result_share_a_commit),
+    cmocka_unit_test(test_receipts_have_company),
     cmocka_unit_test(test_load_comes_after_batches),
     cmocka_unit_test(test_heartbeats_pass_a_slow_disk),
     cmocka_unit_test(test_peer_gone_before_commit),
