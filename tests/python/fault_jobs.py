@@ -122,6 +122,19 @@ def hog():
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+KEPT = []
+
+
+def use_up_descriptors():
+    """Opens files until there is no number left for another; they stay open."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    try:
+        while True:
+            KEPT.append(open(os.devnull, "rb"))
+    except OSError:
+        return len(KEPT)
+
+
 def memory_error():
     resource.setrlimit(resource.RLIMIT_AS, (512 << 20, resource.getrlimit(resource.RLIMIT_AS)[1]))
     try:

@@ -108,6 +108,39 @@ def test_out_of_memory(pools):
     goes_on(pool)
 
 
+@pytest.mark.skipif(STANDARD, reason="is about how large arguments travel")
+def test_task_that_leaves_no_descriptors(pools):
+    """Large arguments and results need one; small ones do not."""
+    pool = pools(1)
+    assert pool.apply(jobs.use_up_descriptors) > 10
+    for _ in range(3):
+        with pytest.raises(exceptions().RemoteError, match="no file descriptor free"):
+            pool.apply_async(len, (bytes(300000),)).get(LIMIT_S)
+        with pytest.raises(OSError, match="Too many open files"):
+            pool.apply_async(bytes, (300000,)).get(LIMIT_S)
+        assert pool.apply_async(jobs.square, (12,)).get(LIMIT_S) == 144
+
+
+@pytest.mark.skipif(STANDARD, reason="is about workers")
+def test_worker_with_few_descriptors(own_farm):
+    """What goes wrong is told, and nobody gets what is another's."""
+    import hostpool
+    from farm_fixtures import connected
+    own_farm.add_worker(slots=4, prefix=("prlimit", "--nofile=48:48"))
+    data = [bytes([i]) * 200000 for i in range(200)]
+    with connected(own_farm):
+        pool = hostpool.Pool(4)
+        results = [pool.apply_async(jobs.echo, (one,)) for one in data]
+        for one, result in zip(data, results):
+            try:
+                assert result.get(LIMIT_S) == one
+            except exceptions().RemoteError as error:
+                assert "no file descriptor free" in str(error)
+        assert pool.apply_async(jobs.square, (12,)).get(LIMIT_S) == 144
+        pool.terminate()
+        assert in_time(pool.join)
+
+
 def test_memory_error_is_an_exception(pools):
     pool = pools(1)
     with pytest.raises(MemoryError):

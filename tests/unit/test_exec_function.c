@@ -2,6 +2,8 @@
 /* Function calls in children: results, deaths, taking back, recycling, modules that are no good. */
 #include "tests/unit/exec_fixture.h"
 
+#include <sys/resource.h>
+
 #include "common/base/endian.h"
 
 static const char *const example[] = {HP_EXAMPLE_MODULE};
@@ -150,6 +152,46 @@ static void payloads_of_all_sizes(void **state)
         assert_int_equal(seen->large != NULL, sizes[i] > 65536);
     }
     free(data);
+}
+
+/* Numbers for descriptors that this process has free: none from now on, or as many as before. */
+static void limit_descriptors(bool limits)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    int first_free = fcntl(0, F_DUPFD_CLOEXEC, 0);
+    assert_true(first_free >= 0 || !limits);
+    if (first_free >= 0) {
+        (void)close(first_free);
+    }
+    limit.rlim_cur = limits ? (rlim_t)first_free : limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* That result is lost, and told as such; no other call gets what is not its own. */
+static void no_descriptor_for_a_result(void **state)
+{
+    struct fixture *f = *state;
+    for (uint32_t i = 0; i < 9; i++) {
+        put_number(f, 0, i, "big", i % 3 == 1 ? 100000 : 1000 + i);
+    }
+    limit_descriptors(true);
+    WAIT_UNTIL(f, f->call_count == 9);
+    limit_descriptors(false);
+    for (uint32_t i = 0; i < 9; i++) {
+        assert_int_equal(f->calls[i].key, i);
+        if (i % 3 == 1) {
+            assert_int_equal(f->calls[i].end.status, HP_EXEC_CALL_ERROR);
+            assert_non_null(strstr(f->calls[i].data, "no file descriptor free"));
+        } else {
+            assert_int_equal(f->calls[i].end.status, HP_EXEC_CALL_OK);
+            assert_int_equal(f->calls[i].end.result_bytes, 1000 + i);
+        }
+    }
+    put_number(f, 0, 10, "big", 100000);
+    WAIT_UNTIL(f, f->call_count == 10);
+    assert_int_equal(f->calls[9].large[99999], 99999 % 251);
+    assert_int_equal(f->died_count, 0);
 }
 
 static void many_large_ones(void **state)
@@ -584,6 +626,7 @@ int main(void)
         EXEC_TEST(many_calls),
         EXEC_TEST(payloads_of_all_sizes),
         EXEC_TEST(many_large_ones),
+        EXEC_TEST(no_descriptor_for_a_result),
         EXEC_TEST(results_can_be_sealed),
         EXEC_TEST(payload_in_a_descriptor),
         EXEC_TEST(payload_in_a_longer_file),

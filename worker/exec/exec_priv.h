@@ -97,7 +97,7 @@ enum hp_kid_state { HP_KID_NONE, HP_KID_STARTING, HP_KID_RUNNING, HP_KID_QUITTIN
 
 struct hp_kid_fd {
     uint64_t id;
-    int fd;
+    int fd; /* -1: this process had no number free for it, and it is lost */
 };
 
 #define HP_KID_FDS_MAX 16u
@@ -131,6 +131,7 @@ struct hp_kid {
     uint64_t ended_count;
     bool wants_recycle;
     bool is_doomed;   /* SIGKILL was sent: it claims nothing any more */
+    bool is_damaged;  /* its results can not be told apart any more: none is read */
     bool needs_ready; /* HP_ERR_AGAIN was given: child_ready is owed */
     bool is_polled;   /* results come so fast that bells are off and a timer looks */
     bool is_pending;  /* results were left in the ring for fairness */

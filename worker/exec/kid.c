@@ -53,7 +53,7 @@ void hp_kid_close(struct hp_kid *kid)
     hp_fd_close(&kid->pipe_fds[0]);
     hp_fd_close(&kid->pipe_fds[1]);
     for (uint32_t i = 0; i < kid->result_fd_count; i++) {
-        (void)close(kid->results[i].fd);
+        hp_fd_close(&kid->results[i].fd);
     }
     kid->result_fd_count = 0;
     kid->generation++;
@@ -100,6 +100,7 @@ static void reset_kid(struct hp_kid *kid)
     kid->done = kid->unpublished = kid->call_first = 0;
     kid->next_fd_id = kid->assigned_count = kid->ended_count = 0;
     kid->wants_recycle = kid->is_doomed = kid->is_polled = kid->is_pending = false;
+    kid->is_damaged = false;
     kid->needs_ready = kid->is_set_up = kid->is_waiting = false;
     kid->restart_at_us = kid->quit_by_us = HP_EXEC_NEVER;
     hp_free(kid->init_error);

@@ -28,7 +28,7 @@ enum heard { HEARD_BELL, HEARD_NOTHING, HEARD_QUIT, HEARD_GONE };
 
 struct pending_fd {
     uint64_t id;
-    int fd;
+    int fd; /* -1: this process had no number free for it, and it is lost */
 };
 
 struct hp_port {
@@ -111,9 +111,9 @@ static enum heard receive(struct hp_port *port)
         port->quits = true;
         return HEARD_QUIT;
     }
-    if (bell.type == HP_BELL_FD && fd >= 0) {
+    if (bell.type == HP_BELL_FD) {
         if (port->pending_count == PENDING_FDS_MAX) { /* the oldest are of calls taken back */
-            (void)close(port->pending[0].fd);
+            hp_fd_close(&port->pending[0].fd);
             memmove(port->pending, port->pending + 1,
                     sizeof port->pending - sizeof port->pending[0]);
             port->pending_count--;
@@ -133,26 +133,27 @@ static bool ring_bell(struct hp_port *port)
     return hp_bell_send(port->socket_fd, &bell, -1, true) == 0;
 }
 
-/* The descriptor with this id, or -1: the daemon is gone. Those with lower ids belong to calls that
- * were taken back. */
-static int take_fd(struct hp_port *port, uint64_t id)
+/* The descriptor with this id; -1 if it was lost on its way. False: the daemon is gone. Those with
+ * lower ids belong to calls that were taken back. */
+static bool take_fd(struct hp_port *port, uint64_t id, int *ret_fd)
 {
     for (;;) {
         uint32_t kept = 0;
-        int found = -1;
+        bool is_found = false;
         for (uint32_t i = 0; i < port->pending_count; i++) {
             struct pending_fd *entry = &port->pending[i];
             if (entry->id == id) {
-                found = entry->fd;
+                is_found = true;
+                *ret_fd = entry->fd;
             } else if (entry->id < id) {
-                (void)close(entry->fd);
+                hp_fd_close(&entry->fd);
             } else {
                 port->pending[kept++] = *entry;
             }
         }
         port->pending_count = kept;
-        if (found >= 0 || receive(port) == HEARD_GONE) {
-            return found;
+        if (is_found || receive(port) == HEARD_GONE) {
+            return is_found;
         }
     }
 }
@@ -398,6 +399,15 @@ static bool claim(struct hp_port *port)
     return true;
 }
 
+/* The task's own descriptors have used up all numbers. As with read_claimed: 0, or -2. */
+static int refuse_payload(struct hp_port *port)
+{
+    static const char text[] = "the task's process had no file descriptor free for its arguments: "
+                               "earlier calls left too many open, or its limit is too low";
+    int error = hp_port_done(port, HP_EXEC_CALL_ERROR, text, sizeof(text) - 1, NULL, 0, 0);
+    return error == 0 ? 0 : -2;
+}
+
 /* Reads the claimed record at the ring's tail. 1; 0: it was taken back, there is nothing to run;
  * -2: the daemon is gone. */
 static int read_claimed(struct hp_port *port, struct hp_port_call *ret)
@@ -423,17 +433,19 @@ static int read_claimed(struct hp_port *port, struct hp_port_call *ret)
                               .pool = port->pool,
                               .attempt = record.attempt,
                               .function = record.function};
-    if (record.fd_id != 0) {
-        ret->payload_fd = take_fd(port, record.fd_id);
-        ret->payload = hp_bin_make(NULL, 0);
-        ret->payload_bytes = record.fd_bytes;
-        if (ret->payload_fd < 0) {
-            return -2;
-        }
+    if (record.fd_id != 0 && !take_fd(port, record.fd_id, &ret->payload_fd)) {
+        return -2;
     }
     if (record.function == HP_CALL_VOID) {
         hp_fd_close(&ret->payload_fd);
         return hp_port_done(port, HP_EXEC_CALL_OK, NULL, 0, NULL, 0, 0) == 0 ? 0 : -2;
+    }
+    if (record.fd_id != 0) {
+        ret->payload = hp_bin_make(NULL, 0);
+        ret->payload_bytes = record.fd_bytes;
+        if (ret->payload_fd < 0) {
+            return refuse_payload(port);
+        }
     }
     return 1;
 }

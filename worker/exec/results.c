@@ -106,16 +106,17 @@ void hp_kid_freeze(struct hp_kid *kid, uint32_t keep)
 
 /* ---------------------------------------------------------------- results */
 
-static int take_result_fd(struct hp_kid *kid, uint64_t id)
+/* False: it has not come. */
+static bool take_result_fd(struct hp_kid *kid, uint64_t id, int *ret_fd)
 {
     for (uint32_t i = 0; i < kid->result_fd_count; i++) {
         if (kid->results[i].id == id) {
-            int fd = kid->results[i].fd;
+            *ret_fd = kid->results[i].fd;
             kid->results[i] = kid->results[--kid->result_fd_count];
-            return fd;
+            return true;
         }
     }
-    return -1;
+    return false;
 }
 
 bool hp_kid_take_bells(struct hp_kid *kid)
@@ -130,7 +131,7 @@ bool hp_kid_take_bells(struct hp_kid *kid)
         if (got <= 0) {
             return got == 0;
         }
-        if (bell.type == HP_BELL_FD && fd >= 0) {
+        if (bell.type == HP_BELL_FD) {
             kid->results[kid->result_fd_count++] = (struct hp_kid_fd){.id = bell.fd_id, .fd = fd};
         } else if (fd >= 0) {
             (void)close(fd);
@@ -224,7 +225,31 @@ static bool is_whole(const struct hp_exec *exec, const struct hp_exec_call_end *
            fstat(end->result_fd, &about) == 0 && (uint64_t)about.st_size >= end->result_bytes;
 }
 
-/* Reports one result. False: its descriptor is missing. */
+/* The descriptor of the result. False: shared memory is damaged. */
+static bool find_result(struct hp_exec *exec, struct hp_kid *kid,
+                        const struct hp_result_record *record, struct hp_exec_call_end *end)
+{
+    static const char no_number[] = "the worker had no file descriptor free for the result: its "
+                                    "limit (ulimit -n, LimitNOFILE=) is too low";
+    if (!take_result_fd(kid, record->fd_id, &end->result_fd) &&
+        (!hp_kid_take_bells(kid) || !take_result_fd(kid, record->fd_id, &end->result_fd))) {
+        return false;
+    }
+    end->result_bytes = record->result_bytes;
+    if (end->result_fd < 0) {
+        end->status = HP_EXEC_CALL_ERROR;
+        end->text = hp_str_of(no_number);
+        end->result_bytes = 0;
+        return true;
+    }
+    if (!is_whole(exec, end)) {
+        (void)close(end->result_fd);
+        return false;
+    }
+    return true;
+}
+
+/* Reports one result. False: shared memory is damaged. */
 static bool report(struct hp_exec *exec, struct hp_kid *kid, const struct hp_result_record *record,
                    const uint8_t *data)
 {
@@ -239,19 +264,8 @@ static bool report(struct hp_exec *exec, struct hp_kid *kid, const struct hp_res
     end->text = hp_str_make((const char *)data, record->text_bytes);
     end->result = hp_bin_make(data + record->text_bytes, record->data_bytes - record->text_bytes);
     end->result_bytes = end->result.size;
-    if (record->fd_id != 0) {
-        end->result_fd = take_result_fd(kid, record->fd_id);
-        if (end->result_fd < 0 && hp_kid_take_bells(kid)) {
-            end->result_fd = take_result_fd(kid, record->fd_id);
-        }
-        end->result_bytes = record->result_bytes;
-        if (end->result_fd < 0) {
-            return false;
-        }
-        if (!is_whole(exec, end)) {
-            (void)close(end->result_fd);
-            return false;
-        }
+    if (record->fd_id != 0 && !find_result(exec, kid, record, end)) {
+        return false;
     }
     tell_end(exec, kid, record, end);
     if (end->result_fd >= 0) {
@@ -264,9 +278,9 @@ uint32_t hp_kid_take_results(struct hp_exec *exec, struct hp_kid *kid, uint32_t 
 {
     struct hp_child_page *page = &kid->shared->page;
     uint32_t count = 0;
-    bool is_damaged = false;
+    bool is_damaged = kid->is_damaged;
     kid->is_pending = false;
-    for (;;) {
+    while (!is_damaged) {
         uint64_t head = atomic_load(&page->result_head);
         uint64_t left = head - kid->result_tail;
         if (left == 0) {
@@ -294,6 +308,7 @@ uint32_t hp_kid_take_results(struct hp_exec *exec, struct hp_kid *kid, uint32_t 
             atomic_store(&page->result_tail, kid->result_tail);
         }
     }
+    kid->is_damaged = is_damaged; /* what follows could be taken for another call's */
     atomic_store(&page->result_tail, kid->result_tail);
     hp_kid_wake(kid, 2); /* it may wait for room */
     return is_damaged ? UINT32_MAX : count;
