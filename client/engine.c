@@ -281,6 +281,7 @@ static void take_near(struct hp_engine *engine, const struct hp_msg_hello_reply 
                    ops->prove(hello->near_pid, hello->near_fd, hello->near_proof.data);
 
     engine->near_give = is_near;
+    engine->give_refusals = 0;
     engine->near_take = is_near;
     if (is_near) {
         memcpy(engine->near_key, hello->near_key.data, sizeof(engine->near_key));

@@ -65,6 +65,8 @@ struct hp_message {
     bool payloads;       /* body holds an open or closed list of payloads */
     bool closed;         /* takes no more tasks */
     bool replayed;       /* sent on an earlier connection: ends of its tasks may be missed */
+    bool staged;         /* its payload is a blob at the broker, */
+    bool aged;           /* on an earlier connection: a broker that restarted may lack it */
     uint32_t misorder_count;
     size_t list_mark;
     struct hp_piece *pieces;
@@ -157,6 +159,7 @@ struct hp_engine {
     uint64_t submit_tasks; /* tracked tasks in submits and stages */
     struct hp_list stages;
     bool near_give; /* of this connection: large content may be given by descriptor */
+    uint32_t give_refusals; /* in a row */
     bool near_take;
     uint8_t near_key[HP_CLIENT_NEAR_KEY_BYTES];
     uint32_t stage_chunks; /* blob.put calls not answered */

@@ -21,6 +21,7 @@
 
 /* A refused blob is tried again so long after. */
 #define BUSY_MS 200u
+#define REFUSALS_MAX 4u /* of blob.give, in a row: then not again on this connection */
 /* Chunks in flight of one payload, and of all: the broker reads no more than 64 at once. */
 #define STAGE_CHUNKS 8u
 #define ENGINE_CHUNKS 24u
@@ -228,6 +229,7 @@ static void stage_submit(struct hp_engine *engine, struct hp_stage *stage)
     engine->submit_bytes += message->body.size;
     message->pair_count++;
     message->closed = true;
+    message->staged = true;
     if (err != HP_OK) {
         message->piece_count = 0;
         hp_submit_message_free(engine, message);
@@ -308,7 +310,10 @@ static void give_done(void *context, const struct hp_reply *reply)
 
     stage->request = 0;
     if (reply->status == HP_STATUS_UNSUPPORTED || reply->status == HP_STATUS_BAD_REQUEST) {
-        engine->near_give = false;
+        /* The broker may be short of descriptors for a moment: others may still get through. */
+        engine->give_refusals++;
+        engine->near_give = engine->give_refusals < REFUSALS_MAX;
+        stage->far = true;
         stage_restart(stage);
         return;
     }
@@ -320,6 +325,7 @@ static void give_done(void *context, const struct hp_reply *reply)
         hp_engine_fail(engine, HP_STATUS_PROTOCOL, "the broker's answer to blob.give is wrong");
         return;
     }
+    engine->give_refusals = 0;
     drop_file(stage);
     stage->blob = got.blob;
     stage->given = stage->size;

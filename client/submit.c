@@ -477,6 +477,9 @@ void hp_submit_lost(struct hp_engine *engine)
         message_of(link)->pending.msgid = 0;
         message_of(link)->replayed = true;
     }
+    for (link = engine->submits.next; link != &engine->submits; link = link->next) {
+        message_of(link)->aged = message_of(link)->staged;
+    }
     engine->unsent = engine->submits.next;
 }
 
@@ -666,8 +669,10 @@ void hp_submit_reply(struct hp_engine *engine, struct hp_message *message,
         back_off(engine, message, reply->retry_after_ms > 0 ? reply->retry_after_ms : BUSY_MS);
         return;
     }
-    if (reply->status != HP_STATUS_OK && message->replayed && !message->lasting) {
-        /* Sent to a broker that has restarted since: it cannot know what became of it. */
+    if (reply->status != HP_STATUS_OK && (message->replayed || message->aged) &&
+        !message->lasting) {
+        /* Sent to a broker that has restarted since: it cannot know what became of it, or lost its
+         * payload. */
         message_fail(engine, message, HP_STATUS_BROKER_LOST, hp_strerror(HP_STATUS_BROKER_LOST));
         return;
     }

@@ -18,6 +18,8 @@ This file is imported by every child: it needs nothing of hostpool's.
 
 from __future__ import annotations
 
+import collections
+import copyreg
 import functools
 import importlib
 import io
@@ -96,12 +98,15 @@ def lift(value: Any) -> Any:
     return value
 
 
-def _collector(buffers: list[Any]) -> Callable[[pickle.PickleBuffer], bool]:
+def _collector(buffers: list[Any], frozen: list[bool]) -> Callable[[pickle.PickleBuffer], bool]:
+    """frozen: gets an item if an array may not be written to."""
     def collect(buffer: pickle.PickleBuffer) -> bool:
         try:
             raw = buffer.raw()
         except BufferError:  # not contiguous: pickle deals with it, or says so
             return True
+        if raw.readonly and type(raw.obj) is not bytes and not frozen:
+            frozen.append(True)
         if raw.nbytes < OUT_OF_BAND_BYTES:
             return True  # in the pickle
         buffers.append(raw)
@@ -112,11 +117,34 @@ def _collector(buffers: list[Any]) -> Callable[[pickle.PickleBuffer], bool]:
 def dumps(value: Any, make: Optional[Callable[..., Any]] = None) -> tuple[bytes, list[Any]]:
     """The pickle of value and the buffers beside it. make: makes the pickler, for special ones."""
     buffers: list[Any] = []
+    frozen: list[bool] = []
+    collect = _collector(buffers, frozen)
     if make is None:
-        return pickle.dumps(lift(value), 5, buffer_callback=_collector(buffers)), buffers
-    file = io.BytesIO()
-    make(file, 5, _collector(buffers)).dump(lift(value))
-    return file.getvalue(), buffers
+        data = pickle.dumps(lift(value), 5, buffer_callback=collect)
+    else:
+        file = io.BytesIO()
+        make(file, 5, collect).dump(lift(value))
+        data = file.getvalue()
+    numpy = sys.modules.get("numpy")
+    if frozen and numpy is not None:
+        # With buffers beside it the pickle says that the copy may not be written to, either. As
+        # multiprocessing pickles them, copies of arrays can always be written to.
+        buffers.clear()
+        file = io.BytesIO()
+        pickler = (make or _make)(file, 5, collect)
+        table = getattr(pickler, "dispatch_table", copyreg.dispatch_table)
+        pickler.dispatch_table = collections.ChainMap({numpy.ndarray: _reduce_array}, table)
+        pickler.dump(lift(value))
+        data = file.getvalue()
+    return data, buffers
+
+
+def _make(file: Any, protocol: int, collect: Any) -> Any:
+    return pickle.Pickler(file, protocol, buffer_callback=collect)
+
+
+def _reduce_array(array: Any) -> Any:
+    return array.__reduce_ex__(5 if array.flags.writeable else 4)
 
 
 def join(head: bytes, data: bytes, buffers: Sequence[Any]) -> tuple[Any, ...]:

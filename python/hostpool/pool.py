@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Optional, Union
 
@@ -234,6 +235,7 @@ class Pool:
         self._jobs = itertools.count()
         self._cache: dict[int, ApplyResult] = {}
         self._feeds: set[Any] = set()
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._changed = _hostpool.Flag()
         self._info: Any = None
@@ -416,6 +418,7 @@ class Pool:
                         is_direct, limit, 4 * self.processes, chunksize)
         with self._lock:
             self._feeds.add(stream)
+            self._streams.add(stream)
         iterator = kind(stream)
         stream.start()
         if chunksize == 1:
@@ -542,10 +545,13 @@ class Pool:
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
+        if not self._connection.may_wait():
+            raise RuntimeError("a callback cannot join a pool: it runs on the thread that delivers "
+                               "what join() waits for")
         while True:
             self._changed.clear()
-            if not self._feeds:
-                break
+            if not self._feeds or self._state == TERMINATE:
+                break  # a terminated pool takes no more from iterables, which may block for good
             self._connection.wait(self._changed)
         if self._is_late and self._state == CLOSE:
             self._is_late = False
@@ -595,7 +601,7 @@ class Pool:
         self._ledger = _Ledger(self._connection, True)
         self._lock = threading.Lock()
         error = exceptions.PoolTerminated("this is a forked child of the process that waits for it")
-        for feed in self._feeds:
+        for feed in {*self._feeds, *self._streams}:
             feed.forked(error)
         for result in list(self._cache.values()):
             result._forked(error)

@@ -272,7 +272,7 @@ class MapResult(ApplyResult):
     """The result of Pool.map_async() and starmap_async()."""
 
     __slots__ = ("_chunksize", "_length", "_items", "_slices", "_late", "_is_fed", "_first_error",
-                 "_errors", "_is_single", "_ids", "_lock")
+                 "_errors", "_is_single", "_ids", "_lock", "_lost")
 
     def __init__(self, pool: Any, chunksize: int, length: int,
                  callback: Optional[Callable[[Any], object]] = None,
@@ -289,6 +289,7 @@ class MapResult(ApplyResult):
         self._errors: dict[int, Any] = {}
         self._ids: list[_Slice] = []
         self._lock = threading.RLock()
+        self._lost: Optional[BaseException] = None
         if length == 0:  # ready at once, without callbacks, as multiprocessing
             self._outcome = (True, [])
             self.set()
@@ -424,8 +425,14 @@ class MapResult(ApplyResult):
             found.append((index, error, end[NODE], end[ATTEMPT]))
         return sorted(found, key=lambda row: row[0])
 
+    def _forked(self, error: BaseException) -> None:
+        super()._forked(error)
+        self._lost = error
+
     def wait_accepted(self, timeout: Optional[float] = None) -> bool:
         """Waits until the broker has all tasks of the map."""
+        if self._lost is not None:
+            raise self._lost
         end = None if timeout is None else time.monotonic() + timeout
         while not self._is_fed and not self:
             if end is not None and time.monotonic() >= end:

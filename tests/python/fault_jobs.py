@@ -249,6 +249,12 @@ def numpy_facts(array):
     return str(array.dtype), array.shape, float(array.sum())
 
 
+def numpy_frozen(value):
+    """The same, and what is in it may not be written to."""
+    value["it"][0].flags.writeable = False
+    return value
+
+
 def numpy_writes(array):
     """In place: arguments are the task's own."""
     array += 1

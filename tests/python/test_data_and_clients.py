@@ -87,6 +87,21 @@ def test_numpy_in_place(pools):
         assert [one.sum() for one in mapped] == [count, count]
 
 
+@pytest.mark.parametrize("count", [10, 100_000])
+def test_numpy_that_may_not_be_written(pools, count):
+    """Copies may be, in the task and here; lambdas take another way."""
+    numpy = pytest.importorskip("numpy")
+    pool = pools(1)
+    base = numpy.zeros(count)
+    frozen = [base.copy(), numpy.frombuffer(base.tobytes()), numpy.broadcast_to(base[:1], count)]
+    for array in frozen:
+        array.flags.writeable = False
+        back = pool.apply_async(jobs.numpy_writes, (array,)).get(LIMIT_S)
+        assert back.sum() == count and back.flags.writeable and array.sum() == 0
+        back = pool.apply_async(jobs.numpy_frozen, ({"it": [array, bytes(70000)]},)).get(LIMIT_S)
+        assert back["it"][0].flags.writeable and back["it"][1] == bytes(70000)
+
+
 # ------------------------------------------------------------------------------ streams
 
 MILLION = HEAD + """
@@ -251,6 +266,70 @@ if __name__ == "__main__":
 def test_fork_in_the_client(program, shared_farm, end):
     code, out, err = program(FORKS, end, farm=shared_farm).finish()
     assert (code, out.splitlines()) == (0, ["child True", "status 0", "parent True"]), err
+
+
+FORK_WITH_RESULTS = HEAD + """
+from hostpool import PoolTerminated
+if __name__ == "__main__":
+    folder = sys.argv[1]
+    with Pool(2) as pool:
+        one = pool.apply_async(jobs.hold, (folder, 0))
+        some = pool.map_async(jobs.hold_all, [(folder, 1)])
+        streams = [pool.imap(jobs.hold_all, [(folder, 2), (folder, 3)]),
+                   pool.imap(jobs.hold_all, [(folder, 4), (folder, 5)], chunksize=2),
+                   pool.imap_unordered(jobs.hold_all, [(folder, 6)])]
+        pid = os.fork()
+        if pid == 0:
+            waits = [one.get, some.get, some.wait_accepted, lambda: some.id,
+                     *(lambda it=it: next(it) for it in streams)]
+            for number, wait in enumerate(waits):
+                try:
+                    say("child", number, wait())
+                except PoolTerminated:
+                    pass
+            os._exit(0)
+        say(os.waitpid(pid, 0)[1])
+        open(os.path.join(folder, "go"), "w").close()
+        say(one.get(60), some.get(60), *(list(it) for it in streams))
+"""
+
+
+@pytest.mark.skipif(STANDARD, reason="the standard library hangs here")
+def test_what_the_parent_waits_for_in_a_forked_child(program, shared_farm, tmp_path):
+    code, out, err = program(FORK_WITH_RESULTS, tmp_path, farm=shared_farm).finish()
+    assert (code, out.splitlines()) == (0, ["0", "0 [1] [2, 3] [4, 5] [6]"]), err
+
+
+@pytest.mark.skipif(STANDARD, reason="the standard library hangs here")
+def test_join_in_a_callback(pools):
+    """It is refused: what it waits for comes on the callback's own thread."""
+    pool = pools(1)
+    raised = []
+
+    def join(_):
+        pool.close()
+        with pytest.raises(RuntimeError, match="callback") as caught:
+            pool.join()
+        raised.append(caught.value)
+    assert pool.apply_async(jobs.square, (3,), callback=join).get(LIMIT_S) == 9
+    assert in_time(pool.join) and len(raised) == 1
+
+
+@pytest.mark.skipif(STANDARD, reason="the standard library hangs here")
+def test_terminate_with_an_iterable_that_blocks(pools):
+    pool = pools(1)
+    blocks = threading.Event()
+
+    def items():
+        yield 3
+        blocks.wait()
+    iterator = pool.imap(jobs.square, items())
+    assert iterator.next(LIMIT_S) == 9
+    pool.terminate()
+    assert in_time(pool.join)
+    with pytest.raises(Exception):
+        iterator.next(LIMIT_S)
+    blocks.set()
 
 
 FORKED_BY_MULTIPROCESSING = HEAD + """

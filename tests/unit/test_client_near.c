@@ -207,12 +207,17 @@ static void test_refused_goes_in_chunks(void **state)
         fake_settle(fake);
         uint8_t *first = submit_content(fake);
         fake_pass(fake, 10);
+        for (uint32_t more = 1; more < 6; more++) {
+            hp_free(submit_content(fake));
+            fake_pass(fake, 10);
+        }
+        assert_int_equal(near->give_count, 4); /* not tried again on this connection */
         uint8_t *second = submit_content(fake);
         fake_pass(fake, 10);
-        assert_int_equal(near->give_count, 1); /* not tried again on this connection */
+        assert_int_equal(near->give_count, 4);
         assert_int_equal(fake->blob_written, CONTENT_BYTES);
         assert_memory_equal(fake->blob, second, CONTENT_BYTES);
-        assert_int_equal(fake->tasks_created, 2);
+        assert_int_equal(fake->tasks_created, 7);
         hp_free(first);
         hp_free(second);
         near_free(fake);
