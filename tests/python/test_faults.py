@@ -108,6 +108,15 @@ def test_out_of_memory(pools):
     goes_on(pool)
 
 
+@pytest.mark.skipif(STANDARD, reason="the standard library hangs here")
+def test_task_that_closes_all_descriptors(pools):
+    """And opens others, which have their numbers."""
+    pool = pools(1)
+    assert pool.apply_async(jobs.close_and_open).get(LIMIT_S) == 100
+    assert pool.apply_async(len, (bytes(300000),)).get(LIMIT_S) == 300000
+    assert pool.apply_async(bytes, (300000,)).get(LIMIT_S) == bytes(300000)
+
+
 @pytest.mark.skipif(STANDARD, reason="is about how large arguments travel")
 def test_task_that_leaves_no_descriptors(pools):
     """Large arguments and results need one; small ones do not."""

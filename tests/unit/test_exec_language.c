@@ -63,7 +63,7 @@ static void a_zygote_forks_children(void **state)
     assert_string_equal(wait_call(f, 1)->data, "word");
     /* before and after of the first child's fork, and of its own: the parent's hook is not run */
     const char *about = wait_call(f, 2)->data;
-    assert_string_equal(about, "pool 77, sigpipe ignored, hooks 4, fds 0 1 2 3 4 ");
+    assert_string_equal(about, "pool 77, sigpipe ignored, hooks 4, fds 0 1 2 3 900 ");
     assert_int_equal(f->died_count, 0);
 }
 

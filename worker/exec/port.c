@@ -20,6 +20,7 @@
 
 #define PENDING_FDS_MAX 64u
 #define RSS_LOOK_US 10000u
+#define SOCKET_FD_MIN 900
 
 enum { AWAKE = 0, SLEEPS_FOR_CALLS = 1, SLEEPS_FOR_ROOM = 2 };
 
@@ -65,6 +66,20 @@ static void on_fork(void)
     is_copy = true;
 }
 
+/*
+ * Moves the socket out of the reach of tasks that close what they have not opened, as those do that
+ * become daemons: what is opened later could have its number. With a low limit it stays.
+ */
+static int move_up(int socket_fd)
+{
+    int fd = fcntl(socket_fd, F_DUPFD_CLOEXEC, SOCKET_FD_MIN);
+    if (fd < 0) {
+        return socket_fd;
+    }
+    (void)close(socket_fd);
+    return fd;
+}
+
 struct hp_port *hp_port_new(int socket_fd, struct hp_child_shared *shared,
                             uint64_t result_cap_bytes)
 {
@@ -72,7 +87,7 @@ struct hp_port *hp_port_new(int socket_fd, struct hp_child_shared *shared,
     if (port == NULL) {
         return NULL;
     }
-    port->socket_fd = socket_fd;
+    port->socket_fd = move_up(socket_fd);
     port->shared = shared;
     port->page = &shared->page;
     port->result_cap_bytes = result_cap_bytes;

@@ -29,17 +29,17 @@ static void list_fds(char *out, size_t size)
     DIR *dir = opendir("/proc/self/fd");
     struct dirent *entry;
     size_t used = 0;
-    bool is_open[64] = {false};
+    bool is_open[1024] = {false};
     while (dir != NULL && (entry = readdir(dir)) != NULL) {
         int fd = (int)strtol(entry->d_name, NULL, 10);
         bool is_number = entry->d_name[0] != '.';
-        if (is_number && fd != dirfd(dir) && fd < 64) {
+        if (is_number && fd != dirfd(dir) && fd < 1024) {
             is_open[fd] = true;
         }
     }
     (void)closedir(dir);
     out[0] = '\0';
-    for (int fd = 0; fd < 64; fd++) {
+    for (int fd = 0; fd < 1024; fd++) {
         if (is_open[fd]) {
             used += (size_t)snprintf(out + used, size - used, "%d ", fd);
         }
