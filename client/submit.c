@@ -671,8 +671,7 @@ void hp_submit_reply(struct hp_engine *engine, struct hp_message *message,
     }
     if (reply->status != HP_STATUS_OK && (message->replayed || message->aged) &&
         !message->lasting) {
-        /* Sent to a broker that has restarted since: it cannot know what became of it, or lost its
-         * payload. */
+        /* The broker has restarted since: its end, or its payload, is lost. */
         message_fail(engine, message, HP_STATUS_BROKER_LOST, hp_strerror(HP_STATUS_BROKER_LOST));
         return;
     }

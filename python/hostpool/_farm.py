@@ -3,7 +3,8 @@
 
 It is a child of the program that uses them. It starts them, says when they are ready, and ends them
 and removes their folder when it is told to, or when that program has ended, in whatever way: it
-watches the program by a pidfd. They end with it in any case (parent-death signal).
+watches the program by a pidfd. They end with it in any case (parent-death signal). One of them that
+ends by itself is started again, so that nobody waits for what never comes.
 
 Arguments: JSON with owner (pid), folder, broker (argv), worker (argv; {broker} and {number} are
 replaced), workers (count), environment. Output: one line of JSON: {"host": ...} or {"error": ...}.
@@ -36,6 +37,9 @@ class Farm:
         self.plan = plan
         self.folder = plan["folder"]
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.words: list[list[str]] = []
+        self.started: list[float] = []
+        self.failures: list[int] = []
         self.logs: list[str] = []
         self.is_asked_to_end = False
         self.owner_fd = -1
@@ -67,17 +71,24 @@ class Farm:
         os.set_blocking(write_fd, False)
         signal.set_wakeup_fd(write_fd)
         signal.signal(signal.SIGTERM, self.end)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    def start(self, argv: list[str], name: str) -> None:
-        with open(os.path.join(self.folder, name + ".log"), "ab") as log:
-            process = subprocess.Popen(
+    def launch(self, argv: list[str], path: str) -> subprocess.Popen[bytes]:
+        with open(path, "ab") as log:
+            return subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True,
                 start_new_session=True, env=self.plan["environment"],
                 preexec_fn=_die_with_parent)
-        self.processes.append(process)
-        self.logs.append(os.path.join(self.folder, name + ".log"))
+
+    def start(self, argv: list[str], name: str) -> None:
+        path = os.path.join(self.folder, name + ".log")
+        self.processes.append(self.launch(argv, path))
+        self.words.append(argv)
+        self.started.append(time.monotonic())
+        self.failures.append(0)
+        self.logs.append(path)
 
     def check(self, until: float) -> None:
         if self.is_asked_to_end or self.owner_is_gone():
@@ -107,15 +118,32 @@ class Farm:
         until = time.monotonic() + START_S
         self.start(self.plan["broker"], "broker")
         host = "127.0.0.1:%d" % self.wait_port(until)
+        self.words[0] = [host if word == "127.0.0.1:0" else word for word in self.words[0]]
         for number in range(1, self.plan["workers"] + 1):
             words = [word.replace("{broker}", host).replace("{number}", str(number))
                      for word in self.plan["worker"]]
             self.start(words, "worker%d" % number)
         return host
 
+    def revive(self, index: int) -> float:
+        """Starts it again if it has ended. Seconds until it is to be looked at again."""
+        now = time.monotonic()
+        if self.processes[index].poll() is None:
+            return 3600.0
+        age = now - self.started[index]
+        if age > 10.0:
+            self.failures[index] = 0
+        wait = min(5.0, 0.1 * 2 ** self.failures[index]) if self.failures[index] else 0.0
+        if age < wait:
+            return wait - age
+        self.failures[index] += 1
+        self.processes[index] = self.launch(self.words[index], self.logs[index])
+        self.started[index] = now
+        return 3600.0
+
     def watch(self) -> None:
         while not self.is_asked_to_end and not self.owner_is_gone():
-            self.sleep(3600.0)
+            self.sleep(min(self.revive(index) for index in range(len(self.processes))))
 
     def stop(self) -> None:
         for process in reversed(self.processes):

@@ -332,6 +332,36 @@ def test_terminate_with_an_iterable_that_blocks(pools):
     blocks.set()
 
 
+PRIVATE = HEAD + """
+sys.path.insert(0, str(pathlib.Path(jobs.__file__).parents[1] / "lib"))
+import procs, pyfarm
+def of(word):
+    for pid in pyfarm.descendants(os.getpid()):
+        line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode().split(chr(0))[0]
+        if line.endswith(word):
+            return pid
+if __name__ == "__main__":
+    folder = sys.argv[2]
+    with Pool(2) as pool:
+        result = pool.map_async(jobs.hold_all, [(folder, i) for i in range(6)], 1)
+        for _ in range(2):
+            old = procs.wait_until(lambda: of(sys.argv[1]))
+            os.kill(old, signal.SIGKILL)
+            procs.wait_until(lambda: of(sys.argv[1]) not in (None, old))
+        open(os.path.join(folder, "go"), "w").close()
+        say(result.get(60))
+        say(pool.apply(jobs.square, (6,)))
+"""
+
+
+@pytest.mark.skipif(STANDARD, reason="is about farms")
+@pytest.mark.parametrize("name", ["hostpoold", "hostpool-worker"])
+def test_killed_daemons_of_a_private_farm(program, tmp_path, name):
+    """They are started again, on the same data."""
+    code, out, err = program(PRIVATE, name, tmp_path).finish()
+    assert (code, out.splitlines()) == (0, ["[0, 1, 2, 3, 4, 5]", "36"]), err
+
+
 FORKED_BY_MULTIPROCESSING = HEAD + """
 import multiprocessing as standard
 def in_process(number, queue):

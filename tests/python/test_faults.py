@@ -108,6 +108,21 @@ def test_out_of_memory(pools):
     goes_on(pool)
 
 
+@hangs_there
+@pytest.mark.parametrize("durable", [True, False])
+def test_killed_while_large_results_are_on_their_way(pools, durable):
+    """What had ended is told, as what it was; only the call that died is lost."""
+    pool = pools(2, durable=durable)
+    for _ in range(3):
+        results = [pool.apply_async(jobs.large_or_die, (i,)) for i in range(1000)]
+        for i, result in enumerate(results):
+            if i % 50 == 49:
+                with pytest.raises(exceptions().WorkerLost):
+                    result.get(LIMIT_S)
+            else:
+                assert result.get(LIMIT_S) == i.to_bytes(8, "big") * 9000
+
+
 @pytest.mark.skipif(STANDARD, reason="the standard library hangs here")
 def test_task_that_closes_all_descriptors(pools):
     """And opens others, which have their numbers."""

@@ -341,7 +341,7 @@ int hp_port_done(struct hp_port *port, enum hp_exec_call_status status, const ch
                  size_t text_bytes, const struct hp_bin *data, size_t data_count, uint64_t retry_ms)
 {
     uint64_t bytes = 0;
-    if (is_copy) {
+    if (is_copy || !port->has_call) { /* has none: it was ended, and the daemon was gone */
         return EPIPE;
     }
     for (size_t i = 0; i < data_count; i++) {
@@ -371,7 +371,7 @@ int hp_port_done(struct hp_port *port, enum hp_exec_call_status status, const ch
 int hp_port_done_fd(struct hp_port *port, enum hp_exec_call_status status, const char *text,
                     size_t text_bytes, int fd, uint64_t bytes, uint64_t retry_ms)
 {
-    if (is_copy) {
+    if (is_copy || !port->has_call) { /* has none: it was ended, and the daemon was gone */
         return EPIPE;
     }
     struct hp_result_record record = end_call(port, status, text_bytes, retry_ms);

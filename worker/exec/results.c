@@ -231,9 +231,11 @@ static bool find_result(struct hp_exec *exec, struct hp_kid *kid,
 {
     static const char no_number[] = "the worker had no file descriptor free for the result: its "
                                     "limit (ulimit -n, LimitNOFILE=) is too low";
-    if (!take_result_fd(kid, record->fd_id, &end->result_fd) &&
-        (!hp_kid_take_bells(kid) || !take_result_fd(kid, record->fd_id, &end->result_fd))) {
-        return false;
+    if (!take_result_fd(kid, record->fd_id, &end->result_fd)) {
+        (void)hp_kid_take_bells(kid); /* it may have died, but what it sent is there */
+        if (!take_result_fd(kid, record->fd_id, &end->result_fd)) {
+            return false;
+        }
     }
     end->result_bytes = record->result_bytes;
     if (end->result_fd < 0) {

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/assert.h"
@@ -41,6 +42,14 @@ union bell_room {
     char bytes[CMSG_SPACE(sizeof(int))];
 };
 
+/* Some descriptors under way must be taken out first (a limit of the user's, not of the socket's),
+ * which nothing tells of. */
+static void wait_for_fewer(void)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    (void)nanosleep(&pause, NULL); /* cut short by a signal: looked at again all the sooner */
+}
+
 int hp_bell_send(int socket_fd, const struct hp_bell *bell, int fd, bool is_blocking)
 {
     if (fd < 0) { /* the hot path: no control data to copy */
@@ -63,10 +72,18 @@ int hp_bell_send(int socket_fd, const struct hp_bell *bell, int fd, bool is_bloc
     cmsg->cmsg_len = CMSG_LEN(sizeof fd);
     memcpy(CMSG_DATA(cmsg), &fd, sizeof fd);
     ssize_t sent;
+    bool is_crowded;
     do {
         sent = sendmsg(socket_fd, &header, MSG_NOSIGNAL | (is_blocking ? 0 : MSG_DONTWAIT));
-    } while (sent < 0 && errno == EINTR);
-    return sent < 0 ? errno : 0;
+        is_crowded = sent < 0 && errno == ETOOMANYREFS && is_blocking;
+        if (is_crowded) {
+            wait_for_fewer();
+        }
+    } while (is_crowded || (sent < 0 && errno == EINTR));
+    if (sent < 0) {
+        return errno == ETOOMANYREFS ? EAGAIN : errno;
+    }
+    return 0;
 }
 
 int hp_bell_receive(int socket_fd, struct hp_bell *ret_bell, int *ret_fd, bool is_blocking)
@@ -78,10 +95,15 @@ int hp_bell_receive(int socket_fd, struct hp_bell *ret_bell, int *ret_fd, bool i
                             .msg_control = room.bytes,
                             .msg_controllen = sizeof room.bytes};
     ssize_t size;
+    bool is_reset = false;
+    bool again;
     *ret_fd = -1;
     do {
         size = recvmsg(socket_fd, &header, MSG_CMSG_CLOEXEC | (is_blocking ? 0 : MSG_DONTWAIT));
-    } while (size < 0 && errno == EINTR && !is_blocking);
+        /* The peer went and left something unread: told once, before what it has sent. */
+        again = size < 0 && errno == ECONNRESET && !is_reset;
+        is_reset = is_reset || again;
+    } while (again || (size < 0 && errno == EINTR && !is_blocking));
     if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
         return 0;
     }
