@@ -669,9 +669,8 @@ void hp_submit_reply(struct hp_engine *engine, struct hp_message *message,
         back_off(engine, message, reply->retry_after_ms > 0 ? reply->retry_after_ms : BUSY_MS);
         return;
     }
-    if (reply->status != HP_STATUS_OK && (message->replayed || message->aged) &&
-        !message->lasting) {
-        /* The broker has restarted since: its end, or its payload, is lost. */
+    if (reply->status != HP_STATUS_OK && !message->lasting &&
+        (message->replayed || message->aged)) { /* the broker has restarted since */
         message_fail(engine, message, HP_STATUS_BROKER_LOST, hp_strerror(HP_STATUS_BROKER_LOST));
         return;
     }
