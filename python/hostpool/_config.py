@@ -205,6 +205,11 @@ def dropped(connection: Connection) -> None:
     for pool in list(connection.pools):
         pool._at_exit()
     connection.close()
+    forget(connection)
+
+
+def forget(connection: Connection) -> None:
+    """New pools do not use it."""
     with _state.lock:
         if _state.default is connection:
             _state.default = None

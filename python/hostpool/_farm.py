@@ -133,7 +133,7 @@ class Farm:
         age = now - self.started[index]
         if age > 10.0:
             self.failures[index] = 0
-        wait = min(5.0, 0.1 * 2 ** self.failures[index]) if self.failures[index] else 0.0
+        wait = min(5.0, 0.1 * (1 << min(6, self.failures[index]))) if self.failures[index] else 0.0
         if age < wait:
             return wait - age
         self.failures[index] += 1

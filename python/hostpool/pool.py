@@ -510,14 +510,26 @@ class Pool:
                 self._state = self._state if self._state in (_FORKED, INIT) else TERMINATE
                 return
             self._state = TERMINATE
-            feeds = list(self._feeds)
-        for feed in feeds:
-            feed.fail(exceptions.PoolTerminated("the pool was terminated"))
-        for result in list(self._cache.values()):
-            result._fail(exceptions.PoolTerminated("the pool was terminated"))
-        self._changed.set()
+        self._fail_all(exceptions.PoolTerminated("the pool was terminated"))
         self._end_at_broker(terminate=True)
         self._ledger.tell()
+
+    def _fail_all(self, error: BaseException) -> None:
+        """Whatever waits for something of the pool gets the exception."""
+        with self._lock:
+            feeds = {*self._feeds, *self._streams}
+        for feed in feeds:
+            feed.fail(error)
+        for result in list(self._cache.values()):
+            result._fail(error)
+        self._changed.set()
+
+    def _lose(self, error: BaseException) -> None:
+        """Its broker is gone for good."""
+        self._is_ended = True
+        if self._state in (RUN, CLOSE):
+            self._state = TERMINATE
+        self._fail_all(error)
 
     def _end_at_broker(self, terminate: bool) -> None:
         if self._is_ended or os.getpid() != self._pid:
@@ -558,10 +570,7 @@ class Pool:
             self._child_at(self.processes - 1)
             self._end_at_broker(terminate=False)
         if not self._is_ended:
-            try:
-                self._connection.call_waiting(self._hub.task_wait, [(self._id, 1)], None)
-            except exceptions.TaskGone:
-                pass
+            self._wait_for_end()
             self._is_ended = True
         while True:
             self._changed.clear()
@@ -569,6 +578,20 @@ class Pool:
                 break
             self._connection.wait(self._changed)
         self._ledger.tell()
+
+    def _wait_for_end(self) -> None:
+        while True:
+            limit = None if self._state == CLOSE else END_SECONDS
+            try:
+                if self._connection.call_waiting(self._hub.task_wait, [(self._id, 1)], limit):
+                    return
+            except exceptions.TaskGone:
+                return
+            except exceptions.BrokerLost:
+                if self._state != TERMINATE:
+                    raise
+            if self._state == TERMINATE and not self._hub.connected:
+                return  # the broker ends it as an orphan, when it is back
 
     def detach(self) -> None:
         """Lets this client leave: the pool and its calls live on without it, and results are kept

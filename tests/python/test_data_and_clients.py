@@ -362,6 +362,39 @@ def test_killed_daemons_of_a_private_farm(program, tmp_path, name):
     assert (code, out.splitlines()) == (0, ["[0, 1, 2, 3, 4, 5]", "36"]), err
 
 
+KEEPER_KILLED = HEAD + """
+sys.path.insert(0, str(pathlib.Path(jobs.__file__).parents[1] / "lib"))
+import pyfarm
+if __name__ == "__main__":
+    folder = sys.argv[1]
+    with Pool(2) as pool:
+        result = pool.map_async(jobs.hold_all, [(folder, i) for i in range(6)], 1)
+        iterator = pool.imap(jobs.hold_all, [(folder, 7)])
+        assert result.id
+        all_pids = pyfarm.descendants(os.getpid())
+        keeper, = [pid for pid in all_pids if b"_farm.py" in
+                   pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"{")[0]]
+        os.kill(keeper, signal.SIGKILL)
+        for wait in (result.get, iterator.next):
+            try:
+                say(wait())
+            except (hostpool.BrokerLost, hostpool.PoolTerminated) as error:
+                say(type(error).__name__)
+        pool.join()
+        while any(map(pyfarm.is_alive, all_pids)):
+            time.sleep(0.01)
+    with Pool(2) as pool:
+        say(pool.apply(jobs.square, (6,)))
+"""
+
+
+@pytest.mark.skipif(STANDARD, reason="is about farms")
+def test_killed_keeper_of_a_private_farm(program, tmp_path):
+    """All that waits ends, nothing is left, and the next pool has a new farm."""
+    code, out, err = program(KEEPER_KILLED, tmp_path).finish()
+    assert (code, out.splitlines()) == (0, ["BrokerLost", "BrokerLost", "36"]), err
+
+
 FORKED_BY_MULTIPROCESSING = HEAD + """
 import multiprocessing as standard
 def in_process(number, queue):

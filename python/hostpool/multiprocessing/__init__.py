@@ -22,11 +22,21 @@ import multiprocessing.context as _context
 import sys
 import types
 from collections.abc import Sequence
-from multiprocessing import (AuthenticationError, BufferTooShort, ProcessError, TimeoutError,
-                             active_children, current_process, freeze_support, parent_process)
-from typing import Any, Optional
+# "as" tells type checkers that programs may import them from here.
+from multiprocessing import active_children as active_children
+from multiprocessing import AuthenticationError as AuthenticationError
+from multiprocessing import BufferTooShort as BufferTooShort
+from multiprocessing import current_process as current_process
+from multiprocessing import freeze_support as freeze_support
+from multiprocessing import parent_process as parent_process
+from multiprocessing import ProcessError as ProcessError
+from multiprocessing import TimeoutError as TimeoutError
+from typing import TYPE_CHECKING, Any, Optional
 
 from .. import _config
+
+if TYPE_CHECKING:
+    from ..pool import Pool as _Pool
 
 __all__ = sorted({
     "Pool", "cpu_count", "get_context", "HostpoolContext", "AuthenticationError", "BufferTooShort",
@@ -83,9 +93,11 @@ def get_context(method: Optional[str] = None) -> Any:
 
 
 def Pool(processes: Optional[int] = None, initializer: Any = None, initargs: Any = (),
-         maxtasksperchild: Optional[int] = None, **options: Any) -> Any:
+         maxtasksperchild: Optional[int] = None, **options: Any) -> "_Pool":
     """hostpool's Pool (see hostpool.Pool); options are its keyword arguments."""
-    return _default_context.Pool(processes, initializer, initargs, maxtasksperchild, **options)
+    pool: _Pool = _default_context.Pool(processes, initializer, initargs, maxtasksperchild,
+                                        **options)
+    return pool
 
 
 def _attach(handle: Any, connection: Any = None) -> Any:
