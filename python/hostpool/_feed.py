@@ -73,6 +73,9 @@ class _MapFeed:
                 number = self._submit_slice(function, chunks, number)
         except Exception as error:  # of the iterable, or the function cannot be pickled
             self._failed_from(number, error)
+        except BaseException:  # ^C: nobody will ask for it, nor may join() wait for it
+            pool._leave(result._job)
+            raise
         finally:
             result._fed()
             pool._feed_ended(self)

@@ -106,6 +106,7 @@ class Stream:
         self.feed_at: float = 0  # so many taken: submit more
         self.items: Optional[Iterator[Any]] = None
         self.source = items
+        self.again: list[Any] = []  # taken from items when ^C came, and still to be submitted
 
     # ------------------------------------------------------------ feeding
 
@@ -160,9 +161,12 @@ class Stream:
                     total += item.size
         except _Exhausted:
             pass
-        if payloads:
-            self._submit(payloads, users)
-        self._finish_if_fed()
+        finally:  # ^C may come: what was taken is submitted
+            try:
+                if payloads:
+                    self._submit(payloads, users)
+            finally:
+                self._finish_if_fed()
 
     def _next(self) -> tuple[Any, Any]:
         """The next call's payload and its item; (None, item): it has failed here. _Exhausted: there
@@ -172,7 +176,7 @@ class Stream:
             self._set_length(self.submitted)
             raise _Exhausted
         try:
-            value = next(self.items)
+            value = self.again.pop() if self.again else next(self.items)
         except StopIteration:
             self._set_length(self.submitted)
             raise _Exhausted from None
@@ -185,6 +189,9 @@ class Stream:
         except Exception as error:
             self._set_failed(error)
             return None, None
+        except BaseException:
+            self.again.append(value)
+            raise
         size = len(payload) if type(payload) is bytes else sum(map(_size, payload))
         item = _Item(self, self.submitted, size)
         self.submitted += 1
@@ -205,6 +212,12 @@ class Stream:
             for item in users:
                 item.end = failure
                 self._arrived(item)
+        except BaseException as error:
+            for item in users:
+                if item.end is None and item.data is None and not item.id:
+                    item.end = error  # it may have been submitted: then its end is not wanted
+                    self._arrived(item)
+            raise
 
     def _set_failed(self, error: BaseException) -> None:
         item = _Item(self, self.submitted, 0)
@@ -334,6 +347,7 @@ class IMapIterator:
         self._stream = stream
         self._queue: deque[_Item] = deque()
         self._next_index = 0
+        self._held: Optional[_Item] = None  # taken when ^C came
 
     def __iter__(self) -> "IMapIterator":
         return self
@@ -362,6 +376,9 @@ class IMapIterator:
         come within timeout seconds; a later next() can get it."""
         stream = self._stream
         end_time = None if timeout is None else time.monotonic() + timeout
+        held, self._held = self._held, None
+        if held is not None:
+            return held.value()
         while True:
             item = self._take()
             if item is not None:
@@ -378,7 +395,11 @@ class IMapIterator:
                 raise stream.error
             self._wait(end_time)
         if stream.taken >= stream.feed_at:
-            stream.feed()
+            try:
+                stream.feed()
+            except BaseException:
+                self._held = item
+                raise
         return item.value()
 
     def _wait(self, end_time: Optional[float]) -> None:

@@ -332,6 +332,9 @@ class Pool:
             self._hub.submit(self._options, payload, result)
         except Exception as error:
             result._fail(_shown(error))
+        except BaseException:  # ^C: nobody will ask for it, nor may join() wait for it
+            self._leave(result._job)
+            raise
         return result
 
     def map(self, func: Callable[[Any], Any], iterable: Iterable[Any],

@@ -362,6 +362,52 @@ def test_killed_daemons_of_a_private_farm(program, tmp_path, name):
     assert (code, out.splitlines()) == (0, ["[0, 1, 2, 3, 4, 5]", "36"]), err
 
 
+INTERRUPTS_PICKLING = HEAD + """
+class Item:
+    hit = False
+    def __init__(self, number):
+        self.number = number
+    def __reduce__(self):
+        if self.number == 150 and not Item.hit:
+            Item.hit = True
+            os.kill(os.getpid(), signal.SIGINT)
+        return Item, (self.number,)
+def number_of(item):
+    return item.number
+if __name__ == "__main__":
+    pool = Pool(2)
+    items = [Item(i) for i in range(300)]
+    got = []
+    iterator = pool.imap(number_of, [Item(0)])
+    try:
+        if sys.argv[1] == "apply":
+            pool.apply(number_of, (items[150],))
+        elif sys.argv[1] == "map":
+            pool.map(number_of, items)
+        else:
+            iterator = pool.imap(number_of, items if sys.argv[1] == "imap" else iter(items))
+            for number in iterator:
+                got.append(number)
+    except KeyboardInterrupt:
+        say("interrupted")
+    got.extend(iterator)
+    if sys.argv[1] == "imap":
+        say(got == list(range(300)))
+    pool.close()
+    pool.join()
+    say("joined")
+"""
+
+
+@pytest.mark.skipif(STANDARD, reason="the standard library may hang here")
+@pytest.mark.parametrize("how", ["apply", "map", "imap"])
+def test_interrupt_while_arguments_are_pickled(program, shared_farm, how):
+    """Nothing is lost of a stream, and join() waits for nothing that was never submitted."""
+    code, out, err = program(INTERRUPTS_PICKLING, how, farm=shared_farm).finish()
+    lines = ["interrupted", *(["True"] if how == "imap" else []), "joined"]
+    assert (code, out.splitlines()) == (0, lines), err
+
+
 KEEPER_KILLED = HEAD + """
 sys.path.insert(0, str(pathlib.Path(jobs.__file__).parents[1] / "lib"))
 import pyfarm
