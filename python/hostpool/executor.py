@@ -41,7 +41,8 @@ class Future(_BaseFuture):  # type: ignore[type-arg]
         return None if result is None else result.id
 
     def cancel(self) -> bool:
-        """Cancels the call if it does not run yet: True if it never will."""
+        """Cancels the call if it waits at the broker: True if it never will run. One that was given
+        to a worker ahead of others does, and False is returned."""
         if self.cancelled():
             return True
         if self.done():
@@ -200,7 +201,8 @@ class Executor(_BaseExecutor):
                 future.cancel()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """No more calls. wait: until all have ended. cancel_futures: those not running never do."""
+        """No more calls. wait: until all have ended. cancel_futures: those that wait at the broker
+        never run; short ones are given to workers ahead, and run."""
         with self._lock:
             self._is_shut_down = True
             futures = list(self._open)

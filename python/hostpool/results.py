@@ -213,8 +213,8 @@ class ApplyResult(_hostpool.Flag):
         return bool(counts.get("cancelled") or counts.get("cancelling"))
 
     def cancel_queued(self) -> bool:
-        """Cancels it if it does not run yet. True: it never will, and get() raises
-        TaskCancelled."""
+        """Cancels it if it waits at the broker, given to no worker yet. True: it never will run,
+        and get() raises TaskCancelled."""
         return bool(self._cancel(CANCEL_QUEUED, 0.0).get("cancelled"))
 
 
