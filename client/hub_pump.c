@@ -342,8 +342,8 @@ bool hp_hub_wait(struct hp_hub *hub, bool (*done)(void *arg), void *arg, int64_t
             continue; /* something happened meanwhile */
         }
         looked = true;
-        /* Who is refused tries again at the next one's cost, lest waits in a row keep anybody from
-         * connecting anew. */
+        /* Who is refused waits for nothing, but each wait pumps once: a program that waits in a
+         * loop keeps the hub's own thread asleep, which would connect anew. */
         whole = hp_hub_turn(hub, is_refused(hub) ? 0 : until_ms, false);
         if (!whole) {
             error = EINTR;

@@ -20,7 +20,7 @@
 #include "server/trace.h"
 
 #define SPARE_BATCHES_MAX 16u
-#define RECEIPT_WAIT_MS 2u
+#define RECEIPT_WAIT_MS 2u /* a receipt leaves after so long if it has no company */
 #define PENDING_BYTES_MAX                                                                          \
     (32u << 20) /* handed over and not durable: above it only workers are heard */
 

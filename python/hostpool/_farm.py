@@ -25,6 +25,10 @@ from typing import Any
 
 START_S = 30.0
 STOP_S = 5.0
+WATCH_S = 3600.0      # signals and the owner's end are told
+RESTART_S = 0.1       # the pause before a restart, doubled by each failure in a row
+RESTART_MAX_S = 5.0
+STEADY_S = 10.0       # who ran for so long has not failed at its start
 PR_SET_PDEATHSIG = 1
 
 
@@ -32,15 +36,43 @@ def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+class Daemon:
+    """A process that is started again if it ends by itself."""
+
+    def __init__(self, argv: list[str], log: str, environment: dict[str, str]) -> None:
+        self.argv = argv
+        self.log = log
+        self.environment = environment
+        self.failures = 0  # in a row
+        self.launch()
+
+    def launch(self) -> None:
+        self.started = time.monotonic()
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True,
+                start_new_session=True, env=self.environment, preexec_fn=_die_with_parent)
+
+    def revive(self) -> float:
+        """Starts it again if it has ended, ever later. Seconds until it is to be looked at."""
+        if self.process.poll() is None:
+            return WATCH_S
+        age = time.monotonic() - self.started
+        if age > STEADY_S:
+            self.failures = 0
+        wait = min(RESTART_MAX_S, RESTART_S * (1 << min(6, self.failures))) if self.failures else 0
+        if age < wait:
+            return wait - age
+        self.failures += 1
+        self.launch()
+        return WATCH_S
+
+
 class Farm:
     def __init__(self, plan: dict[str, Any]) -> None:
         self.plan = plan
         self.folder = plan["folder"]
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self.words: list[list[str]] = []
-        self.started: list[float] = []
-        self.failures: list[int] = []
-        self.logs: list[str] = []
+        self.daemons: list[Daemon] = []
         self.is_asked_to_end = False
         self.owner_fd = -1
         self.signal_fd = -1
@@ -75,31 +107,20 @@ class Farm:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    def launch(self, argv: list[str], path: str) -> subprocess.Popen[bytes]:
-        with open(path, "ab") as log:
-            return subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, close_fds=True,
-                start_new_session=True, env=self.plan["environment"],
-                preexec_fn=_die_with_parent)
-
     def start(self, argv: list[str], name: str) -> None:
         path = os.path.join(self.folder, name + ".log")
-        self.processes.append(self.launch(argv, path))
-        self.words.append(argv)
-        self.started.append(time.monotonic())
-        self.failures.append(0)
-        self.logs.append(path)
+        self.daemons.append(Daemon(argv, path, self.plan["environment"]))
 
     def check(self, until: float) -> None:
         if self.is_asked_to_end or self.owner_is_gone():
             raise SystemExit(0)
-        for process, log in zip(self.processes, self.logs):
-            if process.poll() is not None:
+        for daemon in self.daemons:
+            if daemon.process.poll() is not None:
                 raise RuntimeError("%s: it has ended (%s): %s" % (
-                    os.path.basename(log), process.returncode, _tail(log)))
+                    os.path.basename(daemon.log), daemon.process.returncode, _tail(daemon.log)))
         if time.monotonic() > until:
             raise RuntimeError("broker and workers were not ready in time: %s"
-                               % _tail(self.logs[-1]))
+                               % _tail(self.daemons[-1].log))
 
     def wait_port(self, until: float) -> int:
         path = os.path.join(self.folder, "broker", "hostpoold.port")
@@ -118,38 +139,24 @@ class Farm:
         until = time.monotonic() + START_S
         self.start(self.plan["broker"], "broker")
         host = "127.0.0.1:%d" % self.wait_port(until)
-        self.words[0] = [host if word == "127.0.0.1:0" else word for word in self.words[0]]
+        broker = self.daemons[0]  # if it is started again, workers look for it there
+        broker.argv = [host if word == "127.0.0.1:0" else word for word in broker.argv]
         for number in range(1, self.plan["workers"] + 1):
             words = [word.replace("{broker}", host).replace("{number}", str(number))
                      for word in self.plan["worker"]]
             self.start(words, "worker%d" % number)
         return host
 
-    def revive(self, index: int) -> float:
-        """Starts it again if it has ended. Seconds until it is to be looked at again."""
-        now = time.monotonic()
-        if self.processes[index].poll() is None:
-            return 3600.0
-        age = now - self.started[index]
-        if age > 10.0:
-            self.failures[index] = 0
-        wait = min(5.0, 0.1 * (1 << min(6, self.failures[index]))) if self.failures[index] else 0.0
-        if age < wait:
-            return wait - age
-        self.failures[index] += 1
-        self.processes[index] = self.launch(self.words[index], self.logs[index])
-        self.started[index] = now
-        return 3600.0
-
     def watch(self) -> None:
         while not self.is_asked_to_end and not self.owner_is_gone():
-            self.sleep(min(self.revive(index) for index in range(len(self.processes))))
+            self.sleep(min(daemon.revive() for daemon in self.daemons))
 
     def stop(self) -> None:
-        for process in reversed(self.processes):
+        processes = [daemon.process for daemon in reversed(self.daemons)]
+        for process in processes:
             process.terminate()
         until = time.monotonic() + STOP_S
-        for process in reversed(self.processes):
+        for process in processes:
             try:
                 process.wait(max(0.0, until - time.monotonic()))
             except subprocess.TimeoutExpired:

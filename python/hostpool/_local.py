@@ -62,7 +62,6 @@ class LocalFarm:
         self._pid = os.getpid()
         self._folder = tempfile.mkdtemp(prefix="hostpool-local-")
         self._process: Any = None
-        self.is_up = False
         self.host = ""
         try:
             self._start(workers)
@@ -77,8 +76,9 @@ class LocalFarm:
             _config.dropped(self.connection)
             self._stop()
             raise
-        self.is_up = True
         atexit.register(self._at_exit)
+        threading.Thread(target=self._watch, args=(self._process,), name="hostpool-farm",
+                         daemon=True).start()
 
     def _plan(self, workers: int) -> dict[str, Any]:
         folder = self._folder
@@ -116,14 +116,12 @@ class LocalFarm:
             raise exceptions.BrokerLost(
                 f"hostpool: no private broker: {answer['error']}", "unreachable")
         self.host = answer["host"]
-        threading.Thread(target=self._watch, args=(process,), name="hostpool-farm",
-                         daemon=True).start()
 
     def _watch(self, process: Any) -> None:
         """Waits for the end of the process that keeps the farm. It ends unasked only if it was
         killed, and takes broker and workers with it."""
         process.wait()
-        if self._process is not process or not self.is_up:
+        if self._process is not process:
             return
         self._process = None
         error = exceptions.BrokerLost("the private broker and its workers were killed",

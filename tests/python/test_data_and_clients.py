@@ -89,7 +89,7 @@ def test_numpy_in_place(pools):
 
 @pytest.mark.parametrize("count", [10, 100_000])
 def test_numpy_that_may_not_be_written(pools, count):
-    """Copies may be, in the task and here; lambdas take another way."""
+    """Copies may be, in the task and here."""
     numpy = pytest.importorskip("numpy")
     pool = pools(1)
     base = numpy.zeros(count)
@@ -327,7 +327,8 @@ def test_terminate_with_an_iterable_that_blocks(pools):
     assert iterator.next(LIMIT_S) == 9
     pool.terminate()
     assert in_time(pool.join)
-    with pytest.raises(Exception):
+    import hostpool
+    with pytest.raises(hostpool.PoolTerminated):
         iterator.next(LIMIT_S)
     blocks.set()
 
@@ -385,7 +386,7 @@ if __name__ == "__main__":
         elif sys.argv[1] == "map":
             pool.map(number_of, items)
         else:
-            iterator = pool.imap(number_of, items if sys.argv[1] == "imap" else iter(items))
+            iterator = pool.imap(number_of, items)
             for number in iterator:
                 got.append(number)
     except KeyboardInterrupt:
@@ -410,7 +411,7 @@ def test_interrupt_while_arguments_are_pickled(program, shared_farm, how):
 
 KEEPER_KILLED = HEAD + """
 sys.path.insert(0, str(pathlib.Path(jobs.__file__).parents[1] / "lib"))
-import pyfarm
+import procs, pyfarm
 if __name__ == "__main__":
     folder = sys.argv[1]
     with Pool(2) as pool:
@@ -427,8 +428,7 @@ if __name__ == "__main__":
             except (hostpool.BrokerLost, hostpool.PoolTerminated) as error:
                 say(type(error).__name__)
         pool.join()
-        while any(map(pyfarm.is_alive, all_pids)):
-            time.sleep(0.01)
+        procs.wait_until(lambda: not any(map(pyfarm.is_alive, all_pids)))
     with Pool(2) as pool:
         say(pool.apply(jobs.square, (6,)))
 """

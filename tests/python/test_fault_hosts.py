@@ -44,6 +44,23 @@ def pool_of(own_farm):
 
 # ------------------------------------------------------------------------------ the broker dies
 
+def test_terminate_when_the_broker_is_gone(own_farm, pool_of, tmp_path, monkeypatch):
+    """What waits ends, whether its calls had all been submitted or not; and join() ends."""
+    import hostpool.pool
+    monkeypatch.setattr(hostpool.pool, "END_SECONDS", 0.5)
+    own_farm.add_worker()
+    pool = pool_of(2)
+    result = pool.map_async(jobs.hold_all, [(tmp_path, i) for i in range(4)], 1)
+    iterator = pool.imap(jobs.hold_all, [(tmp_path, i) for i in range(4, 8)])
+    assert result.id and not pool._feeds
+    own_farm.broker.kill()
+    assert in_time(pool.terminate)
+    for wait in (result.get, iterator.next):
+        with pytest.raises(hostpool.PoolTerminated):
+            wait(LIMIT_S)
+    assert in_time(pool.join)
+
+
 def test_broker_killed_in_the_middle_of_a_map(own_farm, pool_of, tmp_path):
     own_farm.add_worker()
     pool = pool_of(2)

@@ -57,7 +57,7 @@ def test_a_free_child_gets_what_waits_in_another(farm, pools, tmp_path):
 
 
 def test_long_ones_are_spread(own_farm, tmp_path):
-    """All are given to one worker as quick ones, before the other's children are there."""
+    """Calls that turn out to be long run in all children there are, whoever was given them."""
     import hostpool
     own_farm.add_worker()
     own_farm.add_worker("worker-2")

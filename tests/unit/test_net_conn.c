@@ -132,7 +132,6 @@ static void test_echo_and_close(void **state)
     hp_loop_free(loop);
 }
 
-/* The input limit stops the reading; consuming resumes it. */
 /* What may wait goes with what comes next, in its order, or when it is time. */
 static void test_send_later(void **state)
 {
@@ -173,6 +172,7 @@ static void test_send_later(void **state)
     hp_loop_free(loop);
 }
 
+/* The input limit stops the reading; consuming resumes it. */
 static void test_input_limit(void **state)
 {
     struct hp_loop *loop = loop_of();

@@ -567,24 +567,34 @@ static void read_event(struct fixture *f)
     assert_int_equal(rpc.method, HP_METHOD_TASK_EVENT);
 }
 
+/* A client, a worker, and a first task of its kind that was run: what it needs is looked for on the
+ * disk. The fixture's descriptor is the worker's then. */
+static void run_first(struct fixture *f, bool durable, int *ret_client, int *ret_worker)
+{
+    struct hp_rpc rpc;
+    greet(f);
+    *ret_client = f->fd;
+    add_worker(f);
+    *ret_worker = f->fd;
+    struct hp_buf first = submit(2, durable);
+    f->fd = *ret_client;
+    peer_send_buf(f, &first);
+    turns(f, 3);
+    settle(f);
+    assert_int_equal(reply(f, &rpc), 2);
+    f->fd = *ret_worker;
+    work_one(f);
+}
+
 /* What nobody waits for leaves together with what comes next. */
 static void test_receipts_have_company(void **state)
 {
     struct fixture f = make();
     struct hp_rpc rpc;
     (void)state;
-    greet(&f);
-    int client = f.fd;
-    add_worker(&f);
-    int worker = f.fd;
-    struct hp_buf first = submit(2, false); /* the first of its kind is looked for on the disk */
-    f.fd = client;
-    peer_send_buf(&f, &first);
-    turns(&f, 3);
-    settle(&f);
-    assert_int_equal(reply(&f, &rpc), 2);
-    f.fd = worker;
-    work_one(&f);
+    int client;
+    int worker;
+    run_first(&f, false, &client, &worker);
     turns(&f, 1);
     assert_int_equal(got(&f), 0); /* it has nothing: the next task will come */
     f.fd = client;
@@ -615,18 +625,9 @@ static void test_submit_and_result_share_a_commit(void **state)
     struct fixture f = make_with(60000000);
     struct hp_rpc rpc;
     (void)state;
-    greet(&f);
-    int client = f.fd;
-    add_worker(&f);
-    int worker = f.fd;
-    struct hp_buf first = submit(2, true); /* the first of its kind is looked for on the disk */
-    f.fd = client;
-    peer_send_buf(&f, &first);
-    turns(&f, 3);
-    settle(&f);
-    assert_int_equal(reply(&f, &rpc), 2);
-    f.fd = worker;
-    work_one(&f);
+    int client;
+    int worker;
+    run_first(&f, true, &client, &worker);
     turns(&f, 3);
     settle(&f);
     read_receipt(&f);
