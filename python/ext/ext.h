@@ -117,6 +117,8 @@ void hp_ext_flag_refused(struct hp_ext_flag *flag, enum hp_status status, const 
 
 /* The options inside the object (lives as long as it does), or NULL and an exception. */
 const struct hp_options *hp_ext_options(PyObject *object);
+/* For the options inside such an object: was its end() called? Needs no GIL. */
+bool hp_ext_options_ended(const struct hp_options *options);
 
 /* ---------------------------------------------------------------- Hub */
 

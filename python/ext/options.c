@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Options: the options of tasks, checked and laid out once and used for many submits. */
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,7 @@ struct options {
     PyObject_HEAD struct hp_options options;
     void **owned; /* strings and arrays */
     size_t owned_count;
+    atomic_bool is_ended;
 };
 
 PyTypeObject *hp_ext_options_type;
@@ -94,6 +96,12 @@ const struct hp_options *hp_ext_options(PyObject *object)
         return NULL;
     }
     return &((struct options *)object)->options;
+}
+
+bool hp_ext_options_ended(const struct hp_options *options)
+{
+    const char *base = (const char *)options - offsetof(struct options, options);
+    return atomic_load(&((const struct options *)base)->is_ended);
 }
 
 /* Notes memory that goes with the object; frees it and sets MemoryError if that fails. */
@@ -271,9 +279,24 @@ static void options_dealloc(PyObject *object)
     hp_ext_free(object);
 }
 
+static PyObject *options_end(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    atomic_store(&((struct options *)object)->is_ended, true);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef options_methods[] = {
+    {"end", options_end, METH_NOARGS,
+     "end(): submits with these options do not wait for room any more, on any thread: those that "
+     "do raise error 'stopped' within a moment."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyType_Slot options_slots[] = {
     {Py_tp_doc, (void *)"Options(**options): options of tasks, by the names of docs/protocol.md; "
                         "None means the default. Immutable."},
+    {Py_tp_methods, options_methods},
     {Py_tp_new, HP_EXT_SLOT(options_new)},
     {Py_tp_dealloc, HP_EXT_SLOT(options_dealloc)},
     {0, NULL},

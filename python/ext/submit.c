@@ -125,6 +125,20 @@ static enum hp_status submit_one(const struct one *one, int64_t timeout_ms)
                                 timeout_ms);
 }
 
+/* Between two slices of a wait for room: what ends it, but for its time. True: an exception is set.
+ */
+static bool is_given_up(const struct hp_options *options)
+{
+    if (PyErr_CheckSignals() != 0) {
+        return true;
+    }
+    if (hp_ext_options_ended(options)) {
+        (void)hp_ext_raise(HP_STATUS_STOPPED, "ended while it waited to be submitted");
+        return true;
+    }
+    return false;
+}
+
 /* Waits for room without the GIL, looking for signals. */
 static enum hp_status submit_waiting(struct hp_ext_hub *self, const struct one *one,
                                      int64_t timeout_ms)
@@ -138,7 +152,7 @@ static enum hp_status submit_waiting(struct hp_ext_hub *self, const struct one *
         is_last = left_ms <= WAIT_SLICE_MS;
         hp_ext_reap(self);
         Py_BEGIN_ALLOW_THREADS status = submit_one(one, is_last ? (int64_t)left_ms : WAIT_SLICE_MS);
-        Py_END_ALLOW_THREADS if (status == HP_STATUS_TIMEOUT && PyErr_CheckSignals() != 0)
+        Py_END_ALLOW_THREADS if (status == HP_STATUS_TIMEOUT && is_given_up(one->options))
         {
             break;
         }
@@ -273,7 +287,7 @@ static enum hp_status many_send(struct hp_ext_hub *self, const struct hp_options
         Py_BEGIN_ALLOW_THREADS status =
             hp_hub_submit(self->core->hub, options, many->bytes, many->count, many->items,
                           is_last ? (int64_t)left_ms : WAIT_SLICE_MS);
-        Py_END_ALLOW_THREADS if (status == HP_STATUS_TIMEOUT && PyErr_CheckSignals() != 0)
+        Py_END_ALLOW_THREADS if (status == HP_STATUS_TIMEOUT && is_given_up(options))
         {
             break;
         }

@@ -31,6 +31,7 @@ class Flag:
 
 class Options:
     def __init__(self, **options: Any) -> None: ...
+    def end(self) -> None: ...
 
 class Hub:
     def __init__(self, host: Optional[str] = ..., token: Optional[str] = ...,

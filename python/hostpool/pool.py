@@ -331,7 +331,7 @@ class Pool:
                                          args if type(args) is tuple else tuple(args))
             self._hub.submit(self._options, payload, result)
         except Exception as error:
-            result._fail(_shown(error))
+            result._fail(self._terminated() if self._state == TERMINATE else _shown(error))
         except BaseException:  # ^C: nobody will ask for it, nor may join() wait for it
             self._leave(result._job)
             raise
@@ -513,12 +513,17 @@ class Pool:
                 self._state = self._state if self._state in (_FORKED, INIT) else TERMINATE
                 return
             self._state = TERMINATE
-        self._fail_all(exceptions.PoolTerminated("the pool was terminated"))
+        self._fail_all(self._terminated())
         self._end_at_broker(terminate=True)
         self._ledger.tell()
 
+    @staticmethod
+    def _terminated() -> Exception:
+        return exceptions.PoolTerminated("the pool was terminated")
+
     def _fail_all(self, error: BaseException) -> None:
         """Whatever waits for something of the pool gets the exception."""
+        self._options.end()  # threads that wait for room to submit
         with self._lock:
             feeds = {*self._feeds, *self._streams}
         for feed in feeds:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Pools while brokers, workers and clients die, and on workers that lack the program's files."""
+import concurrent.futures
 import functools
 import os
 import pathlib
@@ -58,6 +59,40 @@ def test_terminate_when_the_broker_is_gone(own_farm, pool_of, tmp_path, monkeypa
     for wait in (result.get, iterator.next):
         with pytest.raises(hostpool.PoolTerminated):
             wait(LIMIT_S)
+    assert in_time(pool.join)
+
+
+def test_terminate_frees_who_waits_to_submit(own_farm, pool_of, monkeypatch):
+    """Calls beyond the window wait for the broker; terminate() on another thread ends that."""
+    import hostpool.pool
+    monkeypatch.setattr(hostpool.pool, "END_SECONDS", 0.5)
+    own_farm.add_worker()
+    pool = pool_of(2)
+    own_farm.broker.kill()
+    results = []
+    mapped = []
+
+    def submit(data):
+        while True:
+            results.append(pool.apply_async(len, (data,)))
+
+    def call_map(data):
+        mapped.append(pool.map_async(len, [data] * 200, 1))
+
+    data = bytes(1 << 20)
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        submitting = threads.submit(submit, data)
+        threads.submit(call_map, data)
+        stays = None
+        while stays != len(results):  # waits: a call is copied in far less
+            stays = len(results)
+            assert not concurrent.futures.wait([submitting], 1).done
+        assert in_time(pool.terminate)
+        with pytest.raises(ValueError, match="not running"):
+            submitting.result(LIMIT_S)
+    for result in results + mapped:
+        with pytest.raises(hostpool.PoolTerminated):
+            result.get(LIMIT_S)
     assert in_time(pool.join)
 
 
