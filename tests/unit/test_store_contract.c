@@ -64,6 +64,41 @@ static void test_groups(void **state)
     assert_int_equal(figures.task_count, 6);
 }
 
+/* What does not fit one answer is told as more, and where it goes on. */
+static void test_groups_in_parts(void **state)
+{
+    struct fixture *f = *state;
+    struct hp_batch *batch = begin_batch(f);
+    char pack[4001];
+    memset(pack, 'p', 4000);
+    pack[4000] = '\0';
+    for (uint64_t id = 1; id <= 10; id++) {
+        add_group(batch, id, 1, 1, WALL, "o", pack);
+    }
+    apply(f, batch);
+    uint64_t from = 1;
+    uint32_t rounds = 0;
+    while (from <= 10) {
+        struct hp_load *load = hp_load_new(HP_LOAD_GROUPS);
+        load->spans = calloc(1, sizeof(*load->spans));
+        load->spans[0] = (struct hp_id_span){.first = from, .count = (uint32_t)(11 - from)};
+        load->span_count = 1;
+        load->bytes_max = 10000;
+        struct hp_loaded *loaded = run_load(f->store, load);
+        assert_true(loaded->group_count >= 1 && loaded->group_count <= 4);
+        for (uint32_t i = 0; i < loaded->group_count; i++) {
+            assert_int_equal(loaded->groups[i].first, from + i);
+            assert_int_equal(loaded->groups[i].pack.size, 4000);
+        }
+        from += loaded->group_count;
+        assert_int_equal(loaded->more, from <= 10);
+        assert_true(!loaded->more || loaded->next == from);
+        hp_loaded_free(loaded);
+        rounds++;
+    }
+    assert_true(rounds >= 3);
+}
+
 static void test_results(void **state)
 {
     struct fixture *f = *state;
@@ -524,7 +559,7 @@ int main(void)
         BOTH(test_list),         BOTH(test_lanes),  BOTH(test_leases),
         BOTH(test_brief_leases), BOTH(test_sides),  BOTH(test_names),
         BOTH(test_retention),    BOTH(test_forget), BOTH(test_many_results),
-        BOTH(test_check_load),
+        BOTH(test_check_load),   BOTH(test_groups_in_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
