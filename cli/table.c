@@ -14,7 +14,7 @@
 
 /* clang-format off: tables */
 static const enum hp_cli_flag_id global_ids[] = {
-    HP_CLI_F_HOST,    HP_CLI_F_TOKEN_FILE, HP_CLI_F_COLOR, HP_CLI_F_NO_INPUT,
+    HP_CLI_F_HOST,    HP_CLI_F_TOKEN_FILE, HP_CLI_F_COLOR,   HP_CLI_F_NO_INPUT,
     HP_CLI_F_VERBOSE, HP_CLI_F_HELP,       HP_CLI_F_VERSION, END};
 const struct hp_cli_group hp_cli_group_global = {.title = "General options", .ids = global_ids};
 
@@ -85,8 +85,7 @@ const struct hp_cli_verb hp_cli_verbs[] = {
          "128+N if signal N killed it. Wrong usage is 2.\n\n"
          "With --function the function's result is printed as JSON.",
      .groups = {&group_task, &group_time, &group_key},
-     .examples = {"hostpool run -- make -j4 test",
-                  "hostpool run --stdin data.csv -- sort -t, -k2",
+     .examples = {"hostpool run -- make -j4 test", "hostpool run --stdin data.csv -- sort -t, -k2",
                   "hostpool run --function add --args '[1, 2]'"},
      .operand_max = ANY_NUMBER,
      .is_command = true,
@@ -340,7 +339,9 @@ const struct hp_cli_verb hp_cli_verbs[] = {
      .operands = "DIR",
      .summary = "Copy the broker's database while it serves",
      .text = "DIR is a directory on the broker's host that does not exist yet. The copy has been "
-             "verified when the command returns; start a broker on it to restore.",
+             "verified when the command returns. To restore, start a broker on it: it pauses all "
+             "queues that hold tasks, since what ended after the backup would run again. While it "
+             "is made the copy is called DIR.part.",
      .groups = {&group_document},
      .examples = {"hostpool broker backup /var/backups/hostpool-monday"},
      .operand_min = 1,
@@ -349,12 +350,36 @@ const struct hp_cli_verb hp_cli_verbs[] = {
      .run = hp_cli_broker_backup},
     {.noun = "broker",
      .name = "check",
-     .operands = "",
-     .summary = "Check the broker's database while it serves",
-     .text = "Exits with 0 if nothing is wrong, else with 5.",
+     .operands = "[DIR]",
+     .summary = "Check the broker's database",
+     .text = "Without DIR the broker checks its database while it serves. With DIR, the data "
+             "directory of a broker that does not run, it is read here, and nothing in it is "
+             "changed. Exits with 0 if nothing is wrong, with 5 if something is.",
      .groups = {&group_document},
-     .examples = {"hostpool broker check"},
+     .examples = {"hostpool broker check", "hostpool broker check /var/lib/hostpool"},
+     .operand_max = 1,
+     .complete = HP_CLI_COMPLETE_DIR,
      .run = hp_cli_broker_check},
+    {.noun = "broker",
+     .name = "recover",
+     .operands = "FROM TO",
+     .summary = "Make a new database from what a damaged one still holds",
+     .text = "FROM is the data directory of a broker that cannot start, or that reports damage. It "
+             "is only read. TO is a new directory on the same host. Every task and result that its "
+             "digest still proves is taken over, whatever the state of the rest: pages may be "
+             "flipped, zeroed or missing, the log may be gone. What is lost is listed. A task "
+             "whose submit cannot be restored ends as failed, reason damaged.\n\n"
+             "All queues with tasks in TO are paused, since a task may have ended after the last "
+             "thing that is left: look with `hostpool ls`, cancel what must not run again, then "
+             "`hostpool queue resume QUEUE`.\n\n"
+             "Exits with 0 if nothing is lost, with 5 if something is (TO is good to use in both "
+             "cases), with 1 if TO could not be made.",
+     .groups = {&group_document},
+     .examples = {"hostpool broker recover /var/lib/hostpool /var/lib/hostpool-new"},
+     .operand_min = 2,
+     .operand_max = 2,
+     .complete = HP_CLI_COMPLETE_DIR,
+     .run = hp_cli_broker_recover},
     {.name = "dev",
      .operands = "[-- COMMAND [ARGUMENT]...]",
      .summary = "Start a throw-away broker with workers",
@@ -408,8 +433,8 @@ const struct hp_cli_verb *hp_cli_verb_find(const char *noun, const char *name)
 {
     for (size_t i = 0; i < hp_cli_verb_count; i++) {
         const struct hp_cli_verb *verb = &hp_cli_verbs[i];
-        bool is_noun_same = noun == NULL ? verb->noun == NULL
-                                         : verb->noun != NULL && strcmp(verb->noun, noun) == 0;
+        bool is_noun_same =
+            noun == NULL ? verb->noun == NULL : verb->noun != NULL && strcmp(verb->noun, noun) == 0;
         if (is_noun_same && strcmp(verb->name, name) == 0) {
             return verb;
         }

@@ -228,6 +228,7 @@ int hp_cli_broker_wait(struct hp_cli *cli);
 int hp_cli_broker_status(struct hp_cli *cli);
 int hp_cli_broker_backup(struct hp_cli *cli);
 int hp_cli_broker_check(struct hp_cli *cli);
+int hp_cli_broker_recover(struct hp_cli *cli);
 int hp_cli_dev(struct hp_cli *cli);
 int hp_cli_help(struct hp_cli *cli);
 int hp_cli_completion(struct hp_cli *cli);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* hostpool broker ping|wait|status|backup|check. */
+/* hostpool broker ping|wait|status|backup|check|recover. */
 #include "cli/listing.h"
 
 #include "common/base/str.h"
 #include "common/sys/clock.h"
+#include "server/store/offline.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -155,9 +156,115 @@ int hp_cli_broker_backup(struct hp_cli *cli)
     return 0;
 }
 
+static int print_damage(void)
+{
+    hp_cli_error("the database is damaged.");
+    hp_cli_hint("Stop the broker, keep its directory, and restore the last backup; or save what is "
+                "left:\n  hostpool broker recover DIR NEW_DIR");
+    return HP_CLI_UNREACHABLE;
+}
+
+/* Adds the lines of a text to an array. */
+static json_t *json_lines(const struct hp_buf *text)
+{
+    json_t *list = json_array();
+    const char *at = (const char *)text->data;
+    size_t left = text->size;
+    while (left > 0) {
+        const char *newline = memchr(at, '\n', left);
+        size_t size = newline != NULL ? (size_t)(newline - at) : left;
+        (void)json_array_append_new(list, hp_cli_json_text(at, size));
+        size_t step = size + (newline != NULL ? 1 : 0);
+        at += step;
+        left -= step;
+    }
+    return list;
+}
+
+static void print_text(const struct hp_buf *text)
+{
+    if (text->size > 0) {
+        (void)printf("%s\n", hp_cli_escape((const char *)text->data, text->size, true));
+    }
+}
+
+static int check_dir(struct hp_cli *cli, const char *dir)
+{
+    struct hp_offline_check check;
+    struct hp_error error = {0};
+    enum hp_err err = hp_offline_check(dir, &check, &error);
+    if (err != HP_OK) {
+        hp_buf_deinit(&check.lines);
+        hp_cli_error("cannot check: %s.", error.text);
+        return HP_CLI_FAILED;
+    }
+    bool is_ok = check.problem_count == 0;
+    if (is_json(cli)) {
+        (void)hp_cli_json_print(cli, json_pack("{s:b,s:I,s:I,s:I,s:o}", "ok", is_ok, "rows",
+                                               (json_int_t)check.row_count, "blobs",
+                                               (json_int_t)check.blob_count, "problems",
+                                               (json_int_t)check.problem_count, "lines",
+                                               json_lines(&check.lines)));
+    } else {
+        print_text(&check.lines);
+        (void)printf("%" PRIu64 " rows, %" PRIu64 " blobs, %" PRIu64 " problems\n%s\n",
+                     check.row_count, check.blob_count, check.problem_count,
+                     is_ok ? "ok" : "DAMAGED");
+    }
+    hp_buf_deinit(&check.lines);
+    return is_ok ? 0 : print_damage();
+}
+
+static void print_salvage(struct hp_cli *cli, const char *to,
+                          const struct hp_offline_salvage *salvage)
+{
+    char number[32];
+    if (is_json(cli)) {
+        (void)hp_cli_json_print(cli, json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:o}", "path", to, "tasks",
+                                               (json_int_t)salvage->task_count, "ended",
+                                               (json_int_t)salvage->ended_count, "held",
+                                               (json_int_t)salvage->held_count, "blobs",
+                                               (json_int_t)salvage->blob_count, "lost",
+                                               (json_int_t)salvage->lost_count, "lines",
+                                               json_lines(&salvage->lines)));
+        return;
+    }
+    print_text(&salvage->lines);
+    (void)printf("%s: %s tasks", to, hp_cli_thousands(salvage->task_count, number));
+    (void)printf(", %s ended", hp_cli_thousands(salvage->ended_count, number));
+    (void)printf(", %s held in paused queues", hp_cli_thousands(salvage->held_count, number));
+    (void)printf(", %s losses\n", hp_cli_thousands(salvage->lost_count, number));
+}
+
+int hp_cli_broker_recover(struct hp_cli *cli)
+{
+    struct hp_offline_salvage salvage;
+    struct hp_error error = {0};
+    const char *to = cli->args.operands[1];
+    enum hp_err err = hp_offline_salvage(cli->args.operands[0], to, &salvage, &error);
+    bool is_whole = salvage.lost_count == 0;
+    if (err == HP_OK) {
+        print_salvage(cli, to, &salvage);
+    }
+    hp_buf_deinit(&salvage.lines);
+    if (err != HP_OK) {
+        hp_cli_error("cannot recover: %s.", error.text);
+        return HP_CLI_FAILED;
+    }
+    if (!is_whole) {
+        hp_cli_error("not everything could be saved.");
+        hp_cli_hint(
+            "Keep the damaged directory. To go on with what is left:  hostpoold --data-dir %s", to);
+    }
+    return is_whole ? 0 : HP_CLI_UNREACHABLE;
+}
+
 int hp_cli_broker_check(struct hp_cli *cli)
 {
     struct hp_lines *lines = NULL;
+    if (cli->args.operand_count > 0) {
+        return check_dir(cli, cli->args.operands[0]);
+    }
     int code = hp_cli_connect(cli);
     if (code != 0) {
         return code;
@@ -181,9 +288,5 @@ int hp_cli_broker_check(struct hp_cli *cli)
         (void)printf("%s\n", is_ok ? "ok" : "DAMAGED");
     }
     hp_lines_free(lines);
-    if (!is_ok) {
-        hp_cli_error("the database is damaged.");
-        hp_cli_hint("Stop the broker, keep its directory, and restore the last backup.");
-    }
-    return is_ok ? 0 : HP_CLI_UNREACHABLE;
+    return is_ok ? 0 : print_damage();
 }

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "common/sys/file.h"
+#include "server/store/store.h"
 
 #define PATH_BYTES 4096
 #define FOUND_BYTES 160
@@ -30,6 +31,7 @@ struct look {
     bool has_mark;
     bool has_wal;
     bool has_running;
+    bool has_restored;
     char left[FOUND_BYTES];    /* names of hostpool's files other than the database */
     char foreign[FOUND_BYTES]; /* names that are not hostpool's */
 };
@@ -63,7 +65,7 @@ static void look_at(struct look *look, const char *path, const char *name)
     static const char *const ignored[] = {".", "..", HP_DATADIR_LOCK, "lost+found", "worker"};
     static const char *const ours[] = {
         HP_DATADIR_DB "-wal", HP_DATADIR_DB "-shm", HP_DATADIR_DB "-journal", "blobs", "ballast",
-        HP_DATADIR_PORT,      HP_DATADIR_RUNNING};
+        HP_DATADIR_PORT,      HP_DATADIR_RUNNING,   HP_STORE_RESTORED_FILE};
     if (is_any(name, ignored, HP_COUNT_OF(ignored))) {
         return;
     }
@@ -80,6 +82,7 @@ static void look_at(struct look *look, const char *path, const char *name)
     } else if (is_any(name, ours, HP_COUNT_OF(ours))) {
         look->has_wal = look->has_wal || strcmp(name, HP_DATADIR_DB "-wal") == 0;
         look->has_running = look->has_running || strcmp(name, HP_DATADIR_RUNNING) == 0;
+        look->has_restored = look->has_restored || strcmp(name, HP_STORE_RESTORED_FILE) == 0;
         note(look->left, name);
     } else {
         note(look->foreign, name);
@@ -175,6 +178,7 @@ enum hp_err hp_datadir_open(const char *path, struct hp_datadir *ret_dir, struct
     err = look_into(path, &look, reterr);
     if (err == HP_OK) {
         err = judge(path, &look, &dir.is_new, reterr);
+        dir.is_restored = look.has_restored && !dir.is_new;
     }
     if (err == HP_OK) {
         err = hp_datadir_put_port(&dir, 0, reterr);
@@ -227,6 +231,16 @@ enum hp_err hp_datadir_mark(struct hp_datadir *dir, bool is_running, struct hp_e
                     "A broker runs, or was stopped without order: hostpool.db-wal belongs to the "
                     "database.\n",
                     reterr);
+}
+
+enum hp_err hp_datadir_unmark_restored(struct hp_datadir *dir, struct hp_error *reterr)
+{
+    enum hp_err err = remove_file(dir, HP_STORE_RESTORED_FILE, reterr);
+    if (err == HP_OK) {
+        err = hp_dir_fsync(dir->path, reterr);
+    }
+    dir->is_restored = dir->is_restored && err != HP_OK;
+    return err;
 }
 
 enum hp_err hp_datadir_put_port(const struct hp_datadir *dir, uint16_t port,

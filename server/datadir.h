@@ -21,6 +21,7 @@
 struct hp_datadir {
     const char *path; /* borrowed */
     int lock_fd;      /* -1: not held */
+    bool is_restored; /* the database is a copy that no broker has run on (server/store/store.h) */
     bool is_new;      /* no database yet: make one, then hp_datadir_mark */
 };
 
@@ -40,6 +41,10 @@ enum hp_err hp_datadir_open(const char *path, struct hp_datadir *ret_dir,
  */
 enum hp_err hp_datadir_mark(struct hp_datadir *dir, bool is_running,
                             struct hp_error *reterr) HP_MUST_CHECK;
+
+/* The copy has been taken into use: its mark goes, durably. */
+enum hp_err hp_datadir_unmark_restored(struct hp_datadir *dir,
+                                       struct hp_error *reterr) HP_MUST_CHECK;
 
 /* Writes (0: removes) the file that tells the port. */
 enum hp_err hp_datadir_put_port(const struct hp_datadir *dir, uint16_t port,

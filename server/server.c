@@ -188,6 +188,10 @@ static enum hp_err serve(struct hp_server *server, struct hp_error *reterr)
         if (err != HP_OK) {
             return hp_error_set(reterr, err, "the event loop failed: %s", hp_err_text(err));
         }
+        if (server->dir.is_restored && hp_core_is_held(server->core) &&
+            hp_datadir_unmark_restored(&server->dir, reterr) != HP_OK) {
+            return HP_ERR_IO; /* at the next start it would be held again: better now */
+        }
         if (server->is_reload_asked) {
             server->is_reload_asked = false;
             reload(server);

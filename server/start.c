@@ -164,11 +164,19 @@ static void on_record(void *context, const struct hp_record *record)
 static enum hp_err start_store(struct hp_server *server, struct hp_error *reterr)
 {
     struct hp_store_options options = {.dir = server->dir.path, .create = server->dir.is_new};
+    options.restored = server->dir.is_restored;
     options.wal_bytes = hp_config_wal_bytes(&server->config);
     options.ballast_bytes = hp_config_ballast_bytes(&server->config);
     enum hp_err err = hp_store_sqlite_open(&options, &server->store, reterr);
     if (err == HP_OK) {
         err = hp_store_recover(server->store, on_record, server, reterr);
+    }
+    if (err == HP_OK && server->dir.is_restored) {
+        hp_log(HP_LOG_WARN, "restored", HP_KV_U64("epoch", server->epoch),
+               HP_KV_U64("queues_paused", hp_core_hold(server->core)),
+               HP_KV_STR("text",
+                         "this database is a copy: what waits in it may have run since. See "
+                         "hostpool ls, cancel what has, then: hostpool queue resume QUEUE"));
     }
     if (err == HP_OK) {
         err = hp_datadir_mark(&server->dir, true, reterr);

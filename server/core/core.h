@@ -75,6 +75,12 @@ bool hp_core_may_hold(const struct hp_core *core);
 /* True when a drain was asked and nothing waits for a commit any more. */
 bool hp_core_is_drained(const struct hp_core *core);
 
+/* After hp_core_recover, before the first turn: pauses all queues that hold tasks, because the
+ * database is a copy. Returns how many were not paused before. */
+uint32_t hp_core_hold(struct hp_core *core);
+/* True once the pauses are durable; also if there was none to be made. */
+bool hp_core_is_held(const struct hp_core *core);
+
 /* Changes what SIGHUP may change: token (NULL: none). Connections that are in stay in. */
 void hp_core_set_token(struct hp_core *core, const char *token);
 

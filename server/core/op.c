@@ -120,3 +120,11 @@ void hp_loaded_free(struct hp_loaded *loaded)
     hp_load_free(loaded->load);
     hp_free(loaded);
 }
+
+void hp_queue_state_put(uint8_t state[HP_QUEUE_STATE_BYTES], bool paused, uint64_t delayed)
+{
+    state[0] = paused;
+    for (int i = 0; i < 8; i++) {
+        state[1 + i] = (uint8_t)(delayed >> (8 * i));
+    }
+}

@@ -196,6 +196,11 @@ struct hp_batch {
     struct hp_batch *next; /* for whoever owns it */
 };
 
+/* The state of a queue as its row holds it: a byte, paused or not, and the count of delayed tasks.
+ */
+#define HP_QUEUE_STATE_BYTES 9u
+void hp_queue_state_put(uint8_t state[HP_QUEUE_STATE_BYTES], bool paused, uint64_t delayed);
+
 struct hp_batch *hp_batch_new(void);
 void hp_batch_free(struct hp_batch *batch);
 /* Empties it for reuse. */

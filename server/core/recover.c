@@ -120,6 +120,33 @@ void hp_core_recover(struct hp_core *core, const struct hp_record *record, uint6
     hp_arena_reset(&core->arena);
 }
 
+uint32_t hp_core_hold(struct hp_core *core)
+{
+    HP_ASSERT(!core->in_turn);
+    struct hp_strmap_iter iter = {0};
+    uint64_t value = 0;
+    uint32_t count = 0;
+    while (hp_strmap_next(&core->queues, &iter, NULL, &value)) {
+        struct hp_queue *queue = (struct hp_queue *)(uintptr_t)value;
+        if (queue->paused) {
+            continue;
+        }
+        queue->paused = true;
+        hp_queue_dirty(core, queue);
+        HP_LIST_FOR_EACH (link, &queue->lanes) {
+            hp_lane_update(core, HP_CONTAINER_OF(link, struct hp_lane, queue_link));
+        }
+        count++;
+    }
+    core->hold_batch = count > 0 ? core->batch_number + 1 : 0;
+    return count;
+}
+
+bool hp_core_is_held(const struct hp_core *core)
+{
+    return core->durable_number >= core->hold_batch;
+}
+
 /* ------------------------------------------------ freeing: no ops, no effects, just memory */
 static void free_conns(struct hp_core *core)
 {
@@ -235,9 +262,8 @@ void hp_core_free(struct hp_core *core)
         hp_pending_free(core, HP_CONTAINER_OF(link, struct hp_pending, link));
     }
     free_objects(core);
-    struct hp_idmap *maps[] = {&core->conns,   &core->nodes,    &core->ukeys,     &core->parked,
-                               &core->waiters, &core->pendings, &core->recent_map,
-                               &core->contents};
+    struct hp_idmap *maps[] = {&core->conns,   &core->nodes,    &core->ukeys,      &core->parked,
+                               &core->waiters, &core->pendings, &core->recent_map, &core->contents};
     for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++) {
         hp_idmap_deinit(maps[i]);
     }

@@ -32,14 +32,10 @@ void hp_queue_dirty(struct hp_core *core, struct hp_queue *queue)
     }
 }
 
-/* State: 1 byte paused, 8 bytes delayed count, little-endian. */
 void hp_queue_store(struct hp_core *core, struct hp_queue *queue)
 {
-    uint8_t state[9];
-    state[0] = queue->paused;
-    for (int i = 0; i < 8; i++) {
-        state[1 + i] = (uint8_t)(queue->delayed >> (8 * i));
-    }
+    uint8_t state[HP_QUEUE_STATE_BYTES];
+    hp_queue_state_put(state, queue->paused, queue->delayed);
     struct hp_op *op = hp_batch_add(core->batch, HP_OP_QUEUE);
     op->queue.name = hp_batch_copy(core->batch, queue->name.data, queue->name.size);
     op->queue.state = hp_batch_copy(core->batch, state, sizeof(state));
@@ -49,7 +45,7 @@ void hp_queue_store(struct hp_core *core, struct hp_queue *queue)
 void hp_queue_recover(struct hp_core *core, struct hp_str name, struct hp_bin state)
 {
     struct hp_queue *queue = hp_queue_get(core, name);
-    if (state.size >= 9) {
+    if (state.size >= HP_QUEUE_STATE_BYTES) {
         queue->paused = state.data[0] != 0;
         queue->delayed = 0;
         for (int i = 0; i < 8; i++) {

@@ -153,7 +153,7 @@ struct hp_lane {
     struct hp_heap_node heap_node;
     struct hp_list queue_link, ckey_link, dirty_link;
     struct hp_list pool_link; /* hp_pool.lanes */
-    struct hp_id_run *spill; /* appended this turn, only for the store */
+    struct hp_id_run *spill;  /* appended this turn, only for the store */
     uint32_t spill_count, spill_capacity;
     bool runs_pending;                               /* payloads are being loaded */
     uint64_t stored_ready, stored_head, stored_next; /* as in its row */
@@ -179,9 +179,9 @@ struct hp_attempt {
     uint64_t cancel_grace_ms;
     struct hp_node *node;
     struct hp_spec *spec;
-    struct hp_session *session; /* counted; or NULL */
+    struct hp_session *session;     /* counted; or NULL */
     struct hp_pool_node *pool_node; /* calls; else NULL */
-    struct hp_lease_batch *lease; /* NULL: not durable */
+    struct hp_lease_batch *lease;   /* NULL: not durable */
     int64_t started_at_ms, created_at_ms;
     uint64_t assigned_ms; /* monotonic */
     uint64_t recalled_ms; /* asked back; 0: not */
@@ -195,9 +195,9 @@ struct hp_node {
     uint8_t hello_boot[16]; /* of the connection, until it registers */
     uint8_t state;          /* HP_NODE_* */
     bool registered;        /* has said what it offers since the broker started */
-    bool draining; /* an operator drains it: durable */
-    bool leaving;  /* it is stopping: it said so when it registered */
-    bool stored;   /* has a row */
+    bool draining;          /* an operator drains it: durable */
+    bool leaving;           /* it is stopping: it said so when it registered */
+    bool stored;            /* has a row */
     bool commands;
     char reason[256];
     char host[256];
@@ -234,13 +234,13 @@ struct hp_reply_memo {
 
 struct hp_session {
     uint8_t id[16];
-    uint32_t refs; /* connection, groups, attempts, pools */
+    uint32_t refs;  /* connection, groups, attempts, pools */
     uint32_t pools; /* that it owns */
     struct hp_conn *conn;
     bool known; /* its numbers are; else it only stands for who is to be told */
     bool ahead; /* of its row, by submits that are not durable */
     uint64_t last_number, acked;
-    uint64_t batch; /* with its latest change, in this process */
+    uint64_t batch;              /* with its latest change, in this process */
     struct hp_reply_memo *memos; /* ascending by number */
     uint32_t memo_count, memo_capacity;
     bool dirty;
@@ -326,10 +326,10 @@ enum hp_pending_kind {
     HP_PENDING_FOLLOW,
     HP_PENDING_CHECK,
     HP_PENDING_BACKUP,
-    HP_PENDING_POOL,    /* the group of a pool found at the start */
+    HP_PENDING_POOL,       /* the group of a pool found at the start */
     HP_PENDING_POOL_ENDED, /* a request about a pool that is not in memory */
-    HP_PENDING_POOL_SCAN, /* live tasks: delayed calls of a pool that is ending */
-    HP_PENDING_REPLACE, /* a submit with on_conflict=replace */
+    HP_PENDING_POOL_SCAN,  /* live tasks: delayed calls of a pool that is ending */
+    HP_PENDING_REPLACE,    /* a submit with on_conflict=replace */
 };
 
 struct hp_pending {
@@ -376,9 +376,9 @@ struct hp_core {
     struct hp_batch *batch;
     struct hp_effects *effects;
     bool in_turn;
-    uint64_t batch_number, durable_number;
+    uint64_t batch_number, durable_number, hold_batch; /* the pauses of hp_core_hold; 0: none */
     uint64_t epoch, next_id, reserved_id, durable_reserved_id, next_blob, reserved_blob;
-    uint64_t reserve_batch; /* batch that raised reserved_id */
+    uint64_t reserve_batch;    /* batch that raised reserved_id */
     uint64_t recover_grace_ms; /* of the stop before this start */
     uint64_t drain_grace_ms;   /* of this one: in every META op */
     bool draining, disk_low;
@@ -407,13 +407,13 @@ struct hp_core {
     uint32_t next_node;
     struct hp_lease_batch *open_lease;
     struct hp_idmap lease_batches;
-    struct hp_idmap ukeys;                    /* hash of (queue, key) -> id */
-    struct hp_idmap pools;                    /* id -> hp_pool */
-    struct hp_list pool_list;                 /* by id */
-    uint64_t pools_due_ms;                    /* when the pass over them is due; 0: now */
+    struct hp_idmap ukeys;    /* hash of (queue, key) -> id */
+    struct hp_idmap pools;    /* id -> hp_pool */
+    struct hp_list pool_list; /* by id */
+    uint64_t pools_due_ms;    /* when the pass over them is due; 0: now */
     bool pool_rows_dirty, grants_wanted;
-    bool pools_blocked; /* by the backlog of ops: they go on when a commit ends */
-    struct hp_idmap contents;                 /* hash of key -> blob */
+    bool pools_blocked;       /* by the backlog of ops: they go on when a commit ends */
+    struct hp_idmap contents; /* hash of key -> blob */
     struct hp_idmap timers, expiries, parked; /* by first id */
     struct hp_heap timer_heap;
     bool timers_more, timers_loading; /* rows after the mark are only in the store */
@@ -439,7 +439,7 @@ struct hp_core {
 
     /* holding (hp_core_may_hold) */
     uint32_t turn_submitted, turn_eager, turn_results; /* of durable tasks */
-    uint32_t turn_volatile; /* submitted */
+    uint32_t turn_volatile;                            /* submitted */
     /* figures */
     struct {
         uint64_t submitted, started, done, failed, cancelled, expired, lost, released, retried;
@@ -670,8 +670,8 @@ void hp_on_blob_give(struct hp_request *request);
 void hp_on_blob_lend(struct hp_request *request);
 /* Asks the blob thread; the answer comes as an event. */
 struct hp_effect *hp_blob_ask(struct hp_request *request, enum hp_blob_verb verb, uint64_t blob);
-void hp_blob_ask_gift(struct hp_request *request, uint64_t blob,
-                      const struct hp_msg_blob_give *msg, bool is_kept);
+void hp_blob_ask_gift(struct hp_request *request, uint64_t blob, const struct hp_msg_blob_give *msg,
+                      bool is_kept);
 void hp_on_blob_event(struct hp_core *core, const struct hp_event *event);
 void hp_on_queue_list(struct hp_request *request);
 void hp_on_queue_pause(struct hp_request *request);

@@ -43,6 +43,11 @@ enum hp_err hp_blob_writer_finish(struct hp_blob_writer *writer, struct hp_error
 /* Frees; removes the unfinished file unless finished. NULL is fine. */
 void hp_blob_writer_free(struct hp_blob_writer *writer);
 
+/* Links or, on another file system, copies a blob into another directory of blobs; a copy is
+ * synced, its name is not. *ret_bytes is the size of the file. HP_ERR_NOT_FOUND: there is none. */
+enum hp_err hp_blob_copy(const char *from_dir, const char *to_dir, uint64_t blob,
+                         uint64_t *ret_bytes, struct hp_error *reterr);
+
 /* Syncs the folder that holds a blob's name. */
 enum hp_err hp_blob_dir_sync(const char *blob_dir, uint64_t blob, struct hp_error *reterr);
 

@@ -218,6 +218,7 @@ struct hp_sqlite {
     uint64_t checkpoints;
     uint64_t reaped;
     bool pressure;
+    bool restored;                /* a copy, started for the first time */
     struct hp_row_out out;        /* scratch of one row */
     struct hp_row_out lease_out;  /* the lease row of the batch being applied */
     uint64_t brief[HP_BRIEF_MAX]; /* batches whose leases begin and end in this transaction */

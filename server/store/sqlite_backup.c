@@ -5,6 +5,9 @@
  * makes all changes). The rest is a thread of its own, which touches nothing but the copy: blob
  * files, linked or copied; a check of all of it; syncs, which take long. Retention rests meanwhile,
  * so what the copy refers to stays.
+ *
+ * While it is made it is called DIR.part: no broker is ever started on half a copy. It carries the
+ * mark of a restored database (store.h).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +16,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -26,6 +28,7 @@
 #include "server/store/sqlite_job.h"
 
 #define STEP_PAGES 32 /* half a MiB */
+#define PART ".part"
 
 static enum hp_err io_error(const char *path, const char *what, struct hp_error *reterr)
 {
@@ -45,6 +48,7 @@ static char *join(const char *dir, const char *name)
     return path;
 }
 
+/* The directory is called `dir`.part until it is whole. */
 static enum hp_err make_copy(struct hp_sqlite_job *job, struct hp_bin dir, struct hp_error *reterr)
 {
     job->copy = hp_calloc(1, sizeof(*job->copy));
@@ -52,15 +56,20 @@ static enum hp_err make_copy(struct hp_sqlite_job *job, struct hp_bin dir, struc
         return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
     }
     struct hp_sqlite *copy = job->copy;
-    copy->dir = hp_memdup(dir.data, dir.size);
-    if (copy->dir != NULL) {
+    while (dir.size > 1 && dir.data[dir.size - 1] == '/') {
+        dir.size--; /* so that DIR.part lies beside it */
+    }
+    job->target = hp_memdup(dir.data, dir.size);
+    copy->dir = hp_alloc(dir.size + sizeof(PART));
+    if (job->target != NULL && copy->dir != NULL) {
+        (void)snprintf(copy->dir, dir.size + sizeof(PART), "%s" PART, job->target);
         copy->db_path = join(copy->dir, "hostpool.db");
         copy->blob_dir = join(copy->dir, "blobs");
     }
-    if (copy->dir == NULL || copy->db_path == NULL || copy->blob_dir == NULL) {
+    if (job->target == NULL || copy->db_path == NULL || copy->blob_dir == NULL) {
         return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
     }
-    if (copy->dir[0] != '/' || strlen(copy->dir) != dir.size) {
+    if (job->target[0] != '/' || strlen(job->target) != dir.size) {
         return hp_error_set(reterr, HP_ERR_INVALID, "the path of a backup must be absolute");
     }
     return HP_OK;
@@ -70,6 +79,12 @@ static enum hp_err make_copy(struct hp_sqlite_job *job, struct hp_bin dir, struc
 static enum hp_err make_target(struct hp_sqlite_job *job, struct hp_error *reterr)
 {
     struct hp_sqlite *copy = job->copy;
+    struct stat st;
+    if (lstat(job->target, &st) == 0) {
+        return hp_error_set(reterr, HP_ERR_EXISTS, "%.180s: exists; a backup needs a new name",
+                            job->target);
+    }
+    hp_backup_remove(copy->dir); /* left by a broker that was killed meanwhile */
     if (mkdir(copy->dir, 0700) != 0) {
         return io_error(copy->dir, "mkdir", reterr);
     }
@@ -113,59 +128,6 @@ enum hp_err hp_backup_start(struct hp_sqlite_job *job, struct hp_sqlite *s, stru
 }
 
 /* ------------------------------------------------------------------ blobs */
-static enum hp_err copy_file(const char *from, const char *to, struct hp_error *reterr)
-{
-    int in HP_CLEANUP(hp_fd_close) = open(from, O_RDONLY | O_CLOEXEC);
-    if (in < 0) {
-        return io_error(from, "open", reterr);
-    }
-    int out HP_CLEANUP(hp_fd_close) = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (out < 0) {
-        return io_error(to, "create", reterr);
-    }
-    for (;;) {
-        ssize_t n = sendfile(out, in, NULL, (size_t)1 << 20);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n < 0) {
-            return io_error(to, "write", reterr);
-        }
-        if (n == 0) {
-            break;
-        }
-    }
-    return fsync(out) == 0 ? HP_OK : io_error(to, "fsync", reterr);
-}
-
-/* Blob files never change, so a link is as good as a copy where the file system allows it. */
-static enum hp_err copy_blob(struct hp_sqlite_job *job, uint64_t blob, struct hp_error *reterr)
-{
-    char from[HP_BLOB_PATH_BYTES];
-    char to[HP_BLOB_PATH_BYTES];
-    char folder[HP_BLOB_PATH_BYTES];
-    struct stat st;
-    enum hp_err err = hp_blob_path(job->blob_dir, blob, false, from, reterr);
-    if (err == HP_OK) {
-        err = hp_blob_path(job->copy->blob_dir, blob, false, to, reterr);
-    }
-    if (err != HP_OK) {
-        return err;
-    }
-    (void)snprintf(folder, sizeof(folder), "%s", to); /* the same size */
-    *strrchr(folder, '/') = '\0';
-    if (mkdir(folder, 0700) != 0 && errno != EEXIST) {
-        return io_error(folder, "mkdir", reterr);
-    }
-    if (link(from, to) != 0) {
-        err = copy_file(from, to, reterr);
-    }
-    if (err == HP_OK && stat(to, &st) == 0) {
-        job->byte_count += (uint64_t)st.st_size;
-    }
-    return err;
-}
-
 static enum hp_err copy_blobs(struct hp_sqlite_job *job, struct hp_error *reterr)
 {
     sqlite3_stmt *stmt HP_CLEANUP(hp_sqlite_reset_ptr) = job->copy->stmts[HP_SQL_BLOB_FROM];
@@ -178,10 +140,13 @@ static enum hp_err copy_blobs(struct hp_sqlite_job *job, struct hp_error *reterr
         if (atomic_load(&job->cancel)) {
             return hp_error_set(reterr, HP_ERR_CANCELLED, NULL);
         }
-        err = copy_blob(job, hp_sqlite_u64(stmt, 0), reterr);
+        uint64_t size = 0;
+        err =
+            hp_blob_copy(job->blob_dir, job->copy->blob_dir, hp_sqlite_u64(stmt, 0), &size, reterr);
         if (err != HP_OK) {
             return err;
         }
+        job->byte_count += size;
     }
 }
 
@@ -189,26 +154,52 @@ static enum hp_err copy_blobs(struct hp_sqlite_job *job, struct hp_error *reterr
 static enum hp_err unlink_listed(void *context, uint64_t blob, bool unfinished, int64_t modified_s,
                                  struct hp_error *reterr)
 {
-    const struct hp_sqlite *copy = context;
+    const char *blob_dir = context;
     char path[HP_BLOB_PATH_BYTES];
     (void)modified_s;
-    if (hp_blob_path(copy->blob_dir, blob, unfinished, path, reterr) == HP_OK) {
+    if (hp_blob_path(blob_dir, blob, unfinished, path, reterr) == HP_OK) {
         (void)unlink(path); /* what stays is seen by the operator */
     }
     return HP_OK;
 }
 
-static void remove_target(const struct hp_sqlite *copy)
+void hp_backup_remove(const char *dir)
 {
-    char path[HP_BLOB_PATH_BYTES];
-    (void)unlink(copy->db_path); /* all best effort: the first error is the one to tell */
+    static const char *const names[] = {"hostpool.db", "hostpool.db-wal", "hostpool.db-journal",
+                                        "ballast", HP_STORE_RESTORED_FILE};
+    char blob_dir[HP_BLOB_PATH_BYTES];
+    char path[HP_BLOB_PATH_BYTES + 8];
+    for (size_t i = 0; i < HP_COUNT_OF(names); i++) {
+        (void)snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
+        (void)unlink(path); /* all best effort: the first error is the one to tell */
+    }
+    (void)snprintf(blob_dir, sizeof(blob_dir), "%s/blobs", dir);
     for (uint32_t folder = 0; folder < HP_BLOB_FOLDERS; folder++) {
-        (void)hp_blob_list(copy->blob_dir, folder, unlink_listed, (void *)(uintptr_t)copy, NULL);
-        (void)snprintf(path, sizeof(path), "%s/%02x", copy->blob_dir, (unsigned)folder);
+        (void)hp_blob_list(blob_dir, folder, unlink_listed, blob_dir, NULL);
+        (void)snprintf(path, sizeof(path), "%s/%02x", blob_dir, (unsigned)folder);
         (void)rmdir(path);
     }
-    (void)rmdir(copy->blob_dir);
-    (void)rmdir(copy->dir);
+    (void)rmdir(blob_dir);
+    (void)rmdir(dir);
+}
+
+enum hp_err hp_backup_publish(const char *part, const char *target, struct hp_error *reterr)
+{
+    char path[HP_BLOB_PATH_BYTES];
+    static const char text[] =
+        "This database is a copy. When hostpoold starts on it, it pauses all queues that hold "
+        "tasks: what ended after the copy was made would run again. See docs/operations.md.\n";
+    (void)snprintf(path, sizeof(path), "%s/" HP_STORE_RESTORED_FILE, part);
+    enum hp_err err = hp_file_write_atomic(path, text, sizeof(text) - 1, 0600, reterr);
+    if (err != HP_OK) {
+        return err;
+    }
+    if (renameat2(AT_FDCWD, part, AT_FDCWD, target, RENAME_NOREPLACE) != 0 &&
+        (errno != EINVAL || rename(part, target) != 0)) {
+        return io_error(target, "rename", reterr);
+    }
+    (void)snprintf(path, sizeof(path), "%s/..", target);
+    return hp_dir_fsync(path, reterr);
 }
 
 static enum hp_err sync_target(const struct hp_sqlite_job *job, struct hp_error *reterr)
@@ -231,11 +222,7 @@ static enum hp_err sync_target(const struct hp_sqlite_job *job, struct hp_error 
     if (err == HP_OK) {
         err = hp_dir_fsync(copy->dir, reterr);
     }
-    if (err == HP_OK) { /* the name of the directory itself */
-        (void)snprintf(path, sizeof(path), "%s/..", copy->dir);
-        err = hp_dir_fsync(path, reterr);
-    }
-    return err;
+    return err == HP_OK ? hp_backup_publish(copy->dir, job->target, reterr) : err;
 }
 
 /* ------------------------------------------------------------------ thread */
@@ -243,7 +230,7 @@ static enum hp_err check_copy(struct hp_sqlite_job *job, struct hp_error *reterr
 {
     struct hp_check *check = &job->check;
     while (check->phase != HP_CHECK_DONE) {
-        enum hp_err err = hp_check_step(check, job->copy, 0, reterr);
+        enum hp_err err = hp_sqlite_check_step(check, job->copy, 0, reterr);
         if (err != HP_OK) {
             return err;
         }
@@ -369,9 +356,10 @@ void hp_backup_end(struct hp_sqlite_job *job, bool keep)
     close_copy(copy);
     hp_fd_close(&job->fd);
     if (job->made_dir && !keep) {
-        remove_target(copy);
+        hp_backup_remove(copy->dir);
     }
     hp_row_out_deinit(&copy->out);
+    hp_free(HP_TAKE(job->target));
     hp_free(copy->dir);
     hp_free(copy->db_path);
     hp_free(copy->blob_dir);

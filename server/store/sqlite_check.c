@@ -14,13 +14,13 @@
 #define LINES_BYTES_MAX ((size_t)64 << 10)
 #define CLOCK_ROWS 32u
 
-void hp_check_init(struct hp_check *check)
+void hp_sqlite_check_init(struct hp_check *check)
 {
     *check = (struct hp_check){.phase = HP_CHECK_PAGES};
     hp_buf_init(&check->lines, LINES_BYTES_MAX);
 }
 
-void hp_check_deinit(struct hp_check *check)
+void hp_sqlite_check_deinit(struct hp_check *check)
 {
     hp_buf_deinit(&check->lines);
     hp_row_out_deinit(&check->next_bytes);
@@ -364,8 +364,8 @@ static enum hp_err check_some(struct hp_check *check, struct hp_sqlite *s, struc
     return HP_OK;
 }
 
-enum hp_err hp_check_step(struct hp_check *check, struct hp_sqlite *s, uint64_t deadline_us,
-                          struct hp_error *reterr)
+enum hp_err hp_sqlite_check_step(struct hp_check *check, struct hp_sqlite *s, uint64_t deadline_us,
+                                 struct hp_error *reterr)
 {
     enum hp_err err = HP_OK;
     while (err == HP_OK && check->phase != HP_CHECK_DONE) {

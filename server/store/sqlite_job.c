@@ -13,7 +13,7 @@ void hp_sqlite_job_free(struct hp_sqlite *s)
     struct hp_sqlite_job *job = HP_TAKE(s->job);
     if (job != NULL) {
         hp_backup_end(job, false);
-        hp_check_deinit(&job->check);
+        hp_sqlite_check_deinit(&job->check);
         hp_free(job);
     }
 }
@@ -25,7 +25,7 @@ static enum hp_err begin_job(struct hp_sqlite *s, struct hp_loaded *loaded, stru
         return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
     }
     s->job->loaded = loaded;
-    hp_check_init(&s->job->check);
+    hp_sqlite_check_init(&s->job->check);
     return loaded->load->kind == HP_LOAD_BACKUP ? hp_backup_start(s->job, s, reterr) : HP_OK;
 }
 
@@ -72,7 +72,7 @@ bool hp_sqlite_job_step(struct hp_sqlite *s, struct hp_answer *answer)
     } else if (is_backup) {
         err = hp_backup_step(s->job, answer->deadline_us, &done, &error);
     } else {
-        err = hp_check_step(&s->job->check, s, answer->deadline_us, &error);
+        err = hp_sqlite_check_step(&s->job->check, s, answer->deadline_us, &error);
         done = s->job->check.phase == HP_CHECK_DONE;
     }
     if (err == HP_OK && done && is_backup) {

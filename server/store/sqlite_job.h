@@ -35,17 +35,18 @@ struct hp_check {
     struct hp_buf lines;
 };
 
-void hp_check_init(struct hp_check *check);
-void hp_check_deinit(struct hp_check *check);
+void hp_sqlite_check_init(struct hp_check *check);
+void hp_sqlite_check_deinit(struct hp_check *check);
 /* Works for a slice. Problems found are lines, not errors; an error ends the check. */
-enum hp_err hp_check_step(struct hp_check *check, struct hp_sqlite *s, uint64_t deadline_us,
-                          struct hp_error *reterr);
+enum hp_err hp_sqlite_check_step(struct hp_check *check, struct hp_sqlite *s, uint64_t deadline_us,
+                                 struct hp_error *reterr);
 
 struct hp_sqlite_job {
     struct hp_loaded *loaded; /* whose it is; the caller's */
     struct hp_check check;    /* of a backup: the thread's */
     /* BACKUP */
     struct hp_sqlite *copy; /* the new database: connection, statements, paths */
+    char *target;           /* the name it gets when it is whole */
     sqlite3_backup *pages;
     const char *blob_dir; /* of the original */
     int fd;               /* the copy's file, for syncs */
@@ -68,5 +69,10 @@ enum hp_err hp_backup_step(struct hp_sqlite_job *job, uint64_t deadline_us, bool
                            struct hp_error *reterr);
 /* Ends the thread (a sync under way is waited for), closes the copy; removes it unless `keep`. */
 void hp_backup_end(struct hp_sqlite_job *job, bool keep);
+
+/* Removes a half-made copy: what may be in one, and the directory if nothing else is there. */
+void hp_backup_remove(const char *dir);
+/* Gives a finished copy the mark of a restored database and its name, durably. */
+enum hp_err hp_backup_publish(const char *part, const char *target, struct hp_error *reterr);
 
 #endif

@@ -480,6 +480,7 @@ enum hp_err hp_store_sqlite_open(const struct hp_store_options *options,
         return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
     }
     s->base.ops = &sqlite_ops;
+    s->restored = options->restored;
     s->ballast_bytes = options->ballast_bytes > 0 ? options->ballast_bytes : BALLAST_BYTES_DEFAULT;
     enum hp_err err = open_all(s, options, reterr);
     if (err != HP_OK) {

@@ -63,6 +63,12 @@ static enum hp_err raise_epoch(struct hp_sqlite *s, struct hp_error *reterr)
         return hp_sqlite_abort(s, err, reterr);
     }
     s->meta.epoch++;
+    if (s->restored) {
+        /* Workers keep to the highest epoch they know, and an id means one task, ever. */
+        s->meta.epoch += HP_STORE_RESTORED_EPOCHS;
+        s->meta.next_id = (s->meta.next_id / HP_STORE_RESTORED_IDS + 2) * HP_STORE_RESTORED_IDS;
+        s->meta.next_blob += HP_STORE_RESTORED_IDS;
+    }
     s->meta_dirty = true;
     return hp_sqlite_commit(s, reterr);
 }

@@ -36,6 +36,10 @@ static enum hp_err err_of_code(struct hp_sqlite *s, int code)
     }
 }
 
+/* Short, since the path goes before it: an operator replaces DIR. */
+#define WHAT_TO_DO                                                                                 \
+    "restore a backup, or see 'hostpool broker check DIR' and 'hostpool broker recover DIR NEW'"
+
 enum hp_err hp_sqlite_error(struct hp_sqlite *s, int code, const char *action,
                             struct hp_error *reterr)
 {
@@ -43,10 +47,8 @@ enum hp_err hp_sqlite_error(struct hp_sqlite *s, int code, const char *action,
     const char *text = s->db != NULL ? sqlite3_errmsg(s->db) : sqlite3_errstr(code);
     switch ((int)err) {
     case HP_ERR_CORRUPT:
-        return hp_error_set(reterr, err,
-                            "%s: damaged (%.60s: %.80s); stop, run 'hostpool broker check', "
-                            "restore a backup",
-                            s->db_path, action, text);
+        return hp_error_set(reterr, err, "%s: damaged (%.30s: %.60s); " WHAT_TO_DO, s->db_path,
+                            action, text);
     case HP_ERR_BUSY:
         return hp_error_set(reterr, err, "%s: in use by another process", s->db_path);
     default:
@@ -59,8 +61,7 @@ enum hp_err hp_sqlite_damaged(struct hp_sqlite *s, const char *table, uint64_t k
                               struct hp_error *reterr)
 {
     return hp_error_set(reterr, HP_ERR_CORRUPT,
-                        "%s: row %" PRIu64 " of %s fails its digest; run 'hostpool broker check', "
-                        "restore a backup",
+                        "%s: damaged: row %" PRIu64 " of %s fails its digest; " WHAT_TO_DO,
                         s->db_path, key, table);
 }
 

@@ -31,6 +31,13 @@
 #define HP_STORE_TOMB_MS ((int64_t)24 * 3600 * 1000)
 #define HP_STORE_SESSION_MS ((int64_t)24 * 3600 * 1000)
 
+/* A file in the data directory which says that the database is a copy: a backup, or salvaged. */
+#define HP_STORE_RESTORED_FILE "hostpool.restored"
+/* What a first start on a copy leaves out, so that nothing is given out that the original may have
+ * given out since: epochs (its starts), ids and blobs. */
+#define HP_STORE_RESTORED_EPOCHS UINT64_C(1000000)
+#define HP_STORE_RESTORED_IDS UINT64_C(1000000000)
+
 struct hp_store;
 
 struct hp_store_figures {
@@ -105,6 +112,7 @@ static inline void hp_store_close(struct hp_store *store)
 struct hp_store_options {
     const char *dir;        /* data directory; holds hostpool.db, blobs/, ballast */
     bool create;            /* make a new database; refused if one is there */
+    bool restored;          /* the database is a copy: see HP_STORE_RESTORED_FILE */
     uint64_t wal_bytes;     /* size the WAL is grown to at start; 0: default, 16 MiB */
     uint64_t ballast_bytes; /* kept free for results on a full disk; 0: default, 4 MiB */
 };

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A slice of tests/ops/damage, and what recover and check say in plain cases."""
+import os
+import pathlib
+import shutil
+import subprocess
+
+import procs
+import rpc
+
+DAMAGE = pathlib.Path(__file__).resolve().parents[1] / "ops" / "damage"
+CASES = os.environ.get("HP_OPS_DAMAGES", "8")
+
+
+def cli(*args):
+    return subprocess.run([procs.program("hostpool"), *map(str, args)], capture_output=True,
+                          text=True, timeout=procs.LIMIT_S, check=False)
+
+
+def test_damage_slice(tmp_path):
+    done = subprocess.run([DAMAGE, "--count", CASES, "--size", "60", "--folder", tmp_path / "d"],
+                          capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"cases {CASES}" in done.stdout
+
+
+def test_offline_check_and_recover(broker, client, tmp_path):
+    client.submit([b"a"] * 3, kind=rpc.FUNCTION, fn="nobody")
+    for args in (["check", broker.data_dir], ["recover", broker.data_dir, tmp_path / "new"]):
+        done = cli("broker", *args)
+        assert done.returncode == 1 and str(broker.pid) in done.stderr, "the broker runs"
+    assert not (tmp_path / "new.part").exists()
+    broker.kill()
+    check = cli("broker", "check", broker.data_dir)
+    assert check.returncode == 0 and check.stdout.endswith("ok\n"), check
+    done = cli("broker", "recover", broker.data_dir, tmp_path / "new")
+    assert done.returncode == 0, done
+    assert "3 tasks, 0 ended, 3 held in paused queues, 0 losses" in done.stdout
+    again = cli("broker", "recover", broker.data_dir, tmp_path / "new")
+    assert again.returncode == 1 and "exists" in again.stderr
+    none = cli("broker", "check", tmp_path)
+    assert none.returncode == 1 and "no hostpool database" in none.stderr
+    broker.start()
+
+
+def test_truncated_database(broker, client, tmp_path):
+    """The broker says which file, what is wrong and what to do; nothing is cleaned away."""
+    for _ in range(30):
+        client.submit([os.urandom(5000)] * 4, kind=rpc.FUNCTION, fn="nobody")
+    broker.stop()
+    db = broker.data_dir / "hostpool.db"
+    size = db.stat().st_size
+    os.truncate(db, size // 2)
+    done = subprocess.run([procs.program("hostpoold"), "--data-dir", broker.data_dir, "--listen",
+                           "127.0.0.1:0"], capture_output=True, text=True, timeout=procs.LIMIT_S,
+                          check=False)
+    assert done.returncode == 1
+    for word in (str(db), "damaged", "hostpool broker recover", "backup"):
+        assert word in done.stderr, done.stderr
+    assert db.stat().st_size == size // 2
+    check = cli("broker", "check", broker.data_dir)
+    assert check.returncode == 5 and "DAMAGED" in check.stdout and "recover" in check.stderr
+    done = cli("broker", "recover", broker.data_dir, tmp_path / "new")
+    assert done.returncode == 5 and "missing" in done.stdout, done
+    assert "losses" in done.stdout
+
+
+def test_recover_keeps_what_waits_in_order(broker_factory, worker_factory, client_factory,
+                                           tmp_path):
+    """What waited in lanes, had its time to come, or ran: each comes back as it was."""
+    broker = broker_factory(name="old")
+    client = client_factory(broker)
+    worker = worker_factory(broker)
+    procs.wait_workers(client, 1)
+    out = tmp_path / "order"
+    running = client.run_command("/bin/sh", "-c", "sleep 1000", at_most_once=True)
+    procs.wait_until(lambda: rpc.STATES[client.get(running)["state"] - 1] == "running", "it runs")
+    client.call("worker.drain", node="worker", on=True)
+    ids = [client.run_command("/bin/sh", "-c", f"echo $HOSTPOOL_TASK_ID >> {out}", ckey="one",
+                              ckey_max=1) for _ in range(8)]
+    far = client.run_command("true", delay_ms=10**9)
+    keyed = client.run_command("true", ukey="only", delay_ms=10**9)
+    broker.kill()
+    worker.kill()
+    shutil.rmtree(worker.state_dir, ignore_errors=True)
+    done = cli("broker", "recover", broker.data_dir, tmp_path / "new.data")
+    assert done.returncode == 0, done
+    broker = broker_factory("--lease", "1s", "--heartbeat", "200ms", name="new")
+    worker = worker_factory(broker, name="fresh")
+    with rpc.Client(broker.port) as peer:
+        peer.hello()
+        procs.wait_workers(peer, 1)
+        # It may have run: an attempt that is lost is not made again.
+        lost = peer.wait([running])[0]
+        assert rpc.STATES[lost["state"] - 1] == "failed", lost
+        assert peer.run_command("true", ukey="only", delay_ms=10**9) == keyed
+        assert not out.exists()
+        peer.call("queue.pause", name="default", paused=False)
+        peer.wait(ids)
+        assert [int(line) for line in out.read_text().split()] == ids
+        assert rpc.STATES[peer.get(far)["state"] - 1] == "delayed"
