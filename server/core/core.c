@@ -139,6 +139,10 @@ void hp_core_set_token(struct hp_core *core, const char *token)
 
 /* A turn that comes later than asked for by more than this: the broker itself stood still. */
 enum { STALL_MS = 1000 };
+/* The wall clock has gone on by more than this than time did: it was set. */
+enum { CLOCK_STEP_MS = 60000 };
+/* After a start, or such a step, clients have this long to show that their sessions live. */
+enum { SESSION_GRACE_MS = 120000 };
 
 void hp_core_begin(struct hp_core *core, uint64_t now_ms, int64_t wall_ms, struct hp_batch *batch,
                    struct hp_effects *effects)
@@ -146,6 +150,10 @@ void hp_core_begin(struct hp_core *core, uint64_t now_ms, int64_t wall_ms, struc
     HP_ASSERT(!core->in_turn && now_ms >= core->now_ms);
     bool late = core->started_ms != 0 && now_ms > core->turn_due_ms &&
                 now_ms - core->turn_due_ms > STALL_MS;
+    int64_t step_ms = wall_ms - core->wall_ms - (int64_t)(now_ms - core->now_ms);
+    if (core->started_ms == 0 || step_ms > CLOCK_STEP_MS) {
+        core->reap_sessions_ms = now_ms + SESSION_GRACE_MS;
+    }
     if (core->started_ms == 0) {
         core->started_ms = now_ms + 1;
     }
@@ -363,7 +371,10 @@ void hp_core_end(struct hp_core *core)
     hp_pools_run(core);
     hp_volatile_loads(core);
     if (core->next_reap_ms <= core->now_ms) {
-        hp_batch_add(core->batch, HP_OP_REAP)->reap.wall_ms = core->wall_ms;
+        struct hp_op *op = hp_batch_add(core->batch, HP_OP_REAP);
+        op->reap.wall_ms = core->wall_ms;
+        op->reap.keep_sessions = core->now_ms < core->reap_sessions_ms;
+        hp_session_touch_all(core);
         core->next_reap_ms = core->now_ms + REAP_EVERY_MS;
         hp_forget_flush(core, true);
     }

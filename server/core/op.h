@@ -177,6 +177,7 @@ struct hp_op {
         } meta;
         struct {
             int64_t wall_ms;
+            bool keep_sessions; /* their clients may be on their way back */
         } reap;
         struct {
             const struct hp_id_span *spans; /* any order; ids without a group are fine */

@@ -6,7 +6,7 @@
  */
 #include "server/core/state.h"
 
-enum { SEEN_STEP_MS = 600000 };
+enum { SEEN_STEP_MS = 600000, TOUCH_MS = 6 * 3600 * 1000 };
 enum { SESSIONS_MAX = 20000, MEMO_BYTES = 8 + 8 + 4 + 1 + 1 };
 
 struct hp_session *hp_session_find(struct hp_core *core, struct hp_bin id)
@@ -162,8 +162,22 @@ static void store_session(struct hp_core *core, struct hp_session *session)
     op->session.state = hp_bin_make(bytes, size);
     /* Rounded up: rows are kept long, and one that keeps its time costs the disk less. */
     op->session.seen_at_ms = (core->wall_ms / SEEN_STEP_MS + 1) * SEEN_STEP_MS;
+    session->stored_ms = op->session.seen_at_ms;
     session->dirty = false;
     session->ahead = false;
+}
+
+/* Rows of connected sessions that were not written for long are written: they are seen. */
+void hp_session_touch_all(struct hp_core *core)
+{
+    HP_LIST_FOR_EACH (link, &core->session_list) {
+        struct hp_session *session = HP_CONTAINER_OF(link, struct hp_session, link);
+        bool has_row = session->known && session->last_number > 0;
+        int64_t age_ms = core->wall_ms - session->stored_ms;
+        if (session->conn != NULL && has_row && (age_ms > TOUCH_MS || age_ms < -TOUCH_MS)) {
+            hp_session_dirty(core, session);
+        }
+    }
 }
 
 bool hp_session_restore(struct hp_session *session, struct hp_bin state)

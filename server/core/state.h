@@ -238,13 +238,12 @@ struct hp_session {
     uint32_t pools; /* that it owns */
     struct hp_conn *conn;
     bool known; /* its numbers are; else it only stands for who is to be told */
-    bool ahead; /* of its row, by submits that are not durable */
-    uint64_t last_number, acked;
-    uint64_t batch;              /* with its latest change, in this process */
+    bool dirty, ahead; /* ahead: of its row, by submits that are not durable */
+    uint64_t last_number, acked, batch; /* batch: with its latest change, in this process */
     struct hp_reply_memo *memos; /* ascending by number */
     uint32_t memo_count, memo_capacity;
-    bool dirty;
     uint64_t seen_ms;
+    int64_t stored_ms; /* wall clock of its row as last written by this process; 0: not yet */
     struct hp_list link, dirty_link; /* core->session_list: least recently seen first */
 };
 
@@ -431,7 +430,7 @@ struct hp_core {
     uint64_t payload_bytes; /* of groups in memory */
     uint64_t *batch_ops;    /* ring: ops of each uncommitted batch, from durable_number + 1 */
     uint32_t batch_ops_capacity;
-    uint64_t next_reap_ms;
+    uint64_t next_reap_ms, reap_sessions_ms; /* sessions: clients may be on their way till then */
     uint64_t rebalance_ms; /* when hp_rebalance_due looks; UINT64_MAX: nothing is held ahead */
     struct hp_volatile vol;
     struct hp_forgets forgets;
@@ -597,6 +596,7 @@ bool hp_session_restore(struct hp_session *session, struct hp_bin state);
 struct hp_session *hp_session_ref(struct hp_session *session);
 void hp_session_unref(struct hp_core *core, struct hp_session *session);
 void hp_session_flush(struct hp_core *core);
+void hp_session_touch_all(struct hp_core *core);
 void hp_session_dirty(struct hp_core *core, struct hp_session *session);
 struct hp_reply_memo *hp_session_memo(struct hp_session *session, uint64_t number);
 void hp_session_remember(struct hp_core *core, struct hp_session *session,

@@ -394,6 +394,7 @@ static void apply_op(struct hp_mem *mem, uint64_t batch, const struct hp_op *op)
     case HP_OP_REAP:
         mem->reap_wall_ms = op->reap.wall_ms;
         mem->reap_due = true;
+        mem->keep_sessions = op->reap.keep_sessions;
         break;
     case HP_OP_FORGET:
         forget(mem, op);
@@ -526,7 +527,7 @@ enum hp_err hp_mem_idle(struct hp_store *store, bool *ret_more, struct hp_error 
             hp_mem_remove_at(&mem->tombs, i);
         }
     }
-    for (uint32_t i = mem->sessions.count; i-- > 0;) {
+    for (uint32_t i = mem->sessions.count; i-- > 0 && !mem->keep_sessions;) {
         if (mem->sessions.items[i]->number + HP_STORE_SESSION_MS <= mem->reap_wall_ms) {
             names_remove_at(&mem->sessions, i);
         }

@@ -89,7 +89,7 @@ struct hp_mem {
     uint64_t epoch, next_id, next_blob, grace_ms, last_batch;
     uint64_t reaped;
     int64_t reap_wall_ms;
-    bool reap_due;
+    bool reap_due, keep_sessions;
 };
 
 struct hp_mem_named *hp_mem_names_find(const struct hp_mem_names *names, struct hp_bin key,

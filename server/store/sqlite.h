@@ -158,6 +158,7 @@ struct hp_tomb {
 enum hp_reap_phase { HP_REAP_BUCKETS, HP_REAP_TOMBS, HP_REAP_SESSIONS };
 struct hp_reap {
     bool active;
+    bool keep_sessions;
     int64_t wall_ms;
     enum hp_reap_phase phase;
     /* the bucket being scanned */
@@ -362,7 +363,7 @@ enum hp_err hp_sqlite_load_lane(struct hp_sqlite *s, struct hp_answer *answer,
                                 struct hp_error *reterr);
 
 /* Retention: sets its clock and begins a pass unless one is under way; then slices. */
-void hp_sqlite_reap_start(struct hp_sqlite *s, int64_t wall_ms);
+void hp_sqlite_reap_start(struct hp_sqlite *s, const struct hp_op *op);
 void hp_sqlite_reap_deinit(struct hp_sqlite *s);
 enum hp_err hp_sqlite_reap(struct hp_sqlite *s, bool *ret_more, struct hp_error *reterr);
 

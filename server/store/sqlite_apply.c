@@ -437,7 +437,7 @@ static void start_reaping(struct hp_sqlite *s, struct hp_batch *const *batches, 
     for (uint32_t i = 0; i < count; i++) {
         for (uint32_t k = 0; k < batches[i]->op_count; k++) {
             if (batches[i]->ops[k].kind == HP_OP_REAP) {
-                hp_sqlite_reap_start(s, batches[i]->ops[k].reap.wall_ms);
+                hp_sqlite_reap_start(s, &batches[i]->ops[k]);
             } else if (batches[i]->ops[k].kind == HP_OP_FORGET) {
                 hp_sqlite_forget_add(s, &batches[i]->ops[k]);
             }

@@ -22,10 +22,11 @@
     1024u             /* expiry follows ids closely enough: what is behind waits for later */
 #define SCAN_SHARE 10 /* a scan of 1 ms is not repeated within 10 ms */
 
-void hp_sqlite_reap_start(struct hp_sqlite *s, int64_t wall_ms)
+void hp_sqlite_reap_start(struct hp_sqlite *s, const struct hp_op *op)
 {
     struct hp_reap *reap = &s->reap;
-    reap->wall_ms = wall_ms;
+    reap->wall_ms = op->reap.wall_ms;
+    reap->keep_sessions = op->reap.keep_sessions;
     if (!reap->active) {
         reap->active = true;
         reap->phase = HP_REAP_BUCKETS;
@@ -481,6 +482,10 @@ static enum hp_err step_tombs(struct hp_sqlite *s, struct hp_error *reterr)
 
 static enum hp_err step_sessions(struct hp_sqlite *s, struct hp_error *reterr)
 {
+    if (s->reap.keep_sessions) {
+        s->reap.active = false;
+        return HP_OK;
+    }
     sqlite3_stmt *stmt = s->stmts[HP_SQL_SESSION_REAP];
     hp_sqlite_bind_u64(stmt, 1, (uint64_t)(s->reap.wall_ms - HP_STORE_SESSION_MS));
     enum hp_err err = hp_sqlite_run(s, stmt, "delete sessions", reterr);

@@ -78,6 +78,58 @@ static void numbers_are_applied_once(void **state)
     rig_free(rig);
 }
 
+/* The first submit of session_a again: the same ids, or it was forgotten. */
+static uint64_t first_again(struct rig *rig)
+{
+    struct hp_st_task_options options = rig_function();
+    enum hp_rpc_error_code code = HP_RPC_ERROR_NONE;
+    return rig_submitted(rig, 1, 1, &options, 3, &code);
+}
+
+static void pass_and_reap(struct rig *rig, uint64_t ms)
+{
+    struct hp_error error;
+    bool more = true;
+    rig_pass(rig, ms);
+    while (more) {
+        assert_ok(hp_store_idle(rig->store, &more, &error));
+    }
+}
+
+static void sessions_live_as_long_as_their_clients(void **state)
+{
+    enum { HOUR_MS = 3600 * 1000, REAP_MS = 11000 };
+    (void)state;
+    struct rig *rig = rig_new(NULL);
+    struct hp_st_task_options options = rig_function();
+    rig_hello(rig, 1, session_a, NULL);
+    uint64_t first = rig_submitted(rig, 1, 1, &options, 3, NULL);
+    for (int hour = 0; hour < 50; hour++) { /* connected, and silent */
+        pass_and_reap(rig, HOUR_MS);
+    }
+    rig_crash(rig);
+    rig_hello(rig, 1, session_a, NULL);
+    assert_int_equal(first_again(rig), first);
+    rig_crash(rig);
+    rig->wall_ms += 25 * HOUR_MS; /* a clock that is set while the client is on its way back */
+    pass_and_reap(rig, REAP_MS);
+    rig_hello(rig, 1, session_a, NULL);
+    assert_int_equal(first_again(rig), first);
+    rig->wall_ms += 25 * HOUR_MS; /* and under a client that is there */
+    pass_and_reap(rig, REAP_MS);
+    rig_crash(rig);
+    rig_hello(rig, 1, session_a, NULL);
+    assert_int_equal(first_again(rig), first);
+    rig_crash(rig);
+    for (int hour = 0; hour < 26; hour++) { /* nobody comes back */
+        pass_and_reap(rig, HOUR_MS);
+    }
+    rig_crash(rig);
+    rig_hello(rig, 1, session_a, NULL);
+    assert_int_not_equal(first_again(rig), first);
+    rig_free(rig);
+}
+
 static void an_unacknowledged_session_is_held_up(void **state)
 {
     (void)state;
@@ -92,8 +144,8 @@ static void an_unacknowledged_session_is_held_up(void **state)
     }
     assert_int_equal(code, HP_RPC_ERROR_BUSY);
     assert_int_equal(number, HP_LIMIT_SESSION_REPLIES + 1);
-    struct hp_msg_task_submit msg = {.has = HP_HAS_TASK_SUBMIT_NUMBER |
-                                            HP_HAS_TASK_SUBMIT_ACKED_UP_TO,
+    struct hp_msg_task_submit msg = {.has =
+                                         HP_HAS_TASK_SUBMIT_NUMBER | HP_HAS_TASK_SUBMIT_ACKED_UP_TO,
                                      .options = options,
                                      .number = number,
                                      .acked_up_to = number - 1};
@@ -214,6 +266,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(senseless_options_are_refused),
     cmocka_unit_test(numbers_are_applied_once),
     cmocka_unit_test(an_unacknowledged_session_is_held_up),
+    cmocka_unit_test(sessions_live_as_long_as_their_clients),
     cmocka_unit_test(a_reply_waits_for_its_commit),
     cmocka_unit_test(a_unique_key_has_one_live_task),
     cmocka_unit_test(hostile_frames_harm_nobody),

@@ -364,7 +364,13 @@ static void test_names(void **state)
                 "ukey key=q1/key id=77\n");
     batch = begin_batch(f);
     hp_batch_add(batch, HP_OP_UKEY_DEL)->ukey.key = bin_of("q1/key");
+    op = hp_batch_add(batch, HP_OP_REAP);
+    op->reap.wall_ms = WALL + HP_STORE_SESSION_MS + 10;
+    op->reap.keep_sessions = true;
     apply(f, batch);
+    run_idle(f);
+    expect_text(TEXT_OF(print_session(out, f->store, "session-00000001")),
+                "session session-00000001 found=1 state=state-2\n");
     reap(f, WALL + HP_STORE_SESSION_MS + 10);
     expect_text(TEXT_OF(print_session(out, f->store, "session-00000001")),
                 "session session-00000001 found=0 state=\n");
