@@ -1,7 +1,39 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What must hold, whatever fails. It knows only what was asked and answered, what became durable,
- * and what ran; so it cannot share an error with the core.
+ * and what ran; so it cannot share an error with the core. The rules, and who asserts each:
+ *
+ *  R1  what is acknowledged is durable, and one task for ever        audit_acked, bind
+ *  R2  it keeps its payload                                          bind (at each start)
+ *  R3  ids are never given out twice                                 audit_group
+ *  R4  one recorded result, which never changes                      audit_result, audit_stored
+ *  R5  it is of the latest attempt, which had a lease and succeeded  audit_result
+ *  R6  attempts and epochs of a task only grow, by one lease each    audit_lease
+ *  R7  nothing starts before its lease is durable (but eager ones)   audit_start
+ *  R8  no attempt starts twice; attempts do not overlap              audit_start
+ *  R9  at-most-once: one start, over all attempts and restarts       audit_start
+ *  R10 no dispatch after a cancel, no start after the end            audit_lease, check_not_over
+ *  R11 each attempt is explained: failures + losses + releases       audit_returned, audit_result
+ *  R12 failures and losses stay in their budgets                     check_budget
+ *  R13 nothing starts before its time; what expires was asked to     check_time, audit_result
+ *  R14 concurrency keys keep their limit; unique keys have one task  audit_committed, audit_ukey
+ *  R15 a worker runs no more than its slots                          audit_start
+ *  R16 pools: calls of live pools, states go forward, ends last      audit_group, audit_pool,
+ *                                                                    audit_result
+ *  R17 users are told the durable truth, with the right bytes        audit_told
+ *  R18 the store holds exactly what was committed: each task         audit_stored, with
+ *      there, in its state; accepted = sum over states               sim_broker_final
+ *  R19 after the last fault all ends, in bounded time                world.c wait_for_ends,
+ *                                                                    audit_final
+ *  R20 nothing runs at the end; all attempts, leases, timers,        audit_final, sim_node_final,
+ *      spool records, outstanding calls are gone                     sim_broker_final,
+ *                                                                    sim_user_final
+ *  R21 no slot idles while something that fits waits                 broker.c check_idle
+ *  R22 slots in use = live leases, and all indices agree             hp_core_check,
+ *                                                                    hp_agent_check
+ *  R23 peers speak the protocol, and the broker accepts it           feed_frame, sim_user_pump
+ *
+ * Not to be seen here: blob files and the audit trail (the simulation has no blobs).
  */
 #include <stdio.h>
 
@@ -17,7 +49,7 @@ enum { STARTS_MAX = 64 };
 struct start {
     uint32_t attempt, node;
     uint64_t epoch;
-    bool running, ok;
+    bool running, ok, slot;
 };
 
 struct task {
@@ -31,7 +63,7 @@ struct task {
     uint32_t state, reason, result_attempt;
     struct start starts[STARTS_MAX];
     uint32_t start_count;
-    bool is_pool, told;
+    bool is_pool, told, stored;
     uint64_t pool;       /* of a call; else 0 */
     uint32_t pool_state; /* as last written */
     uint32_t pool_live;  /* durable calls that have not ended */
@@ -52,6 +84,7 @@ struct sim_audit {
     uint64_t told, durable_count, final_count;
     uint64_t *pools; /* ids that were acknowledged */
     uint32_t pool_count, pool_capacity;
+    uint32_t running[SIM_NODES_MAX]; /* without calls of pools */
 };
 
 void audit_new(struct sim *sim)
@@ -261,6 +294,8 @@ void audit_lease(struct sim *sim, uint64_t id, uint32_t attempt, uint64_t epoch,
              task->attempt);
     SIM_RULE(sim, attempt == task->attempt + 1, "task %llu: attempt %u follows %u", ID(task),
              attempt, task->attempt);
+    SIM_RULE(sim, epoch >= task->epoch, "task %llu: epoch %llu follows %llu", ID(task),
+             (unsigned long long)epoch, (unsigned long long)task->epoch);
     task->attempt = attempt;
     task->epoch = epoch;
     task->leases++;
@@ -340,6 +375,11 @@ void audit_result(struct sim *sim, uint64_t first, uint32_t count, uint32_t stat
         }
         SIM_RULE(sim, failures >= task->failures && losses >= task->losses,
                  "task %llu: its counts went back at the end", ID(task));
+        SIM_RULE(sim, attempt <= failures + losses + task->releases + 1 || task->is_pool,
+                 "task %llu: %u attempts are not explained by %u failures, %u losses, %u releases",
+                 ID(task), attempt, failures, losses, task->releases);
+        SIM_RULE(sim, state != STATE_EXPIRED || task->spec == NULL || task->spec->may_expire,
+                 "task %llu expired, and was not asked to", ID(task));
         SIM_RULE(sim, !task->cancelling || state == STATE_DONE || state == STATE_CANCELLED,
                  "task %llu was cancelled and ended in state %u", ID(task), state);
         const struct start *start = start_of(task, attempt);
@@ -373,6 +413,38 @@ void audit_restarted(struct sim *sim)
 }
 
 /* ------------------------------------------------ what ran */
+/* The time has come which it was to wait for; times are kept on the wall clock, so a clock that is
+ * set ahead brings all of them nearer. */
+static void check_time(struct sim *sim, const struct task *task, uint32_t attempt)
+{
+    const struct audit_spec *spec = task->spec;
+    if (spec == NULL) {
+        return;
+    }
+    uint64_t waited_ms = sim_ms(sim) - spec->asked_ms + sim->wall_ahead_ms - spec->asked_ahead_ms;
+    SIM_RULE(sim, waited_ms >= spec->delay_ms,
+             "task %llu: attempt %u started after %llu ms, not %llu", ID(task), attempt,
+             (unsigned long long)waited_ms, (unsigned long long)spec->delay_ms);
+    SIM_RULE(sim, HP_MAX(sim_wall_ms(sim), sim->wall_most_ms) >= spec->run_at_ms,
+             "task %llu: attempt %u started before its time", ID(task), attempt);
+}
+
+/* An assignment may be on its way when its task is cancelled; but no later attempt follows. */
+static void check_not_over(struct sim *sim, const struct task *task, uint32_t attempt,
+                           uint64_t epoch)
+{
+    bool is_old = attempt <= task->result_attempt || (attempt == 1 && epoch != task->epoch);
+    SIM_RULE(sim, !task->final || is_old || !task->durable,
+             "task %llu: attempt %u started, and it had ended with attempt %u", ID(task), attempt,
+             task->result_attempt);
+}
+
+/* Returns true if the attempt takes a slot: calls of pools have their children. */
+static bool takes_slot(const struct task *task)
+{
+    return task->pool == 0 && (task->spec == NULL || !task->spec->call);
+}
+
 void audit_start(struct sim *sim, uint32_t node, uint64_t id, uint32_t attempt, uint64_t epoch,
                  uint64_t wid)
 {
@@ -409,8 +481,18 @@ void audit_start(struct sim *sim, uint32_t node, uint64_t id, uint32_t attempt, 
                  attempt, node, other->attempt, other->node);
     }
     SIM_RULE(sim, task->start_count < STARTS_MAX, "task %llu started too often", ID(task));
-    task->starts[task->start_count++] =
-        (struct start){.attempt = attempt, .node = node, .epoch = epoch, .running = true};
+    check_time(sim, task, attempt);
+    check_not_over(sim, task, attempt, epoch);
+    if (takes_slot(task)) {
+        sim->audit->running[node]++;
+        SIM_RULE(sim, sim->audit->running[node] <= sim_node_slots(sim, node),
+                 "node %u runs more than its slots", node);
+    }
+    task->starts[task->start_count++] = (struct start){.attempt = attempt,
+                                                       .node = node,
+                                                       .epoch = epoch,
+                                                       .running = true,
+                                                       .slot = takes_slot(task)};
 }
 
 void audit_end(struct sim *sim, uint32_t node, uint64_t id, uint32_t attempt, uint64_t epoch,
@@ -423,6 +505,7 @@ void audit_end(struct sim *sim, uint32_t node, uint64_t id, uint32_t attempt, ui
         if (start->attempt == attempt && start->epoch == epoch && start->running) {
             start->running = false;
             start->ok = ok;
+            sim->audit->running[start->node] -= start->slot;
             return;
         }
     }
@@ -465,6 +548,47 @@ void audit_dump(struct sim *sim, uint64_t id)
                   "attempt=%u starts=%u\n",
                   ID(task), (unsigned long long)task->wid, task->durable, task->acked, task->live,
                   task->cancelling, task->final, task->state, task->attempt, task->start_count);
+}
+
+/* ------------------------------------------------ what is stored at the end */
+uint32_t audit_ids(struct sim *sim, uint64_t *ret_ids, uint32_t max)
+{
+    struct hp_idmap_iter iter = {0};
+    uint64_t value = 0;
+    uint32_t count = 0;
+    while (hp_idmap_next(&sim->audit->tasks, &iter, NULL, &value) && count < max) {
+        struct task *task = (struct task *)(uintptr_t)value;
+        if (task->durable && !task->stored) {
+            ret_ids[count++] = task->id;
+            task->stored = true;
+        }
+    }
+    return count;
+}
+
+void audit_stored(struct sim *sim, uint64_t id, bool exists, uint32_t state, uint32_t attempt)
+{
+    const struct task *task = task_of(sim, id);
+    SIM_RULE(sim, exists, "task %llu is durable, and not in the store", ID(task));
+    SIM_RULE(sim, state == task->state && attempt == task->result_attempt,
+             "task %llu ended in state %u with attempt %u, the store says %u, %u", ID(task),
+             task->state, task->result_attempt, state, attempt);
+}
+
+uint64_t audit_next_far(struct sim *sim, uint64_t after)
+{
+    struct hp_idmap_iter iter = {0};
+    uint64_t value = 0;
+    uint64_t best = 0;
+    while (hp_idmap_next(&sim->audit->tasks, &iter, NULL, &value)) {
+        const struct task *task = (const struct task *)(uintptr_t)value;
+        bool far = task->spec != NULL && task->spec->far;
+        if (far && task->durable && !task->final && task->id > after &&
+            (best == 0 || task->id < best)) {
+            best = task->id;
+        }
+    }
+    return best;
 }
 
 bool audit_is_over(const struct sim *sim)

@@ -68,6 +68,7 @@ static void release_sends(struct sim_broker *broker)
         }
         send_now(broker, send->conn, &send->bytes);
         hp_free(send);
+        broker->has_sent = true;
     }
 }
 
@@ -77,7 +78,7 @@ static void do_send(struct sim_broker *broker, struct hp_effect *effect)
     after = after < broker->last_number ? after : broker->last_number;
     struct hp_buf bytes = effect->send.bytes;
     effect->send.bytes = (struct hp_buf){0};
-    if (after <= broker->durable) {
+    if (after <= broker->durable || broker->sim->options->trap == SIM_TRAP_EARLY_ACK) {
         send_now(broker, effect->conn, &bytes);
         return;
     }
@@ -116,7 +117,9 @@ static void do_effects(struct sim_broker *broker)
         case HP_EFFECT_BLOB:
             break; /* the workload has no blobs */
         case HP_EFFECT_TRACE:
-            sim_note(broker->sim, effect->trace.event, 0, 0, 0, 0);
+            sim_say(broker->sim, "broker's log: %s %s", effect->trace.event,
+                    effect->trace.text != NULL ? effect->trace.text : "");
+            sim_note(broker->sim, "broker_says", 0, 0, 0, 0);
             break;
         }
     }
@@ -132,6 +135,9 @@ static void feed_store(struct sim_broker *broker)
         struct hp_event event = {.kind = HP_EVENT_COMMITTED, .number = news->durable};
         if (news->loaded != NULL) {
             event = (struct hp_event){.kind = HP_EVENT_LOADED, .loaded = news->loaded};
+        } else if (news->pressure) {
+            event = (struct hp_event){.kind = HP_EVENT_PRESSURE};
+            event.pressure.disk_low = news->disk_low;
         } else {
             broker->durable = news->durable;
         }
@@ -298,6 +304,7 @@ static void turn(struct sim *sim, void *context, uint64_t generation, uint64_t b
         return;
     }
     broker->woken = false;
+    broker->has_sent = false;
     sim->figures.turns++;
     struct hp_batch *batch = hp_batch_new();
     hp_core_begin(broker->core, sim_ms(sim), sim_wall_ms(sim), batch, &broker->effects);
@@ -317,14 +324,18 @@ static void turn(struct sim *sim, void *context, uint64_t generation, uint64_t b
         hp_core_check(broker->core);
     }
     check_idle(broker);
-    arm(broker);
+    if (!broker->has_sent || !sim_broker_strikes(broker, SIM_FAULT_BROKER_SENT)) {
+        arm(broker);
+    }
 }
 
 void sim_broker_wake(struct sim_broker *broker)
 {
     if (broker->up && !broker->woken) {
+        enum sim_stream before = sim_enter(broker->sim, SIM_BROKER);
         broker->woken = true;
         sim_after(broker->sim, sim_pick(broker->sim, 10, 200), turn, broker, broker->generation, 0);
+        sim_enter(broker->sim, before);
     }
 }
 
@@ -399,6 +410,7 @@ void sim_broker_start(struct sim *sim)
 {
     struct sim_broker *broker = sim->broker;
     struct hp_core_config config;
+    enum sim_stream before = sim_enter(sim, SIM_BROKER);
     hp_core_config_init(&config);
     config.seed = sim_pick(sim, 1, UINT64_MAX - 1);
     config.lease_ms = sim->plan.lease_ms;
@@ -417,8 +429,11 @@ void sim_broker_start(struct sim *sim)
     broker->deadline_us = SIM_NEVER;
     sim_note(sim, "broker_start", broker->durable, 0, 0, 0);
     hp_core_check(broker->core);
+    sim->broker_started_ms = sim_ms(sim);
     sim_net_serve(sim, &broker_end, broker);
+    sim_net_gone(sim, 0, true, false);
     sim_broker_wake(broker);
+    sim_enter(sim, before);
 }
 
 static void drop_all(struct sim_broker *broker)
@@ -457,20 +472,24 @@ static void drop_all(struct sim_broker *broker)
     broker->held_last = NULL;
     broker->hold_until_us = 0;
     broker->store_busy = false;
+    broker->draining = false;
+    broker->told_full = false;
+    broker->in_commit = 0;
     broker->stall_us = 0;
 }
 
-void sim_broker_crash(struct sim *sim, bool silent)
+void sim_broker_crash(struct sim *sim, bool gone)
 {
     struct sim_broker *broker = sim->broker;
     if (!broker->up) {
         return;
     }
     /* The commit under way may have come through, and nobody heard of it. */
-    if (broker->store_busy && broker->jobs_first->batch != NULL && sim_percent(sim, 50)) {
-        sim_broker_commit_ends(sim, broker, broker->generation, 1);
+    enum sim_stream before = sim_enter(sim, SIM_BROKER);
+    if (broker->in_commit > 0 && !broker->disk_full && sim_percent(sim, 50)) {
+        sim_broker_apply(broker, broker->in_commit);
     }
-    sim_note(sim, "broker_crash", broker->durable, silent, 0, 0);
+    sim_note(sim, "broker_crash", broker->durable, gone, 0, 0);
     sim->figures.crashes++;
     sim_broker_pause(sim, false);
     broker->up = false;
@@ -481,7 +500,34 @@ void sim_broker_crash(struct sim *sim, bool silent)
     broker->core = NULL;
     hp_store_mem_crash(broker->store);
     audit_restarted(sim);
-    sim_net_died(sim, 0, true, silent);
+    sim_net_died(sim, 0, true, gone);
+    sim_enter(sim, before);
+}
+
+bool sim_broker_strikes(struct sim_broker *broker, enum sim_fault_kind kind)
+{
+    const struct sim_fault *fault = broker->armed;
+    if (fault == NULL || fault->kind != kind || !broker->up) {
+        return false;
+    }
+    broker->armed = NULL;
+    sim_fault_struck(broker->sim, fault);
+    if (kind == SIM_FAULT_COMMIT_LOST || kind == SIM_FAULT_COMMIT_THERE) {
+        sim_note(broker->sim, "disk_error", kind == SIM_FAULT_COMMIT_THERE, 0, 0, 0);
+        broker->in_commit = 0; /* what is in the store is decided */
+    }
+    sim_broker_crash(broker->sim, false);
+    return true;
+}
+
+void sim_broker_arm(struct sim *sim, struct sim_fault *fault)
+{
+    sim->broker->armed = fault;
+}
+
+bool sim_broker_is_armed(const struct sim *sim)
+{
+    return sim->broker->armed != NULL;
 }
 
 void sim_broker_pause(struct sim *sim, bool paused)
@@ -530,6 +576,26 @@ bool sim_broker_is_up(const struct sim *sim)
     return sim->broker->up;
 }
 
+bool sim_broker_is_paused(const struct sim *sim)
+{
+    return sim->broker->paused;
+}
+
+void sim_broker_slow_store(struct sim *sim, bool slow)
+{
+    sim->broker->store_slow = slow;
+}
+
+void sim_broker_fill_disk(struct sim *sim, bool full)
+{
+    sim->broker->disk_full = full;
+}
+
+bool sim_broker_is_disk_full(const struct sim *sim)
+{
+    return sim->broker->disk_full;
+}
+
 void sim_broker_stall_store(struct sim *sim, uint64_t us)
 {
     sim->broker->stall_us += us;
@@ -544,6 +610,35 @@ void sim_broker_dump(struct sim *sim)
         (void)fwrite(out.data, 1, out.size, stderr);
     }
     hp_buf_deinit(&out);
+}
+
+/* What the auditor saw committed is what the store holds. */
+static void check_store(struct sim_broker *broker)
+{
+    struct sim *sim = broker->sim;
+    uint64_t ids[512];
+    uint32_t count = 0;
+    while ((count = audit_ids(sim, ids, 512)) > 0) {
+        struct hp_load *load = hp_load_new(HP_LOAD_TASKS);
+        load->spans = hp_calloc(count, sizeof(*load->spans));
+        HP_ASSERT(load->spans != NULL);
+        load->span_count = count;
+        load->bytes_max = UINT32_MAX;
+        for (uint32_t i = 0; i < count; i++) {
+            load->spans[i] = (struct hp_id_span){ids[i], 1};
+        }
+        struct hp_loaded *loaded = hp_loaded_new(load);
+        while (!hp_store_load(broker->store, loaded)) {
+        }
+        SIM_RULE(sim, loaded->task_count == count && !loaded->more,
+                 "the store answers for %u of %u tasks", loaded->task_count, count);
+        for (uint32_t i = 0; i < count; i++) {
+            const struct hp_loaded_task *task = &loaded->tasks[i];
+            audit_stored(sim, task->id, task->exists && task->ended, (uint32_t)task->result.state,
+                         task->result.attempt);
+        }
+        hp_loaded_free(loaded);
+    }
 }
 
 /* All has ended: what is left in memory is what the store would give a new core. */
@@ -571,6 +666,7 @@ void sim_broker_final(struct sim *sim)
     drop_all(broker);
     sim_broker_start(sim);
     SIM_RULE(sim, hp_idmap_count(&broker->core->attempts) == 0, "leases are left in the store");
+    check_store(broker);
 }
 
 void sim_broker_free(struct sim *sim)

@@ -42,8 +42,9 @@ struct job {
 /* What it has done, until the core hears of it. */
 struct news {
     struct news *next;
-    uint64_t durable; /* or */
-    struct hp_loaded *loaded;
+    uint64_t durable;         /* or */
+    struct hp_loaded *loaded; /* or */
+    bool pressure, disk_low;
 };
 
 struct sim_broker {
@@ -56,8 +57,12 @@ struct sim_broker {
     struct peer *peers;
     struct waiting *waiting_first, *waiting_last;
     struct job *jobs_first, *jobs_last;
-    bool store_busy;
+    bool store_busy, store_slow, disk_full, told_full;
+    uint64_t in_commit; /* batches of the commit under way */
+    uint64_t stored;    /* number of the latest batch in the store */
     uint64_t stall_us;
+    struct sim_fault *armed;
+    bool has_sent; /* something that waited for a commit, in this turn */
     struct news *news_first, *news_last;
     struct hp_batch *held_first, *held_last;
     uint64_t hold_until_us;
@@ -65,10 +70,12 @@ struct sim_broker {
     uint64_t deadline_us;
 };
 
-
 void sim_broker_put_job(struct sim_broker *broker, struct hp_batch *batch, struct hp_load *load);
 struct job *sim_broker_take_job(struct sim_broker *broker);
-void sim_broker_commit_ends(struct sim *sim, void *context, uint64_t generation, uint64_t count);
+/* The commit under way is in the store, and the auditor knows. */
+void sim_broker_apply(struct sim_broker *broker, uint64_t count);
+/* It dies here, if that fault is armed; it is back after the fault's span. */
+bool sim_broker_strikes(struct sim_broker *broker, enum sim_fault_kind kind);
 void sim_broker_wake(struct sim_broker *broker);
 
 #endif

@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The broker's store thread in the simulator: commits and loads in order, taking time. */
+/*
+ * The broker's store thread in the simulator: commits and loads in order, taking time. A full disk
+ * keeps the same batches and is tried again, as server/store/thread.c does; any other error ends
+ * the broker.
+ */
 #include "tests/sim/broker_state.h"
+
+enum { FULL_RETRY_MS = 250, SLOW = 30 };
 
 static void store_work(struct sim_broker *broker);
 
@@ -19,11 +25,10 @@ void sim_broker_put_job(struct sim_broker *broker, struct hp_batch *batch, struc
     store_work(broker);
 }
 
-static void put_news(struct sim_broker *broker, uint64_t durable, struct hp_loaded *loaded)
+static void put_news(struct sim_broker *broker, struct news from)
 {
     struct news *news = sim_alloc(sizeof(*news));
-    news->durable = durable;
-    news->loaded = loaded;
+    *news = from;
     if (broker->news_last != NULL) {
         broker->news_last->next = news;
     } else {
@@ -108,15 +113,11 @@ struct job *sim_broker_take_job(struct sim_broker *broker)
     return job;
 }
 
-/* The commit is over: `count` batches at the head are durable. */
-void sim_broker_commit_ends(struct sim *sim, void *context, uint64_t generation, uint64_t count)
+void sim_broker_apply(struct sim_broker *broker, uint64_t count)
 {
-    struct sim_broker *broker = context;
-    if (generation != broker->generation) {
-        return;
-    }
-    uint64_t durable = 0;
+    struct sim *sim = broker->sim;
     struct hp_error error;
+    uint64_t durable = 0;
     for (uint64_t i = 0; i < count; i++) {
         struct job *job = sim_broker_take_job(broker);
         HP_ASSERT(hp_store_apply(broker->store, &job->batch, 1, &error) == HP_OK);
@@ -132,8 +133,45 @@ void sim_broker_commit_ends(struct sim *sim, void *context, uint64_t generation,
     audit_committed(sim);
     sim->figures.commits++;
     sim_note(sim, "commit", durable, count, 0, 0);
+    broker->in_commit = 0;
+    broker->stored = durable;
+}
+
+/* The disk has no space: what is to be told of it, and the same commit again later. */
+static void wait_for_space(struct sim_broker *broker, sim_fn *again, uint64_t count)
+{
+    if (!broker->told_full) {
+        broker->told_full = true;
+        sim_note(broker->sim, "disk_full", count, 0, 0, 0);
+        put_news(broker, (struct news){.pressure = true, .disk_low = true});
+    }
+    sim_after(broker->sim, FULL_RETRY_MS * SIM_MS, again, broker, broker->generation, count);
+}
+
+static void commit_ends(struct sim *sim, void *context, uint64_t generation, uint64_t count)
+{
+    struct sim_broker *broker = context;
+    if (generation != broker->generation) {
+        return;
+    }
+    if (broker->disk_full) {
+        wait_for_space(broker, commit_ends, count);
+        return;
+    }
+    if (sim_broker_strikes(broker, SIM_FAULT_COMMIT_LOST)) {
+        return;
+    }
+    sim_broker_apply(broker, count);
+    if (sim_broker_strikes(broker, SIM_FAULT_COMMIT_THERE)) {
+        return;
+    }
+    if (broker->told_full) {
+        broker->told_full = false;
+        sim_note(sim, "disk_free", 0, 0, 0, 0);
+        put_news(broker, (struct news){.pressure = true});
+    }
     broker->store_busy = false;
-    put_news(broker, durable, NULL);
+    put_news(broker, (struct news){.durable = broker->stored});
     store_work(broker);
 }
 
@@ -151,13 +189,14 @@ static void load_ends(struct sim *sim, void *context, uint64_t generation, uint6
     }
     hp_free(job);
     broker->store_busy = false;
-    put_news(broker, 0, loaded);
+    put_news(broker, (struct news){.loaded = loaded});
     store_work(broker);
 }
 
 static void store_work(struct sim_broker *broker)
 {
     struct sim *sim = broker->sim;
+    sim_enter(sim, SIM_BROKER);
     if (broker->store_busy || broker->jobs_first == NULL) {
         return;
     }
@@ -165,7 +204,8 @@ static void store_work(struct sim_broker *broker)
     uint64_t stall = broker->stall_us;
     broker->stall_us = 0;
     if (broker->jobs_first->load != NULL) {
-        sim_after(sim, stall + sim_pick(sim, 20, 2000), load_ends, broker, broker->generation, 0);
+        uint64_t took = sim_pick(sim, 20, 2000) * (broker->store_slow ? SLOW : 1);
+        sim_after(sim, stall + took, load_ends, broker, broker->generation, 0);
         return;
     }
     uint64_t count = 0;
@@ -174,5 +214,7 @@ static void store_work(struct sim_broker *broker)
     }
     uint64_t most = sim->plan.commit_us;
     uint64_t took = sim_percent(sim, 3) ? most * 20 : sim_pick(sim, most / 4, most);
-    sim_after(sim, stall + took, sim_broker_commit_ends, broker, broker->generation, count);
+    took *= broker->store_slow ? SLOW : 1;
+    broker->in_commit = count;
+    sim_after(sim, stall + took, commit_ends, broker, broker->generation, count);
 }

@@ -1,36 +1,33 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the seed plans, and what goes wrong on the way. Each fault brings its own healing. */
+/*
+ * How each planned fault happens, and heals after its span. A fault that cannot happen at its time
+ * (a broker that is down cannot crash) is tried again a little later; only what really happened is
+ * counted. Some are armed, and strike at a certain point of the code: the counting is theirs.
+ */
+#include "common/base/assert.h"
 #include "tests/sim/sim.h"
 
-enum { HEAL_MARGIN_MS = 500 };
+enum { TRIES_MAX = 40, HEAL_MARGIN_MS = 500, LINK_DELAY_US = 500 };
+#define DAY_MS INT64_C(86400000)
 
-void sim_fault_plan(struct sim *sim)
+static bool is_over(const struct sim *sim)
 {
-    struct sim_plan *plan = &sim->plan;
-    plan->nodes = (uint32_t)sim_pick(sim, 1, SIM_NODES_MAX);
-    plan->users = (uint32_t)sim_pick(sim, 1, SIM_USERS_MAX);
-    plan->lease_ms = sim_pick(sim, 4000, 30000);
-    plan->heartbeat_ms = plan->lease_ms / sim_pick(sim, 5, 8);
-    plan->window_runs =
-        sim_percent(sim, 60) ? (uint32_t)sim_pick(sim, 4, 24) : 1024;
-    plan->window_bytes = sim_percent(sim, 50) ? sim_pick(sim, 0, 8000) : 32U << 20;
-    plan->window_timers =
-        sim_percent(sim, 50) ? (uint32_t)sim_pick(sim, 4, 40) : 20000;
-    plan->backlog_ops_max =
-        sim_percent(sim, 40) ? (uint32_t)sim_pick(sim, 20, 300) : 8000;
-    plan->eager = sim_percent(sim, 75);
-    plan->check_each_turn = sim_percent(sim, 20);
-    plan->work_ms = sim_pick(sim, 20, 150) * 1000;
-    plan->heal_ms = plan->work_ms + 10000;
-    plan->commit_us = sim_percent(sim, 50) ? sim_pick(sim, 200, 5000) : sim_pick(sim, 5000, 60000);
-    plan->level_bytes = sim_percent(sim, 40) ? (uint32_t)sim_pick(sim, 200, 4000) : 96 * 1024;
-    plan->fault_level = (uint32_t)sim_pick(sim, 0, 6);
-    plan->task_goal = (uint32_t)sim_pick(sim, 50, 600);
-    plan->long_run_ms = sim_pick(sim, 2000, 15000);
-    plan->pools = sim->seed >= SIM_POOL_SEEDS;
-    for (int i = 0; i < SIM_KEYS; i++) {
-        plan->ckey_max[i] = (uint32_t)sim_pick(sim, 1, 4);
-    }
+    return sim_ms(sim) + HEAL_MARGIN_MS >= sim->plan.heal_ms;
+}
+
+/* Never past the healing of all. */
+static uint64_t span_us(const struct sim *sim, const struct sim_fault *fault)
+{
+    uint64_t left = is_over(sim) ? 1 : sim->plan.heal_ms - sim_ms(sim) - HEAL_MARGIN_MS / 2;
+    return (fault->span_ms < left ? fault->span_ms : left) * SIM_MS;
+}
+
+static void count(struct sim *sim, const struct sim_fault *fault)
+{
+    sim->figures.faults++;
+    sim->figures.kinds[fault->kind]++;
+    sim_note(sim, "fault", (uint64_t)(fault - sim->plan.faults), (uint64_t)fault->kind,
+             fault->place, fault->span_ms);
 }
 
 /* ------------------------------------------------ healing */
@@ -55,171 +52,301 @@ static void broker_drained(struct sim *sim, void *context, uint64_t tries, uint6
     }
 }
 
-static void broker_resume(struct sim *sim, void *context, uint64_t a, uint64_t b)
+static void node_start(struct sim *sim, uint32_t index)
 {
-    (void)context;
+    if (!sim_node_is_up(sim, index)) {
+        sim_node_start(sim, index);
+    }
+}
+
+static void heal(struct sim *sim, void *context, uint64_t a, uint64_t b)
+{
+    const struct sim_fault *fault = context;
     (void)a;
     (void)b;
-    sim_broker_pause(sim, false);
-}
-
-static void node_start(struct sim *sim, void *context, uint64_t index, uint64_t b)
-{
-    (void)context;
-    (void)b;
-    if (!sim_node_is_up(sim, (uint32_t)index)) {
-        sim_node_start(sim, (uint32_t)index);
+    switch (fault->kind) {
+    case SIM_FAULT_BROKER_CRASH:
+    case SIM_FAULT_BROKER_GONE:
+    case SIM_FAULT_BROKER_SENT:
+    case SIM_FAULT_COMMIT_LOST:
+    case SIM_FAULT_COMMIT_THERE:
+        broker_start(sim, NULL, 0, 0);
+        break;
+    case SIM_FAULT_BROKER_PAUSE:
+        sim_broker_pause(sim, false);
+        break;
+    case SIM_FAULT_DISK_SLOW:
+        sim_broker_slow_store(sim, false);
+        break;
+    case SIM_FAULT_DISK_FULL:
+        sim_broker_fill_disk(sim, false);
+        break;
+    case SIM_FAULT_NODE_CRASH:
+    case SIM_FAULT_NODE_GONE:
+    case SIM_FAULT_NODE_STARTED:
+    case SIM_FAULT_NODE_SPOOLING:
+    case SIM_FAULT_NODE_SPOOLED:
+    case SIM_FAULT_NODE_ACKED:
+        node_start(sim, fault->place);
+        break;
+    case SIM_FAULT_NODE_PAUSE:
+        sim_node_pause(sim, fault->place, false);
+        break;
+    case SIM_FAULT_LINK_CUT:
+    case SIM_FAULT_LINK_CUT_UP:
+    case SIM_FAULT_LINK_CUT_DOWN:
+        sim_note(sim, "mend", fault->place, 0, 0, 0);
+        sim_net_cut(sim, fault->place, false, false);
+        break;
+    case SIM_FAULT_LINK_SLOW:
+        sim_net_slow(sim, fault->place, LINK_DELAY_US);
+        break;
+    case SIM_FAULT_SLOW_READER:
+        sim_net_read_slowly(sim, fault->place, 0);
+        break;
+    case SIM_FAULT_USER_PAUSE:
+        sim_user_pause(sim, fault->place - SIM_NODES_MAX, false);
+        break;
+    case SIM_FAULT_CLOCK_STEP:
+    case SIM_FAULT_CLOCK_DAY:
+        sim_set_wall(sim, 0);
+        break;
+    case SIM_FAULT_BROKER_DRAIN:
+    case SIM_FAULT_DISK_STALL:
+    case SIM_FAULT_NODE_DRAIN:
+    case SIM_FAULT_CHILDREN:
+    case SIM_FAULT_LINK_RESET:
+    case SIM_FAULT_LINK_FLAPS:
+    case SIM_FAULT_USER_CRASH:
+    case SIM_FAULT_KINDS:
+        break;
     }
 }
 
-static void node_resume(struct sim *sim, void *context, uint64_t index, uint64_t b)
+void sim_fault_struck(struct sim *sim, const struct sim_fault *fault)
 {
-    (void)context;
-    (void)b;
-    sim_node_pause(sim, (uint32_t)index, false);
+    count(sim, fault);
+    sim_after(sim, span_us(sim, fault), heal, (void *)(uintptr_t)fault, 0, 0);
 }
 
-static void user_resume(struct sim *sim, void *context, uint64_t index, uint64_t b)
+void sim_fault_heal_all(struct sim *sim)
 {
-    (void)context;
-    (void)b;
-    sim_user_pause(sim, (uint32_t)index, false);
-}
-
-static void mend(struct sim *sim, void *context, uint64_t place, uint64_t b)
-{
-    (void)context;
-    (void)b;
-    sim_note(sim, "mend", place, 0, 0, 0);
-    sim_net_cut(sim, (uint32_t)place, false, false);
-}
-
-static void speed_up(struct sim *sim, void *context, uint64_t place, uint64_t b)
-{
-    (void)context;
-    (void)b;
-    sim_net_slow(sim, (uint32_t)place, 500);
-}
-
-/* ------------------------------------------------ faults */
-/* How long a fault lasts: often short, at times longer than a lease, never past the healing. */
-static uint64_t span_us(struct sim *sim)
-{
-    uint64_t most = sim_percent(sim, 70) ? 2000 : 2 * sim->plan.lease_ms;
-    uint64_t span = sim_pick(sim, 1, most);
-    uint64_t left = sim->plan.heal_ms - HEAL_MARGIN_MS - sim_ms(sim);
-    return (span < left ? span : left) * SIM_MS;
-}
-
-static uint32_t some_place(struct sim *sim)
-{
-    if (sim_percent(sim, 65)) {
-        return (uint32_t)sim_pick(sim, 0, sim->plan.nodes - 1);
+    sim_broker_arm(sim, NULL);
+    for (uint32_t i = 0; i < sim->plan.nodes; i++) {
+        sim_node_arm(sim, i, NULL);
     }
-    return SIM_NODES_MAX + (uint32_t)sim_pick(sim, 0, sim->plan.users - 1);
 }
 
-static void fault_broker(struct sim *sim)
+/* ------------------------------------------------ the broker and its disk */
+static bool do_broker(struct sim *sim, struct sim_fault *fault)
 {
-    uint64_t span = span_us(sim);
-    uint32_t kind = (uint32_t)sim_pick(sim, 0, 9);
-    if (kind < 5) {
-        sim_broker_crash(sim, sim_percent(sim, 20));
-        sim_after(sim, span, broker_start, NULL, 0, 0);
-    } else if (kind < 6) {
+    if (!sim_broker_is_up(sim)) {
+        return false;
+    }
+    switch ((unsigned)fault->kind) {
+    case SIM_FAULT_BROKER_CRASH:
+    case SIM_FAULT_BROKER_GONE:
+        count(sim, fault);
+        sim_broker_crash(sim, fault->kind == SIM_FAULT_BROKER_GONE);
+        sim_after(sim, span_us(sim, fault), heal, fault, 0, 0);
+        return true;
+    case SIM_FAULT_BROKER_DRAIN:
+        if (sim_broker_is_paused(sim)) {
+            return false;
+        }
+        count(sim, fault);
         sim_broker_drain(sim);
         sim_after(sim, 100 * SIM_MS, broker_drained, NULL, 100, 0);
-    } else if (kind < 8) {
+        return true;
+    case SIM_FAULT_BROKER_PAUSE:
+        if (sim_broker_is_paused(sim)) {
+            return false;
+        }
+        sim_fault_struck(sim, fault);
         sim_broker_pause(sim, true);
-        sim_after(sim, span, broker_resume, NULL, 0, 0);
-    } else {
-        sim_note(sim, "store_stall", span, 0, 0, 0);
-        sim_broker_stall_store(sim, span);
+        return true;
+    case SIM_FAULT_DISK_STALL:
+        count(sim, fault);
+        sim_broker_stall_store(sim, span_us(sim, fault));
+        return true;
+    case SIM_FAULT_DISK_SLOW:
+        sim_fault_struck(sim, fault);
+        sim_broker_slow_store(sim, true);
+        return true;
+    case SIM_FAULT_DISK_FULL:
+        if (sim_broker_is_disk_full(sim)) {
+            return false;
+        }
+        sim_fault_struck(sim, fault);
+        sim_broker_fill_disk(sim, true);
+        return true;
+    default: /* at a certain point */
+        if (sim_broker_is_armed(sim)) {
+            return false;
+        }
+        sim_broker_arm(sim, fault);
+        return true;
     }
 }
 
-static void fault_node(struct sim *sim)
+/* ------------------------------------------------ workers */
+static bool do_node(struct sim *sim, struct sim_fault *fault)
 {
-    uint32_t index = (uint32_t)sim_pick(sim, 0, sim->plan.nodes - 1);
-    uint64_t span = span_us(sim);
-    uint32_t kind = (uint32_t)sim_pick(sim, 0, 9);
-    if (kind < 5) {
-        sim_node_crash(sim, index, sim_percent(sim, 30));
-        sim_after(sim, span, node_start, NULL, index, 0);
-    } else if (kind < 9) {
+    uint32_t index = fault->place;
+    if (!sim_node_is_up(sim, index)) {
+        return false;
+    }
+    switch ((unsigned)fault->kind) {
+    case SIM_FAULT_NODE_CRASH:
+    case SIM_FAULT_NODE_GONE:
+        count(sim, fault);
+        sim_node_crash(sim, index, fault->kind == SIM_FAULT_NODE_GONE);
+        sim_after(sim, span_us(sim, fault), heal, fault, 0, 0);
+        return true;
+    case SIM_FAULT_NODE_PAUSE:
+        if (sim_node_is_paused(sim, index)) {
+            return false;
+        }
+        sim_fault_struck(sim, fault);
         sim_node_pause(sim, index, true);
-        sim_after(sim, span, node_resume, NULL, index, 0);
-    } else {
+        return true;
+    case SIM_FAULT_NODE_DRAIN:
+        if (sim_node_is_paused(sim, index)) {
+            return false;
+        }
+        count(sim, fault);
         sim_node_drain(sim, index);
+        return true;
+    case SIM_FAULT_CHILDREN:
+        if (sim_node_kill_children(sim, index) == 0) {
+            return false;
+        }
+        count(sim, fault);
+        return true;
+    default:
+        if (sim_node_is_armed(sim, index)) {
+            return false;
+        }
+        sim_node_arm(sim, index, fault);
+        return true;
     }
 }
 
-static void fault_net(struct sim *sim)
+/* ------------------------------------------------ the net */
+/* Up and down again, until `until_ms`. */
+static void flap(struct sim *sim, void *context, uint64_t until_ms, uint64_t is_cut)
 {
-    uint32_t place = some_place(sim);
-    uint64_t span = span_us(sim);
-    uint32_t kind = (uint32_t)sim_pick(sim, 0, 9);
-    if (kind < 4) {
-        sim_note(sim, "reset", place, 0, 0, 0);
-        sim_net_reset(sim, place);
-    } else if (kind < 8) {
-        uint32_t ways = (uint32_t)sim_pick(sim, 1, 3);
-        sim_note(sim, "cut", place, ways, span, 0);
-        sim_net_cut(sim, place, (ways & 1) != 0, (ways & 2) != 0);
-        sim_after(sim, span, mend, NULL, place, 0);
+    const struct sim_fault *fault = context;
+    bool over = sim_ms(sim) >= until_ms || is_over(sim);
+    sim_note(sim, is_cut != 0 || over ? "mend" : "cut", fault->place, 3, 0, 0);
+    sim_net_cut(sim, fault->place, is_cut == 0 && !over, is_cut == 0 && !over);
+    if (is_cut == 0 && !over && sim_percent(sim, 30)) {
+        (void)sim_net_reset(sim, fault->place);
+    }
+    if (!over) {
+        uint64_t gap_ms = sim_pick(sim, 20, 1500);
+        uint64_t left_ms = sim->plan.heal_ms - HEAL_MARGIN_MS / 2 - sim_ms(sim);
+        sim_after(sim, (gap_ms < left_ms ? gap_ms : left_ms) * SIM_MS, flap, context, until_ms,
+                  is_cut == 0);
+    }
+}
+
+static bool do_link(struct sim *sim, struct sim_fault *fault)
+{
+    uint32_t place = fault->place;
+    bool up = fault->kind == SIM_FAULT_LINK_CUT || fault->kind == SIM_FAULT_LINK_CUT_UP;
+    bool down = fault->kind == SIM_FAULT_LINK_CUT || fault->kind == SIM_FAULT_LINK_CUT_DOWN;
+    if ((up || down || fault->kind == SIM_FAULT_LINK_FLAPS) && sim_net_is_cut(sim, place)) {
+        return false;
+    }
+    if (up || down) {
+        sim_fault_struck(sim, fault);
+        sim_net_cut(sim, place, up, down);
+    } else if (fault->kind == SIM_FAULT_LINK_RESET) {
+        if (sim_net_reset(sim, place) == 0) {
+            return false;
+        }
+        count(sim, fault);
+    } else if (fault->kind == SIM_FAULT_LINK_FLAPS) {
+        count(sim, fault);
+        flap(sim, fault, sim_ms(sim) + 1000 + span_us(sim, fault) / SIM_MS, 0);
+    } else if (fault->kind == SIM_FAULT_LINK_SLOW) {
+        sim_fault_struck(sim, fault);
+        sim_net_slow(sim, place, (1 + fault->arg % 400) * SIM_MS);
     } else {
-        sim_note(sim, "slow", place, span, 0, 0);
-        sim_net_slow(sim, place, sim_pick(sim, 1, 400) * SIM_MS);
-        sim_after(sim, span, speed_up, NULL, place, 0);
+        sim_fault_struck(sim, fault);
+        sim_net_read_slowly(sim, place, (20 + fault->arg % 600) * SIM_MS);
     }
+    return true;
 }
 
-static void fault_user(struct sim *sim)
+/* ------------------------------------------------ clients and the clock */
+static bool do_user(struct sim *sim, struct sim_fault *fault)
 {
-    uint32_t index = (uint32_t)sim_pick(sim, 0, sim->plan.users - 1);
-    if (sim_percent(sim, 50)) {
+    uint32_t index = fault->place - SIM_NODES_MAX;
+    if (fault->kind == SIM_FAULT_USER_CRASH) {
+        count(sim, fault);
         sim_user_crash(sim, index);
-    } else {
-        sim_user_pause(sim, index, true);
-        sim_after(sim, span_us(sim), user_resume, NULL, index, 0);
+        return true;
     }
+    if (sim_user_is_paused(sim, index)) {
+        return false;
+    }
+    sim_fault_struck(sim, fault);
+    sim_user_pause(sim, index, true);
+    return true;
 }
 
-static void fault_clock(struct sim *sim)
+static bool do_clock(struct sim *sim, struct sim_fault *fault)
 {
-    int64_t by = (int64_t)sim_pick(sim, 0, 6000) - 3000;
-    sim->wall_offset_ms += by;
-    sim_note(sim, "wall_jump", (uint64_t)sim->wall_offset_ms, 0, 0, 0);
+    int64_t by = (int64_t)(fault->arg % 6000) - 3000;
+    if (fault->kind == SIM_FAULT_CLOCK_DAY) {
+        by = fault->arg % 2 == 0 ? DAY_MS : -DAY_MS;
+    }
+    if (sim->wall_offset_ms != 0) {
+        return false; /* one at a time: +-1 day is the most */
+    }
+    sim_fault_struck(sim, fault);
+    sim_set_wall(sim, by);
+    return true;
 }
 
-static void fault(struct sim *sim, void *context, uint64_t a, uint64_t b)
+static void happen(struct sim *sim, void *context, uint64_t a, uint64_t b)
 {
-    (void)context;
+    struct sim_fault *fault = context;
+    bool done = false;
     (void)a;
     (void)b;
-    if (sim_ms(sim) + 2 * HEAL_MARGIN_MS >= sim->plan.heal_ms) {
+    if (is_over(sim)) {
         return;
     }
-    uint64_t gap_ms = 40000 / (sim->plan.fault_level * sim->plan.fault_level);
-    sim_after(sim, sim_pick(sim, 1, 2 * gap_ms) * SIM_MS, fault, NULL, 0, 0);
-    sim->figures.faults++;
-    uint32_t kind = (uint32_t)sim_pick(sim, 0, 99);
-    if (kind < 25) {
-        fault_broker(sim);
-    } else if (kind < 55) {
-        fault_node(sim);
-    } else if (kind < 85) {
-        fault_net(sim);
-    } else if (kind < 95) {
-        fault_user(sim);
+    if (fault->kind < SIM_FAULT_NODE_CRASH) {
+        sim_enter(sim, SIM_BROKER);
+        done = do_broker(sim, fault);
+    } else if (fault->kind < SIM_FAULT_LINK_RESET) {
+        sim_enter(sim, SIM_NODE_0 + fault->place);
+        done = do_node(sim, fault);
+    } else if (fault->kind < SIM_FAULT_USER_CRASH) {
+        sim_enter(sim, SIM_NET);
+        done = do_link(sim, fault);
+    } else if (fault->kind < SIM_FAULT_CLOCK_STEP) {
+        sim_enter(sim, SIM_USER_0 + fault->place - SIM_NODES_MAX);
+        done = do_user(sim, fault);
     } else {
-        fault_clock(sim);
+        done = do_clock(sim, fault);
+    }
+    if (!done && fault->tries++ < TRIES_MAX) {
+        sim_enter(sim, SIM_FAULTS);
+        sim_after(sim, (100 + fault->arg % 1900) * SIM_MS, happen, fault, 0, 0);
     }
 }
 
 void sim_fault_start(struct sim *sim)
 {
-    if (sim->plan.fault_level > 0) {
-        sim_after(sim, sim_pick(sim, 1, 20000) * SIM_MS, fault, NULL, 0, 0);
+    for (uint32_t i = 0; i < sim->plan.fault_count; i++) {
+        struct sim_fault *fault = &sim->plan.faults[i];
+        if (fault->is_on) {
+            sim_at(sim, fault->at_ms * SIM_MS, happen, fault, 0, 0);
+        }
     }
 }

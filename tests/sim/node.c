@@ -23,6 +23,7 @@ static void synced(struct sim *sim, void *context, uint64_t generation, uint64_t
     }
     node->spooled_up_to = id > node->spooled_up_to ? id : node->spooled_up_to;
     sim_node_wake(node);
+    sim_node_strikes(node, SIM_FAULT_NODE_SPOOLED);
 }
 
 static void spool_append(struct sim_node *node, uint64_t id, struct hp_bin bytes)
@@ -37,6 +38,7 @@ static void spool_append(struct sim_node *node, uint64_t id, struct hp_bin bytes
     }
     *at = record;
     sim_after(node->sim, sim_pick(node->sim, 500, 30000), synced, node, node->generation, id);
+    sim_node_strikes(node, SIM_FAULT_NODE_SPOOLING);
 }
 
 static void spool_ack(struct sim_node *node, uint64_t id)
@@ -44,6 +46,7 @@ static void spool_ack(struct sim_node *node, uint64_t id)
     for (struct record *record = node->spool; record != NULL; record = record->next) {
         record->acked = record->acked || record->id == id;
     }
+    sim_node_strikes(node, SIM_FAULT_NODE_ACKED);
 }
 
 /* After a crash: what was not synced is lost; what was acknowledged may come back. */
@@ -170,8 +173,8 @@ static void do_effect(struct sim_node *node, const struct hp_agent_effect *effec
         spool_ack(node, effect->spool_id);
         break;
     case HP_AGENT_LOG:
-        if (node->sim->trace && effect->level < HP_AGENT_LOG_DEBUG) {
-            (void)printf("                 node %u: %s\n", node->index, effect->text);
+        if (effect->level < HP_AGENT_LOG_DEBUG) {
+            sim_say(node->sim, "worker %u's log: %s", node->index, effect->text);
         }
         break;
     case HP_AGENT_CHILD_START:
@@ -280,8 +283,10 @@ static void listen(struct sim *sim, void *context, uint64_t generation, uint64_t
 void sim_node_wake(struct sim_node *node)
 {
     if (node->up && !node->woken && !node->paused) {
+        enum sim_stream before = sim_enter(node->sim, SIM_NODE_0 + node->index);
         node->woken = true;
         sim_after(node->sim, sim_pick(node->sim, 5, 100), listen, node, node->generation, 0);
+        sim_enter(node->sim, before);
     }
 }
 
@@ -320,10 +325,16 @@ void sim_node_start(struct sim *sim, uint32_t index)
         config.language_count = index == 2 ? 1 : 2;
         config.children_max = POOL_CHILDREN;
     }
+    enum sim_stream before = sim_enter(sim, SIM_NODE_0 + index);
     config.seed = sim_pick(sim, 1, UINT64_MAX - 1);
-    hp_rand_fill(&sim->rand, config.boot, sizeof(config.boot));
+    hp_rand_fill(&sim->rands[sim->stream], config.boot, sizeof(config.boot));
     struct hp_error error;
     HP_ASSERT(!node->up);
+    SIM_RULE(sim,
+             sim->options->trap != SIM_TRAP_PAIR || sim_ms(sim) < 1000 ||
+                 sim_ms(sim) - sim->broker_started_ms > 3000,
+             "worker %u and the broker start together, which the trap forbids", index);
+    sim_net_gone(sim, index, false, false);
     HP_ASSERT(hp_agent_new(&config, sim_ms(sim), &node->agent, &error) == HP_OK);
     node->up = true;
     node->paused = false;
@@ -339,6 +350,7 @@ void sim_node_start(struct sim *sim, uint32_t index)
         sim_after(sim, CHILD_UP_MS * SIM_MS, sim_node_child_up, node, node->generation, i);
     }
     drain_effects(node);
+    sim_enter(sim, before);
 }
 
 static void end_runs(struct sim_node *node)
@@ -353,13 +365,14 @@ static void end_runs(struct sim_node *node)
     }
 }
 
-void sim_node_crash(struct sim *sim, uint32_t index, bool silent)
+void sim_node_crash(struct sim *sim, uint32_t index, bool gone)
 {
     struct sim_node *node = sim->nodes[index];
     if (!node->up) {
         return;
     }
-    sim_note(sim, "node_crash", index, silent, 0, 0);
+    enum sim_stream before = sim_enter(sim, SIM_NODE_0 + index);
+    sim_note(sim, "node_crash", index, gone, 0, 0);
     sim->figures.crashes++;
     node->up = false;
     node->generation++;
@@ -377,7 +390,43 @@ void sim_node_crash(struct sim *sim, uint32_t index, bool silent)
         node->paused = false;
         sim_net_pause(sim, index, false, false);
     }
-    sim_net_died(sim, index, false, silent);
+    sim_net_died(sim, index, false, gone);
+    sim_enter(sim, before);
+}
+
+/* At the next moment of the agenda: the call that is under way ends first, and tells nobody. */
+static void struck(struct sim *sim, void *context, uint64_t generation, uint64_t number)
+{
+    struct sim_node *node = context;
+    if (generation == node->generation && node->up) {
+        sim_fault_struck(sim, &sim->plan.faults[number]);
+        sim_node_crash(sim, node->index, false);
+    }
+}
+
+void sim_node_strikes(struct sim_node *node, enum sim_fault_kind kind)
+{
+    struct sim *sim = node->sim;
+    if (node->armed != NULL && node->armed->kind == kind) {
+        uint64_t number = (uint64_t)(node->armed - sim->plan.faults);
+        node->armed = NULL;
+        sim_after(sim, 0, struck, node, node->generation, number);
+    }
+}
+
+void sim_node_arm(struct sim *sim, uint32_t index, struct sim_fault *fault)
+{
+    sim->nodes[index]->armed = fault;
+}
+
+bool sim_node_is_armed(const struct sim *sim, uint32_t index)
+{
+    return sim->nodes[index]->armed != NULL;
+}
+
+bool sim_node_is_paused(const struct sim *sim, uint32_t index)
+{
+    return sim->nodes[index]->paused;
 }
 
 void sim_node_pause(struct sim *sim, uint32_t index, bool paused)
@@ -406,6 +455,11 @@ void sim_node_drain(struct sim *sim, uint32_t index)
         hp_agent_drain(node->agent, sim_pick(sim, 100, 8000), sim_ms(sim));
         drain_effects(node);
     }
+}
+
+uint32_t sim_node_slots(const struct sim *sim, uint32_t index)
+{
+    return sim->nodes[index]->slots;
 }
 
 bool sim_node_is_up(const struct sim *sim, uint32_t index)

@@ -107,7 +107,7 @@ static uint64_t run_time_us(struct sim *sim, bool function)
     if (kind < 90) {
         return sim_pick(sim, 10, 3000) * SIM_MS;
     }
-    return sim_pick(sim, 1000, sim->plan.long_run_ms) * SIM_MS;
+    return sim_pick(sim, sim->plan.long_run_ms / 8, sim->plan.long_run_ms) * SIM_MS;
 }
 
 static void plan_result(struct sim_node *node, struct run *run)
@@ -118,7 +118,7 @@ static void plan_result(struct sim_node *node, struct run *run)
     for (uint32_t i = 0; i < 4; i++) {
         run->result[8 + i] = (uint8_t)(run->attempt >> (8 * i));
     }
-    uint32_t luck = (uint32_t)sim_pick(node->sim, 0, 99);
+    uint32_t luck = (uint32_t)sim_pick(node->sim, 0, 99); /* of the task's own stream */
     bool function = run->child != HP_AGENT_NO_CHILD;
     run->end.kind = function ? HP_AGENT_EXEC_RESULT : HP_AGENT_EXEC_ENDED;
     run->end.run_us = 1;
@@ -147,19 +147,24 @@ static void plan_result(struct sim_node *node, struct run *run)
 
 static void begin(struct sim_node *node, struct run *run)
 {
+    struct sim *sim = node->sim;
+    enum sim_stream before =
+        sim_enter_fresh(sim, SIM_TASK, run->wid != 0 ? run->wid : run->id, run->attempt);
     run->began = true;
     plan_result(node, run);
     audit_start(node->sim, node->index, run->id, run->attempt, run->epoch, run->wid);
     uint64_t took_us = run_time_us(node->sim, run->child != HP_AGENT_NO_CHILD);
     run->end.run_us = took_us;
-    if (run->child != HP_AGENT_NO_CHILD && run->child >= node->slots &&
-        sim_percent(node->sim, 10)) {
+    bool waits_too = sim_percent(sim, 10);
+    sim_enter(sim, before);
+    if (run->child != HP_AGENT_NO_CHILD && run->child >= node->slots && waits_too) {
         struct hp_agent_event waits = {
             .kind = HP_AGENT_EXEC_CHILD_WAITS, .child = run->child, .on = true};
         run->waits = true;
         sim_node_post(node, &waits, NULL);
     }
     end_at(node, run, took_us);
+    sim_node_strikes(node, SIM_FAULT_NODE_STARTED);
 }
 
 /* The child takes its next call, if it has one. */
@@ -268,11 +273,26 @@ void sim_node_do_kill(struct sim_node *node, uint64_t key, int signal)
     }
 }
 
+uint32_t sim_node_kill_children(struct sim *sim, uint32_t index)
+{
+    struct sim_node *node = sim->nodes[index];
+    uint32_t count = 0;
+    for (struct run *run = node->runs; run != NULL; run = run->next) {
+        if (run->began && !run->ending && (count == 0 || sim_percent(sim, 50))) {
+            sim_note(sim, "child_killed", index, run->id, 0, 0);
+            die(node, run, SIGKILL, false);
+            count++;
+        }
+    }
+    return count;
+}
+
 /* The helper's switch: it works while the daemon is stopped, too. */
 void sim_node_fence(struct sim *sim, void *context, uint64_t generation, uint64_t deadline_ms)
 {
     struct sim_node *node = context;
-    if (generation != node->generation || deadline_ms != node->fence_ms) {
+    if (generation != node->generation || deadline_ms != node->fence_ms ||
+        sim->options->trap == SIM_TRAP_NO_FENCE) {
         return;
     }
     sim_note(sim, "dead_man", node->index, deadline_ms, 0, 0);

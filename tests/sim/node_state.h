@@ -35,9 +35,9 @@ struct record {
 
 /* A child of a pool, in a slot behind those of functions. */
 struct pool_child {
-    uint64_t pool;       /* 0: the slot is free */
-    uint64_t serial;     /* of this child: what was planned for an earlier one is void */
-    uint64_t calls_left; /* UINT64_MAX: no limit */
+    uint64_t pool;            /* 0: the slot is free */
+    uint64_t serial;          /* of this child: what was planned for an earlier one is void */
+    uint64_t calls_left;      /* UINT64_MAX: no limit */
     bool up, stopping, never; /* never: its initializer runs for ever */
 };
 
@@ -58,8 +58,8 @@ struct sim_node {
     uint32_t event_count;
     uint64_t deadline_us, fence_ms, next_serial;
     uint64_t spooled_up_to; /* told when it listens; 0: nothing */
+    struct sim_fault *armed;
 };
-
 
 void sim_node_child_up(struct sim *sim, void *context, uint64_t generation, uint64_t child);
 void sim_node_begin_child(struct sim_node *node, uint32_t child);
@@ -72,6 +72,8 @@ void sim_node_fence(struct sim *sim, void *context, uint64_t generation, uint64_
 void sim_node_wake(struct sim_node *node);
 void sim_node_post(struct sim_node *node, const struct hp_agent_event *event,
                    const uint8_t *result);
+/* It dies before anything else happens, if that fault is armed. */
+void sim_node_strikes(struct sim_node *node, enum sim_fault_kind kind);
 /* node_pool.c */
 void sim_node_pool_start(struct sim_node *node, const struct hp_agent_effect *effect);
 void sim_node_pool_stop(struct sim_node *node, const struct hp_agent_effect *effect);

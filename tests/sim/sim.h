@@ -3,13 +3,16 @@
  * The simulator: the production core, agents and client engines in one process, on a virtual clock
  * and a virtual network; every choice comes from one seed.
  *
- *   world.c   clock, agenda of events, trace, random numbers
+ *   world.c   clock, agenda of events, random numbers, the course of one run
+ *   words.c   the trace in words
  *   net.c     connections: delay, cuts, partitions, lost ends
- *   broker.c  core + store in memory, turns, commits, crash and restart
+ *   broker.c  core + store in memory, turns, commits, crash and restart; broker_store.c: its disk
  *   node.c    agent + simulated executor and spool; node_pool.c: children of pools
  *   user.c    client engine + workload; user_pool.c: pools and their calls
  *   audit.c   what must hold; it sees submits, commits, starts and ends, and never the core
- *   fault.c   what goes wrong, and when
+ *   plan.c    what the seed decides beforehand: sizes, faults
+ *   fault.c   how each fault happens and heals
+ *   minimise.c  a failing seed with less of everything; campaign.c: many seeds; main.c: the command
  *
  * client/ and server/core have types of the same names, so this header knows neither.
  */
@@ -19,14 +22,95 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "common/base/macro.h"
 #include "common/base/rand.h"
 
 #define SIM_NEVER UINT64_MAX
-#define SIM_MS UINT64_C(1000) /* the agenda counts microseconds */
+#define SIM_MS UINT64_C(1000)            /* the agenda counts microseconds */
 #define SIM_POOL_SEEDS UINT64_C(1000000) /* from here on there are pools, too */
-enum { SIM_NODES_MAX = 4, SIM_USERS_MAX = 4, SIM_KEYS = 4, SIM_TAIL = 3000 };
+enum { SIM_NODES_MAX = 5, SIM_USERS_MAX = 4, SIM_KEYS = 4, SIM_TAIL = 3000 };
+enum { SIM_FAULTS_MAX = 96, SIM_FAULTS_LEAST = 20 };
+
+/*
+ * Each part draws from a stream of its own, so that a fault left out, or a client less, changes as
+ * little as can be of what the others do. An event draws from the stream of who asked for it.
+ */
+enum sim_stream {
+    SIM_PLAN,
+    SIM_FAULTS,
+    SIM_NET,
+    SIM_BROKER,
+    SIM_TASK, /* seeded anew for each attempt of a task: what it does is its own */
+    SIM_NODE_0,
+    SIM_USER_0 = SIM_NODE_0 + SIM_NODES_MAX,
+    SIM_WORK_0 = SIM_USER_0 + SIM_USERS_MAX, /* seeded anew for each act of a client */
+    SIM_STREAMS = SIM_WORK_0 + SIM_USERS_MAX
+};
+
+enum sim_fault_kind {
+    SIM_FAULT_BROKER_CRASH,
+    SIM_FAULT_BROKER_GONE, /* its host, too: nobody answers */
+    SIM_FAULT_BROKER_DRAIN,
+    SIM_FAULT_BROKER_PAUSE,
+    SIM_FAULT_BROKER_SENT,  /* dies right after it has sent what waited for a commit */
+    SIM_FAULT_COMMIT_LOST,  /* a commit fails, and is not there after the restart */
+    SIM_FAULT_COMMIT_THERE, /* a commit fails, and is there after the restart */
+    SIM_FAULT_DISK_STALL,
+    SIM_FAULT_DISK_SLOW,
+    SIM_FAULT_DISK_FULL,
+    SIM_FAULT_NODE_CRASH,
+    SIM_FAULT_NODE_GONE,
+    SIM_FAULT_NODE_PAUSE,
+    SIM_FAULT_NODE_DRAIN,
+    SIM_FAULT_NODE_STARTED,  /* dies right after a task has begun */
+    SIM_FAULT_NODE_SPOOLING, /* dies before the spool's fsync */
+    SIM_FAULT_NODE_SPOOLED,  /* dies after the spool's fsync, before anything is sent */
+    SIM_FAULT_NODE_ACKED,    /* dies after an acknowledgement, before the record is gone */
+    SIM_FAULT_CHILDREN,      /* kill -9 of what runs there */
+    SIM_FAULT_LINK_RESET,
+    SIM_FAULT_LINK_CUT, /* both ways */
+    SIM_FAULT_LINK_CUT_UP,
+    SIM_FAULT_LINK_CUT_DOWN,
+    SIM_FAULT_LINK_FLAPS,
+    SIM_FAULT_LINK_SLOW,
+    SIM_FAULT_SLOW_READER,
+    SIM_FAULT_USER_CRASH,
+    SIM_FAULT_USER_PAUSE,
+    SIM_FAULT_CLOCK_STEP,
+    SIM_FAULT_CLOCK_DAY,
+    SIM_FAULT_KINDS
+};
+
+struct sim_fault {
+    uint64_t at_ms, span_ms, arg;
+    enum sim_fault_kind kind;
+    uint32_t place; /* a node's or a client's, as in the net */
+    uint32_t tries;
+    bool is_on; /* not left out */
+};
+
+/* Bugs of the simulation itself, to show that its checks and its minimiser work. */
+enum sim_trap {
+    SIM_TRAP_NONE,
+    SIM_TRAP_EARLY_ACK, /* the broker answers before the commit */
+    SIM_TRAP_NO_FENCE,  /* the helper never ends what a stopped daemon runs */
+    SIM_TRAP_PAIR,      /* a worker starts within 3 s of a start of the broker: that "fails" */
+    SIM_TRAPS
+};
+
+/* One run, or what a minimised one leaves of it. */
+struct sim_options {
+    uint64_t seed;
+    bool trace, check;
+    bool is_cut;                  /* something is left out: fewer faults may be */
+    bool without[SIM_FAULTS_MAX]; /* faults that are left out */
+    uint32_t nodes, users;        /* only the first ones; 0: all */
+    uint64_t acts_from, acts_to;  /* of each client: only these; acts_to 0: all */
+    uint64_t until_ms;            /* no work and no fault later; 0: as planned */
+    enum sim_trap trap;
+};
 
 struct sim;
 typedef void sim_fn(struct sim *sim, void *context, uint64_t a, uint64_t b);
@@ -36,6 +120,7 @@ struct sim_event {
     sim_fn *fn;
     void *context;
     uint64_t a, b;
+    enum sim_stream stream;
 };
 
 struct sim_note {
@@ -62,17 +147,23 @@ struct sim_plan {
     uint64_t commit_us; /* typical time of a commit */
     uint32_t ckey_max[SIM_KEYS];
     uint32_t level_bytes; /* output of a connection above which the core is told */
-    uint32_t fault_level; /* 0: none */
     uint32_t task_goal;
+    bool bursts;          /* of work */
     uint64_t long_run_ms; /* longest run of a task */
-    bool pools; /* decided by the seed's range, so that older seeds keep their histories */
+    bool pools;           /* decided by the seed's range */
+    struct sim_fault faults[SIM_FAULTS_MAX];
+    uint32_t fault_count;
 };
 
 struct sim {
     uint64_t seed;
     uint64_t now_us;
     int64_t wall_offset_ms;
-    struct hp_rand rand;
+    int64_t wall_most_ms;   /* the latest time that the wall clock showed by a fault */
+    uint64_t wall_ahead_ms; /* by so much it was set ahead, all in all */
+    const struct sim_options *options;
+    struct hp_rand rands[SIM_STREAMS];
+    enum sim_stream stream;   /* which one is drawn from now */
     struct sim_event *agenda; /* binary heap by (at_us, seq) */
     uint32_t agenda_count, agenda_capacity;
     uint64_t next_seq;
@@ -88,28 +179,44 @@ struct sim {
     struct sim_node *nodes[SIM_NODES_MAX];
     struct sim_user *users[SIM_USERS_MAX];
     struct sim_audit *audit;
-    uint64_t progress; /* starts and ends so far */
-    uint64_t next_wid; /* names a task that was asked for */
+    uint64_t progress;            /* starts and ends so far */
+    uint64_t wids[SIM_USERS_MAX]; /* tasks a client has asked for; see sim_wid */
+    uint64_t broker_started_ms;
     struct {
-        uint64_t tasks, starts, crashes, faults, turns, commits;
+        uint64_t tasks, starts, crashes, turns, commits;
+        uint64_t faults; /* that really happened */
+        uint32_t kinds[SIM_FAULT_KINDS];
     } figures;
 };
 
 /* ------------------------------------------------ world.c */
 uint64_t sim_ms(const struct sim *sim);
 int64_t sim_wall_ms(const struct sim *sim);
+/* Sets the wall clock off by so much, from 0 on. */
+void sim_set_wall(struct sim *sim, int64_t offset_ms);
 void sim_at(struct sim *sim, uint64_t at_us, sim_fn *fn, void *context, uint64_t a, uint64_t b);
 void sim_after(struct sim *sim, uint64_t delay_us, sim_fn *fn, void *context, uint64_t a,
                uint64_t b);
+/* Draws from this stream from now on; returns the one before. */
+enum sim_stream sim_enter(struct sim *sim, enum sim_stream stream);
+/* Seeds a stream anew by two numbers, and enters it. */
+enum sim_stream sim_enter_fresh(struct sim *sim, enum sim_stream stream, uint64_t a, uint64_t b);
 /* Uniform in [low, high]. */
 uint64_t sim_pick(struct sim *sim, uint64_t low, uint64_t high);
 /* True in `percent` of cases. */
 bool sim_percent(struct sim *sim, uint32_t percent);
-/* A step of the history: into hash, tail and, with --trace, out. `what` is static. */
+/* A step of the history: into hash, tail and, with --trace, out. `what` is static, and has its
+ * words in words.c. */
 void sim_note(struct sim *sim, const char *what, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
+/* For the reader of a trace only. */
+void sim_say(struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* A rule was broken: prints and ends the process. */
 void sim_fail(struct sim *sim, const char *format, ...)
     __attribute__((noreturn, format(printf, 2, 3)));
+/* Told before sim_fail ends the process: the rule, not yet filled in. */
+void sim_on_failure(void (*tell)(const struct sim *sim, const char *rule));
+/* No tail of the history at a failure. */
+void sim_be_brief(void);
 #define SIM_RULE(sim, condition, ...)                                                              \
     do {                                                                                           \
         if (!(condition)) {                                                                        \
@@ -117,8 +224,16 @@ void sim_fail(struct sim *sim, const char *format, ...)
         }                                                                                          \
     } while (0)
 void *sim_alloc(size_t size);
-/* Runs one seed to its end; true. It does not return if a rule is broken. */
-void sim_run(uint64_t seed, bool trace, bool check, struct sim *ret_sim);
+/* Runs one seed to its end. It does not return if a rule is broken. */
+void sim_run(const struct sim_options *options, struct sim *ret_sim);
+
+/* ------------------------------------------------ words.c */
+void sim_words_head(const struct sim *sim, FILE *out);
+void sim_words_note(const struct sim_note *note, FILE *out);
+const char *sim_words_fault(enum sim_fault_kind kind);
+
+/* ------------------------------------------------ plan.c */
+void sim_plan(struct sim *sim);
 
 /* ------------------------------------------------ net.c */
 /* One end of a connection. All calls come from the agenda, never from inside a call of the net. */
@@ -144,21 +259,35 @@ void sim_net_died(struct sim *sim, uint32_t place, bool is_broker, bool silent);
 size_t sim_net_backlog(struct sim *sim, uint64_t conn);
 /* What it hears waits while `paused`. */
 void sim_net_pause(struct sim *sim, uint32_t place, bool is_broker, bool paused);
+/* Its host is off: nobody answers what is sent there, until it is back. */
+void sim_net_gone(struct sim *sim, uint32_t place, bool is_broker, bool gone);
 /* Cut: nothing passes from (up) or to (down) a place. */
 void sim_net_cut(struct sim *sim, uint32_t place, bool up, bool down);
+bool sim_net_is_cut(const struct sim *sim, uint32_t place);
 void sim_net_slow(struct sim *sim, uint32_t place, uint64_t delay_us);
-/* All connections of a place are reset; what is under way may be lost from any point on. */
-void sim_net_reset(struct sim *sim, uint32_t place);
+/* What it hears comes in pieces, this far apart; 0: at once. */
+void sim_net_read_slowly(struct sim *sim, uint32_t place, uint64_t gap_us);
+/* All connections of a place are reset; what is under way may be lost from any point on. Returns
+ * how many. */
+uint32_t sim_net_reset(struct sim *sim, uint32_t place);
 
 /* ------------------------------------------------ broker.c */
 void sim_broker_new(struct sim *sim);
 void sim_broker_free(struct sim *sim);
 void sim_broker_start(struct sim *sim);
-void sim_broker_crash(struct sim *sim, bool silent);
+void sim_broker_crash(struct sim *sim, bool gone); /* gone: and its host */
 void sim_broker_pause(struct sim *sim, bool paused);
 void sim_broker_drain(struct sim *sim); /* stops in order, then dies */
 bool sim_broker_is_up(const struct sim *sim);
+bool sim_broker_is_paused(const struct sim *sim);
+/* The next thing that the store does takes so much longer. */
 void sim_broker_stall_store(struct sim *sim, uint64_t us);
+void sim_broker_slow_store(struct sim *sim, bool slow);
+void sim_broker_fill_disk(struct sim *sim, bool full);
+bool sim_broker_is_disk_full(const struct sim *sim);
+/* It dies at a certain point, and starts again after the fault's span; NULL: not any more. */
+void sim_broker_arm(struct sim *sim, struct sim_fault *fault);
+bool sim_broker_is_armed(const struct sim *sim);
 /* Nothing is left to do; at the end. */
 void sim_broker_final(struct sim *sim);
 void sim_broker_dump(struct sim *sim);
@@ -167,13 +296,21 @@ void sim_broker_dump(struct sim *sim);
 void sim_node_new(struct sim *sim, uint32_t index);
 void sim_node_free(struct sim *sim, uint32_t index);
 void sim_node_start(struct sim *sim, uint32_t index);
-void sim_node_crash(struct sim *sim, uint32_t index, bool silent);
+void sim_node_crash(struct sim *sim, uint32_t index, bool gone);
 void sim_node_pause(struct sim *sim, uint32_t index, bool paused);
+bool sim_node_is_paused(const struct sim *sim, uint32_t index);
+/* Returns how many children died. */
+uint32_t sim_node_kill_children(struct sim *sim, uint32_t index);
+void sim_node_arm(struct sim *sim, uint32_t index, struct sim_fault *fault);
+bool sim_node_is_armed(const struct sim *sim, uint32_t index);
 void sim_node_drain(struct sim *sim, uint32_t index);
 bool sim_node_is_up(const struct sim *sim, uint32_t index);
+uint32_t sim_node_slots(const struct sim *sim, uint32_t index);
 void sim_node_final(struct sim *sim, uint32_t index);
 void sim_node_dump(struct sim *sim, uint32_t index);
 
+/* Cancels what waits for a far time; at the end. */
+void sim_user_cancel_far(struct sim *sim, uint32_t index);
 /* Ends all pools that were told of; at the end. */
 void sim_user_end_pools(struct sim *sim, uint32_t index);
 
@@ -182,12 +319,17 @@ void sim_user_new(struct sim *sim, uint32_t index);
 void sim_user_free(struct sim *sim, uint32_t index);
 void sim_user_crash(struct sim *sim, uint32_t index); /* and a new one, with a new session */
 void sim_user_pause(struct sim *sim, uint32_t index, bool paused);
+bool sim_user_is_paused(const struct sim *sim, uint32_t index);
+/* The name of the nth task that a client asks for, from 1 on: its payload. */
+uint64_t sim_wid(uint32_t user, uint64_t n);
 void sim_user_settle(struct sim *sim, uint32_t index); /* resume queues and workers */
 void sim_user_final(struct sim *sim, uint32_t index);
 
 /* ------------------------------------------------ fault.c */
-void sim_fault_plan(struct sim *sim);
 void sim_fault_start(struct sim *sim);
+void sim_fault_heal_all(struct sim *sim);
+/* An armed fault has come to pass: it is counted, and heals after its span. */
+void sim_fault_struck(struct sim *sim, const struct sim_fault *fault);
 
 /* ------------------------------------------------ audit.c */
 struct audit_spec {
@@ -196,7 +338,12 @@ struct audit_spec {
     uint32_t ukey; /* index + 1; 0: none */
     uint32_t max_retries, max_losses, child_losses;
     bool in_memory; /* not durable: known by its payload only */
-    bool pool;
+    bool pool, call;
+    bool may_expire;
+    bool far;          /* its time comes long after the end: it is cancelled then */
+    int64_t run_at_ms; /* wall clock: not before */
+    uint64_t delay_ms; /* not before so long after what follows */
+    uint64_t asked_ms, asked_ahead_ms;
 };
 void audit_new(struct sim *sim);
 void audit_free(struct sim *sim);
@@ -226,6 +373,10 @@ void audit_end(struct sim *sim, uint32_t node, uint64_t id, uint32_t attempt, ui
 void audit_told(struct sim *sim, uint64_t id, uint32_t state, uint64_t result_id,
                 uint32_t result_attempt, bool has_result);
 bool audit_is_over(const struct sim *sim); /* all that is durable has ended */
+/* Durable ids that were not asked for yet, at most so many. */
+uint32_t audit_ids(struct sim *sim, uint64_t *ret_ids, uint32_t max);
+void audit_stored(struct sim *sim, uint64_t id, bool exists, uint32_t state, uint32_t attempt);
+uint64_t audit_next_far(struct sim *sim, uint64_t after); /* that has not ended; 0: none */
 void audit_final(struct sim *sim);
 uint64_t audit_some_id(struct sim *sim); /* of a task that was acknowledged; 0: none */
 void audit_dump(struct sim *sim, uint64_t id);

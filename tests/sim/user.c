@@ -163,17 +163,28 @@ void sim_user_pump(struct sim_user *user)
 void sim_user_draw_times(struct sim *sim, struct draw *draw)
 {
     struct hp_options *options = &draw->options;
+    int64_t now_ms = sim_wall_ms(sim);
     if (sim_percent(sim, 15)) {
         options->delay_ms = sim_pick(sim, 1, 8000);
     }
     if (sim_percent(sim, 10)) {
-        options->run_at_ms = sim_wall_ms(sim) + (int64_t)sim_pick(sim, 1, 8000);
+        options->run_at_ms = now_ms + (int64_t)sim_pick(sim, 1, 8000);
     }
+    if (options->pool == 0 && sim_percent(sim, 3)) { /* from two days to a year */
+        draw->spec.far = true;
+        options->delay_ms = sim_pick(sim, 2, 365) * 24 * 3600 * 1000;
+    }
+    draw->spec.run_at_ms = options->run_at_ms;
+    draw->spec.delay_ms = options->delay_ms;
+    draw->spec.asked_ms = sim_ms(sim);
+    draw->spec.asked_ahead_ms = sim->wall_ahead_ms;
     if (sim_percent(sim, 12)) {
         options->expire_ms = sim_pick(sim, 1, 15000);
+        draw->spec.may_expire = true;
     }
     if (sim_percent(sim, 5)) {
         options->deadline_ms = sim_pick(sim, 500, 30000);
+        draw->spec.may_expire = true;
     }
     if (sim_percent(sim, 10)) {
         options->hard_timeout_ms = sim_pick(sim, 50, 5000);
@@ -267,7 +278,7 @@ void sim_user_submit(struct sim_user *user, struct draw *draw_ptr)
 {
     struct sim *sim = user->sim;
     struct draw draw = *draw_ptr;
-    uint64_t wid = sim->next_wid;
+    uint64_t wid = sim_wid(user->index, sim->wids[user->index] + 1);
     uint8_t bytes[MAX_PER_SUBMIT][8];
     struct hp_bytes payloads[MAX_PER_SUBMIT];
     for (uint32_t i = 0; i < draw.count; i++) {
@@ -287,7 +298,7 @@ void sim_user_submit(struct sim_user *user, struct draw *draw_ptr)
     }
     SIM_RULE(sim, status == HP_STATUS_OK, "submit: %s (%s)", hp_strerror(status),
              hp_engine_error(user->engine));
-    sim->next_wid += draw.count;
+    sim->wids[user->index] += draw.count;
     sim->figures.tasks += draw.count;
     sim_note(sim, "submit", user->index, wid, draw.count, draw.options.delay_ms);
     audit_asked(sim, wid, draw.count, &draw.spec);
@@ -310,26 +321,41 @@ static void must(enum hp_err err)
     HP_ASSERT(err == HP_OK);
 }
 
+static void cancel_range(struct sim_user *user, uint64_t first, uint32_t count,
+                         enum hp_cancel_mode mode, uint64_t grace_ms)
+{
+    struct hp_buf params;
+    hp_buf_init(&params, 1U << 20);
+    struct hp_st_id_range range = {.has = HP_HAS_ST_ID_RANGE_COUNT, .first = first, .count = count};
+    struct hp_msg_task_cancel msg = {.has = HP_HAS_TASK_CANCEL_MODE | HP_HAS_TASK_CANCEL_RANGES |
+                                            HP_HAS_TASK_CANCEL_GRACE_MS,
+                                     .ranges = {.items = &range, .count = 1},
+                                     .mode = mode,
+                                     .grace_ms = grace_ms};
+    must(hp_msg_task_cancel_encode(&params, &msg));
+    sim_note(user->sim, "cancel", user->index, first, count, (uint64_t)mode);
+    sim_user_call(user, HP_METHOD_TASK_CANCEL, &params);
+}
+
 static void cancel(struct sim_user *user)
 {
     struct sim *sim = user->sim;
     uint64_t id = audit_some_id(sim);
-    struct hp_buf params;
-    hp_buf_init(&params, 1U << 20);
-    struct hp_st_id_range range = {.has = HP_HAS_ST_ID_RANGE_COUNT, .first = id};
-    range.count = sim_percent(sim, 70) ? 1 : (uint32_t)sim_pick(sim, 2, 12);
-    struct hp_msg_task_cancel msg = {.has = HP_HAS_TASK_CANCEL_MODE | HP_HAS_TASK_CANCEL_RANGES |
-                                            HP_HAS_TASK_CANCEL_GRACE_MS,
-                                     .ranges = {.items = &range, .count = 1}};
-    msg.mode = (enum hp_cancel_mode)sim_pick(sim, 0, 2);
-    msg.grace_ms = sim_pick(sim, 1, 3000);
-    must(hp_msg_task_cancel_encode(&params, &msg));
-    if (id == 0) {
-        hp_buf_deinit(&params);
-        return;
+    uint32_t count = sim_percent(sim, 70) ? 1 : (uint32_t)sim_pick(sim, 2, 12);
+    enum hp_cancel_mode mode = (enum hp_cancel_mode)sim_pick(sim, 0, 2);
+    uint64_t grace_ms = sim_pick(sim, 1, 3000);
+    if (id != 0) {
+        cancel_range(user, id, count, mode, grace_ms);
     }
-    sim_note(sim, "cancel", user->index, id, range.count, (uint64_t)msg.mode);
-    sim_user_call(user, HP_METHOD_TASK_CANCEL, &params);
+}
+
+void sim_user_cancel_far(struct sim *sim, uint32_t index)
+{
+    struct sim_user *user = sim->users[index];
+    uint64_t id = 0;
+    while ((id = audit_next_far(sim, id)) != 0) {
+        cancel_range(user, id, 1, HP_CANCEL_MODE_QUEUED, 0);
+    }
 }
 
 static void pause_queue(struct sim_user *user, uint32_t index, bool paused)
@@ -386,18 +412,9 @@ static void look(struct sim_user *user)
     }
 }
 
-static void work(struct sim *sim, void *context, uint64_t generation, uint64_t b)
+static void act(struct sim_user *user)
 {
-    struct sim_user *user = context;
-    (void)b;
-    if (generation != user->generation || sim_ms(sim) >= sim->plan.work_ms || !sim->working) {
-        return;
-    }
-    uint64_t gap_ms = sim->plan.work_ms * sim->plan.users * 4 / (sim->plan.task_goal + 1);
-    sim_after(sim, sim_pick(sim, 1, 2 * gap_ms + 1) * SIM_MS, work, user, generation, 0);
-    if (user->paused) {
-        return;
-    }
+    struct sim *sim = user->sim;
     if (sim->plan.pools && sim_percent(sim, 60)) {
         sim_user_work_pools(user);
         return;
@@ -420,10 +437,41 @@ static void work(struct sim *sim, void *context, uint64_t generation, uint64_t b
     }
 }
 
+static void work(struct sim *sim, void *context, uint64_t generation, uint64_t b)
+{
+    struct sim_user *user = context;
+    (void)b;
+    if (generation != user->generation || sim_ms(sim) >= sim->plan.work_ms || !sim->working) {
+        return;
+    }
+    uint64_t number = user->acts++;
+    enum sim_stream before =
+        sim_enter_fresh(sim, SIM_WORK_0 + user->index, user->index, number + 1);
+    uint64_t gap_ms = sim->plan.work_ms * sim->plan.users * 4 / (sim->plan.task_goal + 1);
+    if (sim->plan.bursts) { /* 30 in a row, then a long time of nothing */
+        gap_ms = number % 30 == 29 ? gap_ms * 24 : gap_ms / 5;
+    }
+    uint64_t delay_us = sim_pick(sim, 1, 2 * gap_ms + 1) * SIM_MS;
+    sim_after(sim, delay_us, work, user, generation, 0);
+    const struct sim_options *options = sim->options;
+    bool left_out =
+        number < options->acts_from || (options->acts_to > 0 && number > options->acts_to);
+    if (!user->paused && !left_out) {
+        act(user);
+    }
+    sim_enter(sim, before);
+}
+
+uint64_t sim_wid(uint32_t user, uint64_t n)
+{
+    return (uint64_t)(user + 1) << 24 | n;
+}
+
 /* ------------------------------------------------ life and death */
 static void start(struct sim_user *user)
 {
     struct sim *sim = user->sim;
+    enum sim_stream before = sim_enter(sim, SIM_USER_0 + user->index);
     struct hp_engine_config config = {.name = "sim",
                                       .connect_timeout_ms = 5000,
                                       .retry_base_ms = 100,
@@ -434,13 +482,19 @@ static void start(struct sim_user *user)
                                       .events = true};
     config.window_submits = (uint32_t)sim_pick(sim, 1, 64);
     config.seed = sim_pick(sim, 1, UINT64_MAX - 1);
-    hp_rand_fill(&sim->rand, config.session, sizeof(config.session));
+    hp_rand_fill(&sim->rands[sim->stream], config.session, sizeof(config.session));
     user->engine = hp_engine_new(&config, sim_ms(sim));
     HP_ASSERT(user->engine != NULL);
     user->deadline_us = SIM_NEVER;
     sim_note(sim, "user_start", user->index, 0, 0, 0);
     sim_user_pump(user);
     work(sim, user, user->generation, 0);
+    sim_enter(sim, before);
+}
+
+bool sim_user_is_paused(const struct sim *sim, uint32_t index)
+{
+    return sim->users[index]->paused;
 }
 
 void sim_user_new(struct sim *sim, uint32_t index)

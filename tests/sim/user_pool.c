@@ -49,6 +49,7 @@ static void call_some(struct sim_user *user, uint64_t pool)
     }
     sim_user_draw_budgets(sim, &draw);
     draw.spec.function = true;
+    draw.spec.call = true;
     draw.spec.at_most_once = options->at_most_once;
     draw.spec.kill_on_partition = options->on_partition == HP_PARTITION_KILL;
     draw.spec.max_retries = options->max_retries;

@@ -16,6 +16,7 @@ struct sim_user {
     struct hp_engine *engine;
     uint64_t generation, conn, deadline_us;
     bool connected, paused, closing;
+    uint64_t acts; /* that it has come to */
 };
 
 struct draw {
