@@ -85,7 +85,8 @@ static void on_spawn(struct hp_helper *helper, struct hp_control_in *in)
             return;
         }
     }
-    struct hp_spawn_result result = hp_spawn(spec, bytes, fds, helper->null_fd);
+    uint64_t tag = hp_spawn_tag(helper->config->instance, in->msg.id);
+    struct hp_spawn_result result = hp_spawn(spec, bytes, fds, helper->null_fd, tag);
     if (result.pid < 0) {
         (void)snprintf(text, sizeof text, "%s %.400s: %s", result.step, result.what,
                        strerror(result.error_number));

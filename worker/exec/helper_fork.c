@@ -55,7 +55,7 @@ static void become_child(struct hp_helper *helper, struct hp_control_in *in)
 {
     const struct hp_helper_config *config = helper->config;
     bool is_language = config->role == HP_HELPER_LANGUAGE;
-    hp_spawn_clean_process();
+    hp_spawn_clean_process(hp_spawn_tag(config->instance, in->msg.id));
     char marker[HP_RUN_MARKER_BYTES];
     hp_run_marker(marker, config->instance, in->msg.id);
     (void)setenv("HOSTPOOL_RUN", marker + strlen(HP_RUN_MARKER), 1);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Finds what left its process group (setsid, daemonise). Helpers are subreapers, so it becomes
- * their child once its parent ends. To whom it belonged is told by its session or by the marker in
- * its environment; what can not be told is left alone while anyone runs whose it may be.
+ * their child once its parent ends. To whom it belonged is told by its session, by the tag that it
+ * inherited (spawn.h), or by the marker in its environment; what can not be told (it was privileged
+ * and took care to lose all three) is left alone while anyone runs whose it may be.
  */
 #include "worker/exec/helper.h"
 
@@ -19,6 +20,7 @@
 #include "common/base/macro.h"
 #include "common/sys/clock.h"
 #include "common/sys/file.h"
+#include "worker/exec/spawn.h"
 
 #define ENVIRON_BYTES_MAX 65536
 #define DEPTH_MAX 64
@@ -67,6 +69,23 @@ static size_t read_proc(pid_t pid, const char *name, char *out, size_t out_bytes
     return used;
 }
 
+/* True if a run that has this tag is alive. */
+static bool tag_is_live(const struct hp_helper *helper, uint64_t tag)
+{
+    for (uint32_t i = 0; i < helper->proc_count; i++) {
+        if (hp_spawn_tag(helper->config->instance, helper->procs[i].id) == tag) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* True if the tag is of this executor's making: workers may run below others. */
+static bool is_own_tag(const struct hp_helper *helper, uint64_t tag)
+{
+    return tag != 0 && tag >> 32 == hp_spawn_tag(helper->config->instance, 0) >> 32;
+}
+
 /* The run which the environment of a process names: true and its id. */
 static bool marked_run(const struct hp_helper *helper, pid_t pid, uint64_t *ret_id)
 {
@@ -93,6 +112,10 @@ static enum owner find_owner(const struct hp_helper *helper, pid_t pid)
     pid_t session = getsid(pid);
     if (session > 0 && leader(helper, session) != NULL) {
         return OWNER_LIVE;
+    }
+    uint64_t tag = hp_spawn_tag_of(pid);
+    if (is_own_tag(helper, tag)) {
+        return tag_is_live(helper, tag) ? OWNER_LIVE : OWNER_ENDED;
     }
     if (marked_run(helper, pid, &id)) {
         return id_is_live(helper, id) ? OWNER_LIVE : OWNER_ENDED;

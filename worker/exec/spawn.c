@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,6 +30,7 @@ struct job {
     char **env;
     char *paths; /* candidates, each NUL-terminated; an empty one ends */
     int fds[3];
+    uint64_t tag;
     volatile int error_number;
     const char *volatile step;
 };
@@ -49,8 +51,26 @@ void hp_spawn_block_signals(void)
     (void)sigprocmask(SIG_SETMASK, &blocked, NULL);
 }
 
-void hp_spawn_clean_process(void)
+#define TAG_BIT (1ull << 62)
+
+uint64_t hp_spawn_tag(uint64_t instance, uint64_t id)
 {
+    return TAG_BIT | (instance & 0x3fffffff) << 32 | (id & UINT32_MAX);
+}
+
+uint64_t hp_spawn_tag_of(pid_t pid)
+{
+    struct rlimit limit = {.rlim_max = RLIM_INFINITY};
+    bool is_tagged = prlimit(pid, RLIMIT_RTTIME, NULL, &limit) == 0 &&
+                     limit.rlim_max != RLIM_INFINITY && (limit.rlim_max & TAG_BIT) != 0;
+    return is_tagged ? limit.rlim_max : 0;
+}
+
+void hp_spawn_clean_process(uint64_t tag)
+{
+    struct rlimit limit = {.rlim_cur = tag, .rlim_max = tag};
+    /* Refused below a lower limit: its environment has a marker as well. */
+    (void)setrlimit(RLIMIT_RTTIME, &limit);
     (void)setsid();
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
@@ -93,7 +113,7 @@ static int fail(struct job *job, const char *step)
 __attribute__((no_sanitize_address)) static int child_main(void *context)
 {
     struct job *job = context;
-    hp_spawn_clean_process();
+    hp_spawn_clean_process(job->tag);
     if (place_fds(job->fds) != 0) {
         return fail(job, "dup");
     }
@@ -192,7 +212,8 @@ static void run(struct job *job, pid_t *ret_pid)
     *ret_pid = pid;
 }
 
-struct hp_spawn_result hp_spawn(const char *spec, size_t bytes, const int fds[3], int null_fd)
+struct hp_spawn_result hp_spawn(const char *spec, size_t bytes, const int fds[3], int null_fd,
+                                uint64_t tag)
 {
     struct hp_spawn_result result = {.pid = -1, .error_number = EINVAL, .step = "spec", .what = ""};
     struct hp_spawn_spec head;
@@ -217,7 +238,7 @@ struct hp_spawn_result hp_spawn(const char *spec, size_t bytes, const int fds[3]
         return result;
     }
     HP_CLEANUP(hp_free_ptr) char *paths = candidates(argv[0], path_of(env));
-    struct job job = {.cwd = cwd[0], .argv = argv, .env = env, .paths = paths};
+    struct job job = {.cwd = cwd[0], .argv = argv, .env = env, .paths = paths, .tag = tag};
     if (paths == NULL) {
         result.error_number = ENOMEM;
         return result;

@@ -26,9 +26,11 @@ struct hp_spawn_result {
 /*
  * Starts the program of a spec (`spec` has `bytes` bytes and is only read) with these three
  * descriptors as 0, 1, 2 (null_fd stands in for a missing one, -1): own session and process group,
- * default signals, nothing else inherited. A damaged spec is EINVAL.
+ * default signals, nothing else inherited. A damaged spec is EINVAL. `tag`: see
+ * hp_spawn_clean_process.
  */
-struct hp_spawn_result hp_spawn(const char *spec, size_t bytes, const int fds[3], int null_fd);
+struct hp_spawn_result hp_spawn(const char *spec, size_t bytes, const int fds[3], int null_fd,
+                                uint64_t tag);
 
 /*
  * For a helper at its start: default dispositions, all signals but faults blocked. A helper takes
@@ -37,9 +39,20 @@ struct hp_spawn_result hp_spawn(const char *spec, size_t bytes, const int fds[3]
 void hp_spawn_block_signals(void);
 
 /*
- * Makes a new child clean: session, death signal (of the helper), oom score, signal mask.
- * Async-signal-safe; used after fork, too.
+ * Makes a new child clean: session, death signal (of the helper), oom score, signal mask. Marks it
+ * and all that will descend from it with `tag`. Async-signal-safe; used after fork, too.
  */
-void hp_spawn_clean_process(void);
+void hp_spawn_clean_process(uint64_t tag);
+
+/*
+ * The tag of run `id` of an executor. It is kept as the limit of the time that a realtime thread
+ * may run (RLIMIT_RTTIME), some hundred thousand years: a limit that nobody needs, that every
+ * descendant inherits whatever it does to its session, parents and environment, and that can be
+ * lowered but not raised without privilege. Runs 2^32 apart share a tag.
+ */
+uint64_t hp_spawn_tag(uint64_t instance, uint64_t id);
+
+/* The tag of a process; 0: it has none, or may not be asked. */
+uint64_t hp_spawn_tag_of(pid_t pid);
 
 #endif
