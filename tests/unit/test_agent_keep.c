@@ -148,6 +148,54 @@ static void a_hard_timeout_alone_is_a_timeout(void **state)
     fx_deinit(&fx);
 }
 
+static void what_ignores_a_soft_timeout_is_killed(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, 1);
+    fx_up(&fx);
+    struct hp_st_task_options options = fx_command();
+    options.soft_timeout_ms = 1000;
+    options.kill_grace_ms = 2000;
+    options.has |= HP_HAS_ST_TASK_OPTIONS_SOFT_TIMEOUT_MS | HP_HAS_ST_TASK_OPTIONS_KILL_GRACE_MS;
+    fx_assign(&fx, 10, 1, 1, &options);
+    fx_pass(&fx, 1000);
+    assert_int_equal(fx_last(&fx, HP_AGENT_KILL, 0)->signal, SIGTERM);
+    fx_pass(&fx, 1999);
+    assert_int_equal(fx_count(&fx, HP_AGENT_KILL), 1);
+    fx_pass(&fx, 1);
+    assert_int_equal(fx_count(&fx, HP_AGENT_KILL), 2);
+    assert_int_equal(fx_last(&fx, HP_AGENT_KILL, 0)->signal, SIGKILL);
+    fx_exited(&fx, 10, 0, SIGKILL);
+    fx_expect_end(&fx, 10, HP_REASON_TIMEOUT);
+    fx_deinit(&fx);
+}
+
+/* An assignment and the order to drain may cross. */
+static void a_drained_agent_hands_back_what_still_comes(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, 4);
+    fx_up(&fx);
+    struct hp_msg_worker_control control = {.has = HP_HAS_WORKER_CONTROL_DRAINING,
+                                            .draining = true};
+    fx_notify(&fx, HP_METHOD_WORKER_CONTROL, &hp_desc_msg_worker_control, &control);
+    struct hp_st_task_options options = fx_command();
+    fx_assign(&fx, 10, 2, 1, &options);
+    assert_int_equal(fx_count(&fx, HP_AGENT_RUN), 0);
+    (void)fx_find(&fx, HP_METHOD_WORKER_RELEASE);
+    struct hp_msg_worker_release release;
+    assert_int_equal(hp_msg_worker_release_decode(fx.rpc.params, &fx.arena, &release, NULL), HP_OK);
+    assert_int_equal(release.runs.count, 2);
+    assert_int_equal(release.runs.items[0].id, 10);
+    control.draining = false;
+    fx_notify(&fx, HP_METHOD_WORKER_CONTROL, &hp_desc_msg_worker_control, &control);
+    fx_assign(&fx, 10, 1, 2, &options);
+    assert_int_equal(fx_count(&fx, HP_AGENT_RUN), 1);
+    fx_deinit(&fx);
+}
+
 /* Else it would last longer here than at the broker, by the way of the answer. */
 static void the_lease_runs_from_the_question(void **state)
 {
@@ -206,6 +254,57 @@ static void runs_of_two_epochs_are_two(void **state)
     fx_deinit(&fx);
 }
 
+static void an_assignment_that_comes_twice_is_one(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, 4);
+    fx_up(&fx);
+    struct hp_st_task_options options = fx_command();
+    fx_assign(&fx, 10, 1, 1, &options);
+    fx_assign(&fx, 10, 1, 1, &options);
+    assert_int_equal(fx_count(&fx, HP_AGENT_RUN), 1);
+    assert_int_equal(fx_stats(&fx).held, 1);
+    fx_assign(&fx, 10, 1, 2, &options); /* another attempt is another run */
+    assert_int_equal(fx_count(&fx, HP_AGENT_RUN), 2);
+    fx_deinit(&fx);
+}
+
+/* Else the broker takes them for lost, and runs their tasks again. */
+static void results_that_wait_are_named_at_the_registration(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, 1);
+    fx_up(&fx);
+    struct hp_st_task_options options = fx_command();
+    fx_assign(&fx, 10, 1, 1, &options);
+    fx_exited(&fx, 10, 0, 0);
+    hp_agent_disconnected(fx.agent, "reset", fx.now);
+    fx_drain(&fx);
+    fx_connect(&fx);
+    fx_answer_hello(&fx, 1);
+    struct hp_msg_worker_done done;
+    fx_refuse(&fx, fx_expect_done(&fx, &done), HP_RPC_ERROR_BUSY); /* it is to come later */
+    (void)fx_find(&fx, HP_METHOD_WORKER_REGISTER);
+    struct hp_msg_worker_register msg;
+    assert_int_equal(hp_msg_worker_register_decode(fx.rpc.params, &fx.arena, &msg, NULL), HP_OK);
+    uint32_t named = msg.runs.count;
+    if (named == 0) { /* asked before the refusal came: the done spoke for it */
+        struct hp_msg_worker_register_reply reply = {.lease_ms = FX_LEASE_MS,
+                                                     .heartbeat_ms = FX_HEARTBEAT_MS};
+        fx_reply(&fx, fx.rpc.msgid, &hp_desc_msg_worker_register_reply, &reply);
+        hp_agent_drain(fx.agent, 60000, fx.now); /* which registers anew */
+        (void)fx_find(&fx, HP_METHOD_WORKER_REGISTER);
+        assert_int_equal(hp_msg_worker_register_decode(fx.rpc.params, &fx.arena, &msg, NULL),
+                         HP_OK);
+        named = msg.runs.count;
+    }
+    assert_int_equal(named, 1);
+    assert_int_equal(msg.runs.items[0].id, 10);
+    fx_deinit(&fx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,8 +313,12 @@ int main(void)
         cmocka_unit_test(the_spool_keeps_all_of_an_end),
         cmocka_unit_test(records_of_another_shape_are_refused),
         cmocka_unit_test(a_hard_timeout_alone_is_a_timeout),
+        cmocka_unit_test(what_ignores_a_soft_timeout_is_killed),
+        cmocka_unit_test(a_drained_agent_hands_back_what_still_comes),
         cmocka_unit_test(the_lease_runs_from_the_question),
         cmocka_unit_test(runs_of_two_epochs_are_two),
+        cmocka_unit_test(an_assignment_that_comes_twice_is_one),
+        cmocka_unit_test(results_that_wait_are_named_at_the_registration),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
