@@ -240,6 +240,31 @@ static void test_many(void **state)
     hp_free(payloads);
 }
 
+static bool flood_ended(void *arg)
+{
+    return atomic_load(&((struct rig *)arg)->ended) == 5 * 40000;
+}
+
+/* More than the queue holds: who waits for room is woken when there is some. */
+static void test_waiting_for_room(void **state)
+{
+    struct rig *rig = rig_new();
+    struct hp_bytes *payloads = hp_calloc(40000, sizeof(*payloads));
+
+    (void)state;
+    assert_non_null(payloads);
+    for (size_t i = 0; i < 40000; i++) {
+        payloads[i] = (struct hp_bytes){.data = "e", .size = 1};
+    }
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(hp_hub_submit(rig->hub, &rig->options, payloads, 40000, NULL, -1),
+                         HP_STATUS_OK);
+    }
+    assert_true(hp_hub_wait(rig->hub, flood_ended, rig, WAIT_MS));
+    rig_free(rig);
+    hp_free(payloads);
+}
+
 /* ---------------------------------------------------------------- callbacks */
 
 static struct task inner;
@@ -476,11 +501,12 @@ static void test_fork(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one),     cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_many),    cmocka_unit_test(test_nested),
-        cmocka_unit_test(test_refused), cmocka_unit_test(test_large),
-        cmocka_unit_test(test_restart), cmocka_unit_test(test_no_broker),
-        cmocka_unit_test(test_denied),  cmocka_unit_test(test_fork),
+        cmocka_unit_test(test_one),       cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_many),      cmocka_unit_test(test_waiting_for_room),
+        cmocka_unit_test(test_nested),    cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_large),     cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_no_broker), cmocka_unit_test(test_denied),
+        cmocka_unit_test(test_fork),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

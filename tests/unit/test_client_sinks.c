@@ -165,10 +165,141 @@ static void test_refusals_reach_the_sink(void **state)
     fake_free(fake);
 }
 
+/* Refused in the middle of a window: each number is used once, also by what comes later. */
+static void test_busy_wastes_no_number(void **state)
+{
+    static struct gatherer gatherer;
+    struct fake *fake = fake_new();
+    struct hp_options options;
+    struct hp_engine_submit submit = {.options = &options, .count = 7, .array = true};
+
+    (void)state;
+    gatherer = (struct gatherer){.sink = {.take = take}};
+    fake_settle(fake);
+    (void)fake_events(fake);
+    fake->busy_count = 1;
+    submit_all(fake, &gatherer, 1000);
+    fake_settle(fake);
+    assert_int_equal(fake->tasks_created, 0);
+    hp_options_init(&options);
+    options.fn = "g";
+    assert_int_equal(hp_engine_submit(fake->engine, &submit, NULL), HP_STATUS_OK);
+    fake_pass(fake, 1000);
+    expect_all_submitted(&gatherer);
+    assert_int_equal(hp_engine_submit(fake->engine, &submit, NULL), HP_STATUS_OK);
+    fake_settle(fake);
+    assert_int_equal(fake->tasks_created, TASKS + 14);
+    assert_int_equal(fake_events(fake).submitted_tasks, 14);
+    assert_int_equal(fake->last_number + 1, fake->engine->next_number);
+    fake_free(fake);
+}
+
+static void test_the_window_has_a_size(void **state)
+{
+    static char large[60000];
+    struct fake *fake = fake_new_with(100000, 8u << 20);
+    struct hp_options options;
+    struct hp_bytes payload = {.data = large, .size = sizeof(large)};
+    struct hp_engine_submit submit = {.options = &options, .payloads = &payload, .count = 1};
+    uint64_t bytes = 0;
+
+    (void)state;
+    fake->refuse = true; /* nothing leaves */
+    hp_options_init(&options);
+    options.fn = "f";
+    while (hp_engine_has_room(fake->engine)) {
+        assert_int_equal(hp_engine_submit(fake->engine, &submit, NULL), HP_STATUS_OK);
+        bytes += sizeof(large);
+        assert_true(bytes < 20u << 20);
+    }
+    assert_true(bytes > 7u << 20); /* of 8 MiB */
+    assert_int_equal(hp_engine_submit(fake->engine, &submit, NULL), HP_STATUS_AGAIN);
+    fake_free(fake);
+}
+
+static void test_reconnects_are_spread(void **state)
+{
+    enum { CLIENTS = 60 };
+    static const uint64_t whole[] = {100, 200, 400, 800, 1600, 3200, 5000, 5000};
+    struct hp_engine_config config = {.name = "test",
+                                      .connect_timeout_ms = 5000,
+                                      .retry_base_ms = 100,
+                                      .retry_cap_ms = 5000,
+                                      .window_submits = 1,
+                                      .window_bytes = 1,
+                                      .event_bytes = 1};
+    uint32_t late[8] = {0};
+
+    (void)state;
+    for (config.seed = 1; config.seed <= CLIENTS; config.seed++) {
+        uint64_t now_ms = 1000;
+        struct hp_engine *engine = hp_engine_new(&config, now_ms);
+
+        for (int n = 0; n < 8; n++) {
+            uint64_t wait_ms;
+
+            assert_true(hp_engine_wants_connect(engine));
+            hp_engine_connecting(engine, now_ms);
+            hp_engine_closed(engine, HP_STATUS_UNREACHABLE, "refused", now_ms);
+            wait_ms = hp_engine_deadline_ms(engine) - now_ms;
+            assert_true(wait_ms >= whole[n] / 2 && wait_ms <= whole[n]);
+            late[n] += wait_ms > whole[n] * 3 / 4;
+            now_ms += wait_ms;
+            hp_engine_step(engine, now_ms);
+        }
+        hp_engine_free(engine);
+    }
+    for (int n = 0; n < 8; n++) {
+        assert_true(late[n] > CLIENTS / 6 && late[n] < CLIENTS * 5 / 6); /* about a half */
+    }
+}
+
+/* The answer to a submit: with a task more, with id 0, beyond all ids. */
+static bool answer_wrongly(struct fake *fake, const struct hp_rpc *rpc)
+{
+    const uint32_t *which = fake->context;
+    struct fake_memo memo = {.first = *which == 0   ? 5
+                                      : *which == 1 ? 0
+                                                    : UINT64_MAX,
+                             .count = *which == 0 ? 8 : 7,
+                             .outcome = HP_SUBMIT_OUTCOME_CREATED};
+
+    if (rpc->method != HP_METHOD_TASK_SUBMIT) {
+        return false;
+    }
+    fake_submit_reply(fake, rpc->msgid, &memo);
+    return true;
+}
+
+static void test_answers_without_sense(void **state)
+{
+    (void)state;
+    for (uint32_t which = 0; which < 3; which++) {
+        struct fake *fake = fake_new();
+        struct tally tally;
+        int mark;
+
+        fake->on_call = answer_wrongly;
+        fake->context = &which;
+        fake_settle(fake);
+        (void)fake_events(fake);
+        (void)fake_submit_tasks(fake, 7, &mark);
+        fake_settle(fake);
+        tally = fake_events(fake);
+        assert_int_equal(tally.submitted, 0);
+        assert_int_equal(tally.disconnected, 1);
+        fake_free(fake);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_each_task_is_named_as_given),
     cmocka_unit_test(test_lost_replies_double_nothing),
     cmocka_unit_test(test_refusals_reach_the_sink),
+    cmocka_unit_test(test_busy_wastes_no_number),
+    cmocka_unit_test(test_the_window_has_a_size),
+    cmocka_unit_test(test_reconnects_are_spread),
+    cmocka_unit_test(test_answers_without_sense),
 };
 
 HP_TEST_MAIN(tests)

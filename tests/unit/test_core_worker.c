@@ -450,6 +450,39 @@ static void a_worker_that_does_not_read_gets_nothing(void **state)
     rig_free(rig);
 }
 
+/* What is dropped is told once there is room, and then events come again. */
+static void events_of_a_slow_reader_are_dropped_and_that_is_told(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_new(NULL);
+    struct hp_st_task_options options = rig_command();
+    struct hp_event event = {.kind = HP_EVENT_CONN_LEVEL, .conn = 1};
+    struct hp_msg_task_event told;
+    struct hp_error error;
+    struct hp_rpc rpc;
+    rig_hello(rig, 1, session_a, NULL);
+    rig_worker(rig, 2, "w", 1);
+    for (uint64_t i = 0; i < 3; i++) {
+        uint64_t id = rig_submitted(rig, 1, i + 1, &options, 1, NULL);
+        event.level.over = i < 2;
+        rig_begin(rig);
+        hp_core_step(rig->core, &event);
+        rig_end(rig);
+        if (i == 2) { /* room again: first that some were lost */
+            assert_true(rig_next(rig, 1, &rpc));
+            assert_int_equal(rpc.method, HP_METHOD_TASK_EVENT);
+            assert_ok(hp_msg_task_event_decode(rpc.params, &rig->arena, &told, &error));
+            assert_true(told.lost && told.events.count == 0);
+        }
+        rig_done(rig, 2, id, 1, 1, HP_REASON_NONE);
+        assert_int_equal(rig_next(rig, 1, &rpc), i == 2);
+    }
+    assert_ok(hp_msg_task_event_decode(rpc.params, &rig->arena, &told, &error));
+    assert_int_equal(told.events.count, 1);
+    assert_int_equal(rig->core->figures.events_dropped, 2);
+    rig_free(rig);
+}
+
 static void a_broker_that_stops_takes_and_gives_nothing(void **state)
 {
     (void)state;
@@ -506,6 +539,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(equal_workers_take_turns),
     cmocka_unit_test(a_worker_that_leaves_or_is_drained_gets_nothing),
     cmocka_unit_test(a_worker_that_does_not_read_gets_nothing),
+    cmocka_unit_test(events_of_a_slow_reader_are_dropped_and_that_is_told),
     cmocka_unit_test(a_broker_that_stops_takes_and_gives_nothing),
     cmocka_unit_test(a_repeated_number_is_answered_when_the_first_is_durable),
 };
