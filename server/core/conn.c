@@ -155,8 +155,9 @@ static bool bind_node(struct hp_core *core, struct hp_conn *conn, const struct h
     }
     struct hp_node *node = hp_node_get(core, hello->node);
     bool same = memcmp(node->boot, hello->boot.data, 16) == 0;
-    if (node->conn != NULL && !same &&
-        core->now_ms < node->seen_ms + 2 * core->config.heartbeat_ms) {
+    /* Who is connected said its boot with its hello; it may not have registered yet. */
+    bool is_stranger = node->conn != NULL && memcmp(node->hello_boot, hello->boot.data, 16) != 0;
+    if (is_stranger && core->now_ms < node->seen_ms + 2 * core->config.heartbeat_ms) {
         hp_out_error(core, conn, msgid, false, HP_RPC_ERROR_CONFLICT,
                      "a worker named %.*s is connected; give this one another name with --node",
                      HP_STR_ARG(hello->node));
