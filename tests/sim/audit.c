@@ -4,7 +4,8 @@
  * and what ran; so it cannot share an error with the core. The rules, and who asserts each:
  *
  *  R1  what is acknowledged is durable, and one task for ever        audit_acked, bind
- *  R2  it keeps its payload                                          bind (at each start)
+ *  R2  it keeps its payload, and work that is submitted again        bind (at the commit, the
+ *      is the same task                                              acknowledgement, each start)
  *  R3  ids are never given out twice                                 audit_group
  *  R4  one recorded result, which never changes                      audit_result, audit_stored
  *  R5  it is of the latest attempt, which had a lease and succeeded  audit_result
@@ -269,6 +270,11 @@ void audit_group(struct sim *sim, uint64_t first, uint32_t count, uint64_t pool)
         task->durable = true;
         sim->audit->durable_count++;
     }
+}
+
+void audit_payload(struct sim *sim, uint64_t id, uint64_t wid)
+{
+    bind(sim, task_of(sim, id), wid);
 }
 
 static void set_live(struct sim *sim, struct task *task, bool live)

@@ -12,6 +12,7 @@
 #include "proto/tokenizer.h"
 #include "proto/wire.h"
 #include "server/core/core.h"
+#include "server/core/pack.h"
 #include "server/core/state.h"
 #include "server/store/store.h"
 #include "tests/sim/sim.h"

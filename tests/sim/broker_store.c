@@ -57,11 +57,27 @@ static uint64_t pool_of(const struct hp_op *op)
     return pool;
 }
 
+/* Each task of a group is bound to the work that its payload names. */
+static void audit_payloads(struct sim *sim, const struct hp_op *op)
+{
+    for (uint32_t i = 0; i < op->group.count; i++) {
+        struct hp_bin payload = hp_pack_payload(op->group.pack, i);
+        uint64_t wid = 0;
+        for (uint32_t k = 0; payload.size == 8 && k < 8; k++) {
+            wid |= (uint64_t)payload.data[k] << (8 * k);
+        }
+        if (wid != 0) {
+            audit_payload(sim, op->group.first + i, wid);
+        }
+    }
+}
+
 static void audit_op(struct sim *sim, const struct hp_op *op)
 {
     switch (op->kind) {
     case HP_OP_GROUP:
         audit_group(sim, op->group.first, op->group.count, sim->plan.pools ? pool_of(op) : 0);
+        audit_payloads(sim, op);
         break;
     case HP_OP_LEASE:
         audit_lease(sim, op->lease.id, op->lease.attempt, op->lease.epoch, op->lease.node);

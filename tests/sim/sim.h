@@ -354,6 +354,8 @@ void audit_acked(struct sim *sim, uint64_t wid, uint32_t count, uint64_t first, 
 /* What became durable. */
 /* pool: of calls; else 0. */
 void audit_group(struct sim *sim, uint64_t first, uint32_t count, uint64_t pool);
+/* The payload of a durable task names this work. */
+void audit_payload(struct sim *sim, uint64_t id, uint64_t wid);
 void audit_pool(struct sim *sim, uint64_t id, uint32_t state);
 void audit_ukey(struct sim *sim, uint32_t key, uint64_t id);
 void audit_lease(struct sim *sim, uint64_t id, uint32_t attempt, uint64_t epoch, uint32_t node);

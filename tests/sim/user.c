@@ -266,6 +266,11 @@ static void draw_all(struct sim *sim, struct draw *draw)
     sim_user_draw_budgets(sim, draw);
     draw_keys(sim, draw);
     draw->payloads = sim_percent(sim, 85);
+    if (draw->spec.far && !draw->payloads) { /* it could not be told from others by its payload */
+        draw->spec.far = false;
+        options->delay_ms = 0;
+        draw->spec.delay_ms = 0;
+    }
     draw->spec.function = function;
     draw->spec.at_most_once = options->at_most_once;
     draw->spec.kill_on_partition = options->on_partition == HP_PARTITION_KILL;
