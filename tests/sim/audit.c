@@ -308,6 +308,18 @@ void audit_lease(struct sim *sim, uint64_t id, uint32_t attempt, uint64_t epoch,
     set_live(sim, task, true);
 }
 
+/* Its worker still runs that attempt, or has ended it with success, and it does not count. */
+static bool is_taken(const struct task *task, uint32_t attempt, uint64_t epoch)
+{
+    for (uint32_t i = 0; i < task->start_count; i++) {
+        const struct start *start = &task->starts[i];
+        if (start->attempt == attempt && start->epoch == epoch) {
+            return start->running || start->ok;
+        }
+    }
+    return false;
+}
+
 void audit_returned(struct sim *sim, uint64_t id, uint32_t attempt, uint32_t failures,
                     uint32_t losses, uint32_t releases)
 {
@@ -323,6 +335,7 @@ void audit_returned(struct sim *sim, uint64_t id, uint32_t attempt, uint32_t fai
     SIM_RULE(sim, attempt == failures + losses + releases,
              "task %llu: %u attempts are not explained by %u failures, %u losses, %u releases",
              ID(task), attempt, failures, losses, releases);
+    sim->figures.taken += is_taken(task, attempt, task->epoch);
     task->failures = failures;
     task->losses = losses;
     task->releases = releases;
@@ -394,6 +407,7 @@ void audit_result(struct sim *sim, uint64_t first, uint32_t count, uint32_t stat
         SIM_RULE(sim, state != STATE_DONE || task->live || task->is_pool,
                  "task %llu is done without a lease", ID(task));
         check_budget(sim, task, failures, losses);
+        sim->figures.taken += state == STATE_FAILED && is_taken(task, attempt, task->epoch);
         task->final = true;
         sim->audit->final_count++;
         sim->progress++;

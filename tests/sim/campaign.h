@@ -31,6 +31,10 @@ bool sim_minimise(const struct sim_options *options);
 void sim_print_command(const struct sim_options *options, FILE *out);
 /* Runs all; prints failures, smaller ones of the first few, and the figures. True: all held. */
 bool sim_campaign(const struct campaign *campaign);
+/* NULL: there is none of that name. */
+const struct sim_scene *sim_scene_find(const char *name);
+/* Each scene over so many seeds. True: none cost what it must not. */
+bool sim_scenes(uint64_t seeds);
 const char *sim_trap_name(enum sim_trap trap);
 
 #endif

@@ -10,6 +10,8 @@
  *   sim --seeds A..B [--jobs N]          all of them
  *   sim --minutes M [--from A] [--jobs N]  as many as the time allows
  *   sim --file PATH                      the seeds of a file, one a line
+ *   sim --scenes N                       each scene of scene.c over N seeds; one of them:
+ *                                        --seed N --scene NAME
  *   sim --hashes PATH [--write]          the histories of these seeds are the ones they were; with
  *                                        --write they become so
  * --trap NAME (early-ack, no-fence, pair): with a bug of the simulation itself, see sim.h.
@@ -28,6 +30,7 @@ struct args {
     struct campaign campaign;
     bool has_seed, minimise, write;
     const char *file, *hashes;
+    uint64_t scenes;
 };
 
 __attribute__((noreturn)) static void usage(void)
@@ -35,7 +38,7 @@ __attribute__((noreturn)) static void usage(void)
     (void)fprintf(stderr,
                   "usage: sim --seed N [--trace | --minimise] [--faults LIST] [--workers N] ... | "
                   "--seeds A..B [--jobs N] | --minutes M [--from A] [--jobs N] | --file PATH | "
-                  "--hashes PATH [--write]\n");
+                  "--scenes N | --hashes PATH [--write]\n");
     exit(2);
 }
 
@@ -150,6 +153,14 @@ static void parse_value(struct args *args, const char *name, const char *value)
         args->file = value;
     } else if (strcmp(name, "--hashes") == 0) {
         args->hashes = value;
+    } else if (strcmp(name, "--scenes") == 0) {
+        args->scenes = number(value, &end);
+    } else if (strcmp(name, "--scene") == 0) {
+        args->options.scene = sim_scene_find(value);
+        args->options.is_cut = true;
+        if (args->options.scene == NULL) {
+            usage();
+        }
     } else if (strcmp(name, "--trap") == 0) {
         args->options.trap = campaign->trap = parse_trap(value);
     } else if (!parse_cut(&args->options, name, value)) {
@@ -251,6 +262,9 @@ int main(int argc, char **argv)
     }
     if (args.hashes != NULL) {
         return check_hashes(&args);
+    }
+    if (args.scenes > 0) {
+        return sim_scenes(args.scenes) ? 0 : 1;
     }
     if (args.file != NULL) {
         run_file(&args);

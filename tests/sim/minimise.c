@@ -219,6 +219,9 @@ void sim_print_command(const struct sim_options *options, FILE *out)
     (void)sim_enter_fresh(&sim, SIM_PLAN, 0, SIM_PLAN);
     sim_plan(&sim);
     (void)fprintf(out, "sim --seed %llu", (unsigned long long)options->seed);
+    if (options->scene != NULL) {
+        (void)fprintf(out, " --scene %s", options->scene->name);
+    }
     if (options->trap != SIM_TRAP_NONE) {
         (void)fprintf(out, " --trap %s", sim_trap_name(options->trap));
     }

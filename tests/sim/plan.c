@@ -22,16 +22,22 @@ static const uint32_t weights[SIM_FAULT_KINDS] = {
     [SIM_FAULT_USER_PAUSE] = 35,    [SIM_FAULT_CLOCK_STEP] = 15,    [SIM_FAULT_CLOCK_DAY] = 15,
 };
 
+static uint32_t weight(const struct sim *sim, uint32_t kind)
+{
+    const struct sim_scene *scene = sim->options->scene;
+    return scene == NULL || (scene->kinds >> kind & 1U) != 0 ? weights[kind] : 0;
+}
+
 static enum sim_fault_kind some_kind(struct sim *sim)
 {
     uint32_t sum = 0;
     for (uint32_t i = 0; i < SIM_FAULT_KINDS; i++) {
-        sum += weights[i];
+        sum += weight(sim, i);
     }
     uint32_t at = (uint32_t)sim_pick(sim, 0, sum - 1);
     uint32_t kind = 0;
-    while (at >= weights[kind]) {
-        at -= weights[kind++];
+    while (at >= weight(sim, kind)) {
+        at -= weight(sim, kind++);
     }
     return (enum sim_fault_kind)kind;
 }
@@ -40,7 +46,8 @@ static uint32_t some_place(struct sim *sim, enum sim_fault_kind kind)
 {
     bool of_user = kind == SIM_FAULT_USER_CRASH || kind == SIM_FAULT_USER_PAUSE;
     bool of_link = kind >= SIM_FAULT_LINK_RESET && kind <= SIM_FAULT_SLOW_READER;
-    if (of_user || (of_link && sim_percent(sim, 35))) {
+    bool of_users = sim->options->scene != NULL && sim->options->scene->of_users;
+    if (of_user || (of_link && (sim_percent(sim, 35) || of_users))) {
         return SIM_NODES_MAX + (uint32_t)sim_pick(sim, 0, sim->plan.users - 1);
     }
     return (uint32_t)sim_pick(sim, 0, sim->plan.nodes - 1);
@@ -69,7 +76,7 @@ static void plan_faults(struct sim *sim)
 {
     struct sim_plan *plan = &sim->plan;
     plan->fault_count = (uint32_t)sim_pick(sim, FAULTS_LEAST, 44);
-    if (sim_percent(sim, 15)) {
+    if (sim_percent(sim, 15) && sim->options->scene == NULL) {
         plan->fault_count = SIM_FAULTS_MAX; /* a storm */
     }
     uint64_t last_ms = 0;
@@ -78,6 +85,9 @@ static void plan_faults(struct sim *sim)
         fault->kind = some_kind(sim);
         fault->at_ms = some_time(sim, last_ms);
         fault->span_ms = some_span(sim, fault->kind);
+        if (sim->options->scene != NULL) {
+            fault->span_ms = sim_pick(sim, 1, sim->options->scene->span_ms);
+        }
         fault->place = some_place(sim, fault->kind);
         fault->arg = sim_pick(sim, 0, UINT64_MAX - 1);
         last_ms = fault->at_ms;
@@ -111,6 +121,9 @@ void sim_plan(struct sim *sim)
     plan->nodes = (uint32_t)sim_pick(sim, NODES_LEAST, SIM_NODES_MAX);
     plan->users = (uint32_t)sim_pick(sim, 1, SIM_USERS_MAX);
     plan->lease_ms = sim_pick(sim, 4000, 30000);
+    if (sim->options->scene != NULL) {
+        plan->lease_ms = sim_pick(sim, 15000, 30000);
+    }
     plan->heartbeat_ms = plan->lease_ms / sim_pick(sim, 5, 8);
     plan->window_runs = sim_percent(sim, 60) ? (uint32_t)sim_pick(sim, 4, 24) : 1024;
     plan->window_bytes = sim_percent(sim, 50) ? sim_pick(sim, 0, 8000) : 32U << 20;

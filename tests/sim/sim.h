@@ -11,7 +11,7 @@
  *   user.c    client engine + workload; user_pool.c: pools and their calls
  *   audit.c   what must hold; it sees submits, commits, starts and ends, and never the core
  *   plan.c    what the seed decides beforehand: sizes, faults
- *   fault.c   how each fault happens and heals
+ *   fault.c   how each fault happens and heals; scene.c: what certain faults must not cost
  *   minimise.c  a failing seed with less of everything; campaign.c: many seeds; main.c: the command
  *
  * client/ and server/core have types of the same names, so this header knows neither.
@@ -100,8 +100,18 @@ enum sim_trap {
     SIM_TRAPS
 };
 
+/* Only certain things go wrong: see scene.c. */
+struct sim_scene {
+    const char *name, *text;
+    uint64_t kinds;   /* of faults, one bit each */
+    uint64_t span_ms; /* they last at most so long */
+    bool of_users;    /* faults of links are at clients */
+    bool takes;       /* attempts may be taken from workers that run them, and some must */
+};
+
 /* One run, or what a minimised one leaves of it. */
 struct sim_options {
+    const struct sim_scene *scene; /* NULL: all faults */
     uint64_t seed;
     bool trace, check;
     bool is_cut;                  /* something is left out: fewer faults may be */
@@ -185,6 +195,7 @@ struct sim {
     struct {
         uint64_t tasks, starts, crashes, turns, commits;
         uint64_t faults; /* that really happened */
+        uint64_t taken;  /* attempts taken from workers that ran them, or had their success */
         uint32_t kinds[SIM_FAULT_KINDS];
     } figures;
 };
