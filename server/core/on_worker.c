@@ -218,10 +218,8 @@ void hp_on_worker_heartbeat(struct hp_request *request)
     HP_LIST_FOR_EACH (link, &node->attempts) {
         struct hp_attempt *attempt = HP_CONTAINER_OF(link, struct hp_attempt, node_link);
         /* Before its commit the assignment is not on the way yet; after it, it is there first. */
-        bool sent = attempt->lease != NULL ? attempt->lease->number <= core->durable_number
-                                           : attempt->eager ||
-                                                 (node->register_batch <= core->durable_number &&
-                                                  attempt->id < core->durable_reserved_id);
+        bool sent = attempt->sent_after <= core->durable_number &&
+                    (attempt->lease == NULL || attempt->lease->number <= core->durable_number);
         if (sent && !attempt->seen && missing.list.count < MISSING_MAX &&
             attempt->assigned_ms + 2 * core->config.heartbeat_ms < core->now_ms) {
             ref_add(core, &missing, attempt->id, attempt->attempt, attempt->epoch);

@@ -241,6 +241,7 @@ static void give_run(struct hp_core *core, struct hp_lane *lane, struct hp_node 
         attempt->group_count = group->count;
         attempt->created_at_ms = group->created_at_ms;
         attempt->eager = eager;
+        attempt->sent_after = eager ? 0 : core->batch_number;
         put_lease(core, attempt);
         first = first == NULL ? attempt : first;
     }
@@ -271,6 +272,7 @@ static void give_parked(struct hp_core *core, struct hp_lane *lane, struct hp_no
     attempt->created_at_ms = group->created_at_ms;
     put_lease(core, attempt);
     attempt->eager = group->in_memory && is_eager(core, node, group, parked->id);
+    attempt->sent_after = attempt->eager ? 0 : core->batch_number;
     if (!group->in_memory) {
         hp_batch_add(core->batch, HP_OP_SIDE_DEL)->side_del.first = parked->id;
         hp_lane_undelayed(core, lane, 1);

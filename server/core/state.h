@@ -183,7 +183,7 @@ struct hp_attempt {
     struct hp_pool_node *pool_node; /* calls; else NULL */
     struct hp_lease_batch *lease;   /* NULL: not durable */
     int64_t started_at_ms, created_at_ms;
-    uint64_t assigned_ms; /* monotonic */
+    uint64_t assigned_ms, sent_after; /* monotonic; a batch: before, it is held; 0: sent at once */
     uint64_t recalled_ms; /* asked back; 0: not */
     struct hp_list node_link;
 };

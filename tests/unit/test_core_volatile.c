@@ -107,6 +107,54 @@ static bool event_of(struct rig *rig, uint64_t id, struct hp_st_task_status *ret
     return false;
 }
 
+/* Ids are reserved in one batch, and the assignment waits for a later one: its worker does not miss
+ * it, else another attempt would overtake it, and both would run. */
+static void what_has_not_left_is_not_missed(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_new(NULL);
+    struct hp_st_task_options options = in_memory(rig_function());
+    struct hp_st_task_options durable = rig_command();
+    struct hp_rpc rpc;
+    struct hp_error error;
+    struct hp_msg_worker_heartbeat_reply reply;
+    struct hp_msg_worker_heartbeat beat = {0};
+    options.has |= HP_HAS_ST_TASK_OPTIONS_AT_MOST_ONCE;
+    options.at_most_once = true;
+    durable.has |= HP_HAS_ST_TASK_OPTIONS_DELAY_MS;
+    durable.delay_ms = 1000000;
+    rig_hello(rig, 1, session_a, NULL);
+    rig_worker(rig, 2, "w", 1);
+    rig_begin(rig);
+    (void)rig_submit(rig, 1, 1, &durable, 1); /* it reserves ids */
+    rig_end(rig);
+    rig_begin(rig);
+    (void)rig_submit(rig, 1, 2, &options, 1);
+    (void)rig_submit(rig, 1, 3, &durable, 1);
+    rig_end(rig);
+    assert_true(rig_job(rig)); /* the ids are reserved now; the second batch is under way */
+    assert_int_equal(rig_assigned(rig, 2, runs, 1), 0);
+    rig->now_ms += 3 * rig->config.heartbeat_ms;
+    rig_begin(rig);
+    uint32_t msgid = RIG_CALL(rig, 2, WORKER_HEARTBEAT, worker_heartbeat, &beat);
+    rig_end(rig);
+    assert_true(replied(rig, 2, msgid, &rpc));
+    assert_ok(hp_msg_worker_heartbeat_reply_decode(rpc.result, &rig->arena, &reply, &error));
+    assert_int_equal(reply.missing.count, 0);
+    rig_settle(rig);
+    assert_int_equal(rig_assigned(rig, 2, runs, 2), 1);
+    assert_int_equal(runs[0].attempt, 1);
+    rig->now_ms += 3 * rig->config.heartbeat_ms; /* and what has left, and is not there, is */
+    rig_begin(rig);
+    msgid = RIG_CALL(rig, 2, WORKER_HEARTBEAT, worker_heartbeat, &beat);
+    rig_end(rig);
+    assert_true(replied(rig, 2, msgid, &rpc));
+    assert_ok(hp_msg_worker_heartbeat_reply_decode(rpc.result, &rig->arena, &reply, &error));
+    assert_int_equal(reply.missing.count, 1);
+    rig_settle(rig);
+    rig_free(rig);
+}
+
 static void nothing_waits_for_the_disk(void **state)
 {
     (void)state;
@@ -625,6 +673,7 @@ static void uploads_nobody_uses_go(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(nothing_waits_for_the_disk),
+    cmocka_unit_test(what_has_not_left_is_not_missed),
     cmocka_unit_test(ids_are_never_told_before_they_are_reserved),
     cmocka_unit_test(retries_and_losses_are_in_memory),
     cmocka_unit_test(delays_and_expiries_are_kept),
