@@ -268,7 +268,7 @@ void sim_node_do_kill(struct sim_node *node, uint64_t key, int signal)
         }
         sim_node_recall(node, run->child);
     }
-    if (!run->ending && (signal == SIGKILL || sim_percent(node->sim, 60))) {
+    if (run->began && !run->ending && (signal == SIGKILL || sim_percent(node->sim, 60))) {
         die(node, run, signal, false);
     }
 }
