@@ -333,6 +333,70 @@ static void a_zygote_that_hangs(void **state)
     assert_int_equal(try_zygote(f, HP_TEST_ZYGOTE, "hang", &zygote, &error), HP_ERR_FULL);
 }
 
+static struct fixture *start_with_beats(uint32_t beat_ms)
+{
+    struct fixture *f = fixture_new();
+    struct hp_exec_config config = fixture_config(f, 2);
+    config.pool_children_max = POOL_CHILDREN;
+    config.beat_ms = beat_ms;
+    return fixture_start(&config, f);
+}
+
+/* One that got ready and is stuck since then is ended, and so are its children, through which
+ * nobody could be signalled or seen to end any more. Others are not. */
+static void a_zygote_that_gets_stuck(void **state)
+{
+    (void)state;
+    struct fixture *f = start_with_beats(50);
+    uint32_t other = start_zygote(f);
+    start_ready(f, FIRST, other, "");
+    uint32_t stuck = 0;
+    struct hp_error error = {0};
+    assert_int_equal(try_zygote(f, HP_TEST_ZYGOTE, "stuck", &stuck, &error), HP_OK);
+    WAIT_UNTIL(f, f->zygote_ready_count == 2);
+    start_ready(f, FIRST + 1, stuck, "");
+    struct hp_exec_child_spec spec = make_spec(stuck, "", "");
+    pid_t pid = f->child_pid[FIRST + 1];
+    start_child(f, FIRST + 2, &spec);
+    WAIT_UNTIL(f, f->died_count == 2 && f->zygote_failed_count == 1);
+    assert_int_equal(f->last_zygote, stuck);
+    assert_non_null(strstr(f->zygote_text, "gave no sign of life"));
+    assert_false(pid_exists(pid));
+    give(f, FIRST, 2, "", "unharmed");
+    assert_string_equal(wait_call(f, 2)->data, "unharmed");
+    fixture_free(f);
+}
+
+/* A task may stop what it came from: that goes on, with all the ends that it owes. */
+static void helpers_that_are_stopped(void **state)
+{
+    (void)state;
+    struct fixture *f = start_with_beats(50);
+    uint32_t zygote = start_zygote(f);
+    start_ready(f, FIRST, zygote, "");
+    char children[4096];
+    char path[64];
+    uint32_t stopped_count = 0;
+    (void)snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    FILE *file = fopen(path, "re");
+    assert_non_null(file);
+    assert_non_null(fgets(children, sizeof children, file));
+    (void)fclose(file);
+    char *at = children;
+    for (pid_t pid; (pid = (pid_t)strtol(at, &at, 10)) > 0; stopped_count++) {
+        assert_int_equal(kill(pid, SIGSTOP), 0);
+    }
+    assert_int_equal(stopped_count, 2);
+    struct hp_str argv[1] = {HP_STR_INIT("true")};
+    struct hp_exec_command command = {.key = 1, .argv = argv, .argv_count = 1, .stdin_fd = -1};
+    assert_int_equal(hp_exec_command(f->exec, &command, NULL), HP_OK);
+    start_ready(f, FIRST + 1, zygote, "");
+    WAIT_UNTIL(f, f->end_count == 1);
+    assert_int_equal(f->ends[0].end.cause, HP_EXEC_EXITED);
+    assert_int_equal(f->helper_death_count + f->zygote_failed_count + f->died_count, 0);
+    fixture_free(f);
+}
+
 /* The switch was set before the zygote was started, and holds for its children, too. */
 static void the_dead_mans_switch(void **state)
 {
@@ -406,6 +470,8 @@ int main(void)
         EXEC_TEST(a_call_dies_with_the_zygote),
         EXEC_TEST(zygotes_that_are_none),
         EXEC_TEST(a_zygote_that_hangs),
+        cmocka_unit_test(a_zygote_that_gets_stuck),
+        cmocka_unit_test(helpers_that_are_stopped),
         EXEC_TEST(the_dead_mans_switch),
         EXEC_TEST(slots_are_used_again),
     };

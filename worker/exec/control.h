@@ -26,11 +26,13 @@ enum hp_control_type {
     HP_CONTROL_FORK, /* fds: socket, stdout, stderr; slot */
     HP_CONTROL_KILL, /* id, value: the signal */
     HP_CONTROL_WAKE, /* look at the deadline again */
+    HP_CONTROL_ASK,  /* give a sign of life */
     /* helper to daemon */
     HP_CONTROL_READY,   /* fds: memfd of hp_modules_pack; value: 0, or 1: text says what is wrong */
     HP_CONTROL_STARTED, /* id, pid */
     HP_CONTROL_FAILED,  /* id, value: errno, text: for people */
-    HP_CONTROL_ENDED    /* id, pid, value: exit code or signal, flags, usage */
+    HP_CONTROL_ENDED,   /* id, pid, value: exit code or signal, flags, usage */
+    HP_CONTROL_ALIVE    /* the answer to ASK */
 };
 
 enum {

@@ -29,6 +29,7 @@
 #define MODULES_MAX 64u
 #define DRAIN_MS_DEFAULT 500u
 #define QUIT_MS_DEFAULT 10000u
+#define BEAT_MS_DEFAULT 10000u
 #define RESULT_CAP_DEFAULT (1024ull * 1024 * 1024)
 #define EVENTS_PER_TURN 64
 #define MESSAGES_PER_TURN 128
@@ -139,6 +140,7 @@ static enum hp_err copy_config(struct hp_exec_config *to, const struct hp_exec_c
     to->function_children = from->function_children == 0 ? from->slots : from->function_children;
     to->drain_ms = from->drain_ms == 0 ? DRAIN_MS_DEFAULT : from->drain_ms;
     to->quit_ms = from->quit_ms == 0 ? QUIT_MS_DEFAULT : from->quit_ms;
+    to->beat_ms = from->beat_ms == 0 ? BEAT_MS_DEFAULT : from->beat_ms;
     to->result_cap_bytes =
         from->result_cap_bytes == 0 ? RESULT_CAP_DEFAULT : from->result_cap_bytes;
     to->scratch_dir = hp_strdup(first_of(from->scratch_dir, NULL, "/tmp"));
@@ -297,7 +299,11 @@ static enum hp_err start(struct hp_exec *exec, const struct hp_exec_config *conf
     }
     hp_proc_ignore_sigpipe();
     err = open_loop(exec);
-    return err == HP_OK ? HP_OK : hp_error_set(reterr, err, "epoll: %s", strerror(errno));
+    if (err != HP_OK) {
+        return hp_error_set(reterr, err, "epoll: %s", strerror(errno));
+    }
+    hp_pulse_on_timer(exec, hp_clock_mono_us());
+    return HP_OK;
 }
 
 enum hp_err hp_exec_start(const struct hp_exec_config *config, struct hp_exec **ret_exec,
@@ -406,6 +412,9 @@ static void on_helper_end(struct hp_exec *exec, struct hp_link *link)
     }
     char how[128];
     hp_exec_status_text(status, how, sizeof how);
+    if (hp_pulse_is_lost(link)) {
+        (void)snprintf(how, sizeof how, "gave no sign of life");
+    }
     (void)hp_error_set(&text, HP_ERR_CLOSED, "the %s %s", is_spawner ? "spawner" : "zygote", how);
     /* Before anyone is told that its tasks have ended: they might be started anew elsewhere. */
     hp_exec_end_orphans(exec);
@@ -435,6 +444,7 @@ static void on_link(struct hp_exec *exec, struct hp_link *link)
         if (err != HP_OK) {
             return;
         }
+        link->silent_beats = 0;
         if (link == &exec->spawner) {
             hp_commands_on_message(exec, &in);
         } else {
@@ -453,6 +463,7 @@ static void on_timer(struct hp_exec *exec)
     hp_commands_on_timer(exec, now_us);
     hp_kids_on_timer(exec, now_us);
     hp_languages_on_timer(exec, now_us);
+    hp_pulse_on_timer(exec, now_us);
 }
 
 static void on_wake(struct hp_exec *exec)

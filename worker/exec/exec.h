@@ -188,8 +188,10 @@ struct hp_exec_config {
     const char *home;           /* HOME of commands; NULL: the daemon's, else "/" */
     const char *lang;           /* LANG of commands; NULL: the daemon's, else C.UTF-8 */
     uint32_t drain_ms;          /* after the exit, output is read for at most this; 0: 500 */
-    uint32_t quit_ms;           /* a child that was told to end, and runs no call, is killed after
-                                   this; 0: 10000 */
+    uint32_t beat_ms; /* helpers are asked for a sign of life so often; one that gives none
+                         for 30 times that is ended; 0: 10000 */
+    uint32_t quit_ms; /* a child that was told to end, and runs no call, is killed after
+                         this; 0: 10000 */
     struct hp_exec_callbacks callbacks;
     void *context; /* first argument of all callbacks */
 };

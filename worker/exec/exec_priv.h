@@ -37,10 +37,11 @@ enum hp_exec_source {
 /* The daemon's end of a helper. */
 struct hp_link {
     struct hp_control control;
-    uint64_t source; /* of its epoll events */
-    pid_t pid;       /* 0: there is none */
-    bool is_writing; /* epoll waits for room */
-    bool is_dead;    /* it has been seen to be gone */
+    uint64_t source;       /* of its epoll events */
+    pid_t pid;             /* 0: there is none */
+    bool is_writing;       /* epoll waits for room */
+    bool is_dead;          /* it has been seen to be gone */
+    uint32_t silent_beats; /* since its last message (pulse.c) */
 };
 
 /* A language zygote. */
@@ -156,6 +157,7 @@ struct hp_exec {
     int timer_fd;
     int wake_fd;
     uint64_t timer_at_us; /* HP_EXEC_NEVER: off */
+    uint64_t beat_at_us;  /* the next one */
     uint64_t next_id;
     uint64_t instance;
     struct hp_link spawner;
@@ -222,11 +224,16 @@ void hp_commands_on_wake(struct hp_exec *exec);
 void hp_commands_on_timer(struct hp_exec *exec, uint64_t now_us);
 void hp_commands_on_lost(struct hp_exec *exec);
 
+/* pulse.c: looks whether helpers live */
+void hp_pulse_on_timer(struct hp_exec *exec, uint64_t now_us);
+bool hp_pulse_is_lost(const struct hp_link *link); /* it is silent and has to end */
+
 /* zygote.c: language zygotes */
 void hp_languages_init(struct hp_exec *exec);
 void hp_languages_deinit(struct hp_exec *exec);
 void hp_languages_on_link(struct hp_exec *exec, uint32_t zygote, uint32_t generation);
 void hp_languages_on_timer(struct hp_exec *exec, uint64_t now_us);
+void hp_languages_silent(struct hp_exec *exec, uint32_t zygote); /* ends one that is stuck */
 void hp_languages_on_errors(struct hp_exec *exec, uint32_t zygote, uint32_t generation);
 
 /* function.c */

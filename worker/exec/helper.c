@@ -262,6 +262,9 @@ static void on_message(struct hp_helper *helper, struct hp_control_in *in)
     case HP_CONTROL_WAKE:
         check_deadline(helper);
         break;
+    case HP_CONTROL_ASK:
+        hp_helper_tell(helper, &(struct hp_control_msg){.type = HP_CONTROL_ALIVE}, NULL, NULL, 0);
+        break;
     default:
         break;
     }

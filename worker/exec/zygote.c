@@ -46,6 +46,7 @@ static void close_language(struct hp_exec_language *language)
     language->link.pid = 0;
     language->link.is_dead = false;
     language->link.is_writing = false;
+    language->link.silent_beats = 0;
     language->is_ready = false;
     language->generation++;
 }
@@ -267,10 +268,10 @@ void hp_languages_on_errors(struct hp_exec *exec, uint32_t zygote, uint32_t gene
 }
 
 /* Why one ends. */
-enum end { END_ITSELF, END_ASKED, END_LATE };
+enum end { END_ITSELF, END_ASKED, END_LATE, END_SILENT };
 
 /* What is to be told of its end: how, and the last it wrote. */
-static void end_text(struct hp_exec_language *language, int status, bool is_late, char *out,
+static void end_text(struct hp_exec_language *language, int status, enum end end, char *out,
                      size_t size)
 {
     char how[128];
@@ -280,8 +281,10 @@ static void end_text(struct hp_exec_language *language, int status, bool is_late
         text.size--;
     }
     hp_exec_status_text(status, how, sizeof how);
-    if (is_late) {
+    if (end == END_LATE) {
         (void)snprintf(how, sizeof how, "was not ready after %u s", READY_US / 1000000u);
+    } else if (end == END_SILENT) {
+        (void)snprintf(how, sizeof how, "gave no sign of life");
     }
     (void)snprintf(out, size, "%s %s%s%.*s", language->name, how, text.size > 0 ? ": " : "",
                    (int)text.size, text.data);
@@ -293,7 +296,7 @@ static void on_end(struct hp_exec *exec, struct hp_exec_language *language, uint
     char text[HP_CHILD_TEXT_BYTES_MAX];
     int status = end_language(language);
     hp_languages_on_errors(exec, zygote, language->generation);
-    end_text(language, status, end == END_LATE, text, sizeof text);
+    end_text(language, status, end, text, sizeof text);
     language->link.is_dead = true;
     hp_exec_end_orphans(exec);
     hp_kids_on_zygote_lost(exec, zygote, text);
@@ -310,6 +313,11 @@ void hp_exec_zygote_stop(struct hp_exec *exec, uint32_t zygote)
     if (language->link.pid > 0 && !language->link.is_dead) {
         on_end(exec, language, zygote, END_ASKED);
     }
+}
+
+void hp_languages_silent(struct hp_exec *exec, uint32_t zygote)
+{
+    on_end(exec, &exec->languages[zygote - 1], zygote, END_SILENT);
 }
 
 void hp_languages_on_link(struct hp_exec *exec, uint32_t zygote, uint32_t generation)
@@ -329,6 +337,7 @@ void hp_languages_on_link(struct hp_exec *exec, uint32_t zygote, uint32_t genera
         if (err != HP_OK) {
             return;
         }
+        language->link.silent_beats = 0;
         if (in.msg.type == HP_CONTROL_READY && !language->is_ready) {
             language->is_ready = true;
             if (exec->config.callbacks.zygote_ready != NULL) {

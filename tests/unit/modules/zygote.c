@@ -18,6 +18,16 @@
 static int hook_calls;
 static bool lingers; /* does not end when it is told to */
 
+/* The second fork never comes about: as with a lock that a warmed library holds for ever. */
+static void get_stuck(void)
+{
+    static bool is_second;
+    while (is_second) {
+        (void)pause();
+    }
+    is_second = true;
+}
+
 static void count_hook(void)
 {
     hook_calls++;
@@ -198,7 +208,7 @@ static void lie(void)
 
 int main(int argc, char **argv)
 {
-    static const struct hp_language_hooks hooks = {count_hook, count_hook, count_hook};
+    struct hp_language_hooks hooks = {count_hook, count_hook, count_hook};
     const char *how = argc > 1 ? argv[1] : "";
     char fds[256];
     char text[320];
@@ -214,6 +224,9 @@ int main(int argc, char **argv)
     }
     while (strcmp(how, "garbage") == 0 || strcmp(how, "hang") == 0) {
         (void)pause();
+    }
+    if (strcmp(how, "stuck") == 0) {
+        hooks.before_fork = get_stuck;
     }
     if (strcmp(how, "lie") == 0) {
         lie();
