@@ -105,10 +105,13 @@ static const struct hp_conf_option options[OPT_COUNT] = {
     [OPT_BACKLOG_OPS] = {"backlog_ops", HP_CONF_INT, "8000", 100, 1000000, NULL,
                          "Changes waiting for the disk above which clients are not read.", false},
     [OPT_WAL_SIZE] = {"wal_size", HP_CONF_SIZE, "16M", 1 << 20, 4 * GIB, NULL,
-                      "Size the write-ahead log is grown to at start; overwriting is faster.",
+                      "Size the write-ahead log is grown to at start; overwriting is faster. At "
+                      "most a quarter of a small disk.",
                       false},
     [OPT_BALLAST] = {"ballast", HP_CONF_SIZE, "4M", 1 << 16, 64 * GIB, NULL,
-                     "Disk space set aside so that results can be stored when the disk is full.",
+                     "Disk space set aside so that results can be stored when the disk is full. At "
+                     "most an eighth of a small disk. With less than this free, submits are "
+                     "refused as busy.",
                      false},
     [OPT_DISK_LOW] = {"disk_low_percent", HP_CONF_INT, "5", 1, 90, NULL,
                       "Free space below which submits are refused as busy.", false},

@@ -212,6 +212,7 @@ struct hp_sqlite {
     struct hp_sqlite_meta meta;
     bool meta_dirty;
     uint32_t wal_frames;     /* since the last checkpoint */
+    uint32_t frames_max;     /* a checkpoint is due, whatever else there is to do */
     uint64_t last_commit_ms; /* monotonic */
     uint64_t ballast_try_ms;
     uint64_t sweep_ms; /* monotonic: next sweep of a blob folder */

@@ -463,5 +463,5 @@ enum hp_err hp_sqlite_apply(struct hp_store *store, struct hp_batch *const *batc
     }
     start_reaping(s, batches, count);
     hp_sqlite_ballast_restore(s);
-    return hp_sqlite_checkpoint(s, HP_SQLITE_CHECKPOINT_FRAMES, reterr);
+    return hp_sqlite_checkpoint(s, s->frames_max, reterr);
 }

@@ -7,7 +7,8 @@
  * hand, when there is quiet or when it is long, never inside a commit.
  *
  * The ballast is a file of a few MiB which is freed when the disk is full, so that results and
- * acknowledgements of what runs still find room; it comes back when there is space.
+ * acknowledgements of what runs still find room; it comes back when there is space. On a small disk
+ * both are a share of it: else an empty broker would be full of its own reserves.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,6 +29,10 @@
 #define WAL_BYTES_DEFAULT ((uint64_t)16 << 20)
 #define BALLAST_BYTES_DEFAULT ((uint64_t)4 << 20)
 #define BALLAST_RETRY_MS 1000u
+#define BALLAST_BYTES_LEAST ((uint64_t)64 << 10)
+#define BALLAST_SHARE 8u /* of what the disk has for us, at most one of so many parts */
+#define WAL_SHARE 4u
+#define FRAMES_LEAST 8u
 #define MIN_SQLITE_VERSION 3035000 /* row values, upsert, strict checks */
 
 /* ------------------------------------------------------------------ process-wide set-up */
@@ -292,7 +297,7 @@ void hp_sqlite_ballast_restore(struct hp_sqlite *s)
     }
     s->ballast_try_ms = now_ms + BALLAST_RETRY_MS;
     if (hp_path_free_space(s->dir, NULL, &free_bytes, NULL) == HP_OK &&
-        free_bytes >= s->ballast_bytes * 3 && make_ballast(s) == HP_OK) {
+        free_bytes >= s->ballast_bytes * 2 && make_ballast(s) == HP_OK) {
         s->pressure = false;
     }
 }
@@ -325,10 +330,17 @@ enum hp_err hp_sqlite_abort(struct hp_sqlite *s, enum hp_err err, struct hp_erro
     if (err != HP_ERR_NOSPACE) {
         return err;
     }
+    bool was_pressed = s->pressure;
     free_ballast(s);
     if (sqlite3_get_autocommit(s->db) == 0) {
         return hp_error_set(reterr, HP_ERR_IO, "%s: the rollback after a full disk failed",
                             s->db_path);
+    }
+    /* Where the ballast did not help: a log that is copied is written from its front again. Not
+     * before, for what could not be copied whole would have used the ballast up. */
+    enum hp_err copied = was_pressed ? hp_sqlite_checkpoint(s, 1, reterr) : HP_OK;
+    if (copied != HP_OK) {
+        return copied;
     }
     struct hp_error error = {0};
     if (hp_sqlite_reload(s, &error) != HP_OK) {
@@ -347,7 +359,7 @@ enum hp_err hp_sqlite_idle(struct hp_store *store, bool *ret_more, struct hp_err
     uint64_t quiet_ms = now_ms - s->last_commit_ms;
     uint32_t frames = quiet_ms >= HP_SQLITE_IDLE_MS    ? 1
                       : quiet_ms >= HP_SQLITE_QUIET_MS ? HP_SQLITE_IDLE_FRAMES
-                                                       : HP_SQLITE_CHECKPOINT_FRAMES;
+                                                       : s->frames_max;
     enum hp_err err = hp_sqlite_checkpoint(s, frames, reterr);
     if (err != HP_OK) {
         return err;
@@ -372,8 +384,10 @@ enum hp_err hp_sqlite_idle(struct hp_store *store, bool *ret_more, struct hp_err
 static void sqlite_figures(struct hp_store *store, struct hp_store_figures *ret_figures)
 {
     struct hp_sqlite *s = hp_sqlite_of(store);
-    *ret_figures = (struct hp_store_figures){
-        .checkpoints = s->checkpoints, .reaped = s->reaped, .pressure = s->pressure};
+    *ret_figures = (struct hp_store_figures){.checkpoints = s->checkpoints,
+                                             .reserve_bytes = s->ballast_bytes,
+                                             .reaped = s->reaped,
+                                             .pressure = s->pressure};
     (void)file_size(s->wal_path, &ret_figures->wal_bytes); /* 0 then */
     (void)file_size(s->db_path, &ret_figures->db_bytes);
     for (uint32_t i = 0; i < s->bucket_count; i++) {
@@ -449,9 +463,32 @@ static enum hp_err open_database(struct hp_sqlite *s, const struct hp_store_opti
     return err == HP_OK ? hp_sqlite_reload(s, reterr) : err;
 }
 
+/* Fits the reserves to the disk; *wal_bytes is what was asked for and becomes what may be. */
+static void fit_reserves(struct hp_sqlite *s, uint64_t *wal_bytes)
+{
+    uint64_t free_bytes = 0;
+    uint64_t own = 0;
+    if (hp_path_free_space(s->dir, NULL, &free_bytes, NULL) != HP_OK) {
+        return; /* the writes will tell */
+    }
+    if (file_size(s->ballast_path, &own)) { /* as sparse as it may be, it is ours */
+        free_bytes += own;
+    }
+    if (file_size(s->wal_path, &own)) {
+        free_bytes += own;
+    }
+    uint64_t ballast = HP_MAX(free_bytes / BALLAST_SHARE, BALLAST_BYTES_LEAST);
+    s->ballast_bytes = HP_MIN(s->ballast_bytes, ballast);
+    *wal_bytes = HP_MIN(*wal_bytes, free_bytes / WAL_SHARE);
+    /* The log goes round within what it has: growing is what a small disk has no room for. */
+    uint64_t frames = HP_MAX(*wal_bytes / HP_SQLITE_PAGE_BYTES, (uint64_t)FRAMES_LEAST);
+    s->frames_max = (uint32_t)HP_MIN(frames, (uint64_t)HP_SQLITE_CHECKPOINT_FRAMES);
+}
+
 static enum hp_err open_all(struct hp_sqlite *s, const struct hp_store_options *options,
                             struct hp_error *reterr)
 {
+    uint64_t wal_bytes = options->wal_bytes > 0 ? options->wal_bytes : WAL_BYTES_DEFAULT;
     enum hp_err err = make_paths(s, options->dir, reterr);
     if (err == HP_OK) {
         err = check_library(reterr);
@@ -466,8 +503,9 @@ static enum hp_err open_all(struct hp_sqlite *s, const struct hp_store_options *
         err = hp_sqlite_sweep_all(s, reterr);
     }
     if (err == HP_OK) {
+        fit_reserves(s, &wal_bytes);
         s->pressure = make_ballast(s) != HP_OK;
-        err = grow_wal(s, options->wal_bytes > 0 ? options->wal_bytes : WAL_BYTES_DEFAULT, reterr);
+        err = grow_wal(s, wal_bytes, reterr);
     }
     return err == HP_OK ? verify_settings(s, reterr) : err;
 }
@@ -481,6 +519,7 @@ enum hp_err hp_store_sqlite_open(const struct hp_store_options *options,
     }
     s->base.ops = &sqlite_ops;
     s->restored = options->restored;
+    s->frames_max = HP_SQLITE_CHECKPOINT_FRAMES;
     s->ballast_bytes = options->ballast_bytes > 0 ? options->ballast_bytes : BALLAST_BYTES_DEFAULT;
     enum hp_err err = open_all(s, options, reterr);
     if (err != HP_OK) {

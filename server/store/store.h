@@ -47,8 +47,10 @@ struct hp_store_figures {
     uint64_t task_count;  /* tasks kept */
     uint64_t ended_count; /* of these, with a result */
     uint64_t checkpoints;
-    uint64_t reaped; /* tasks that retention removed since start */
-    bool pressure;   /* the ballast is spent: the disk was full and is not free again */
+    uint64_t
+        reserve_bytes; /* free space below which no submit should be taken: the ballast's size */
+    uint64_t reaped;   /* tasks that retention removed since start */
+    bool pressure;     /* the ballast is spent: the disk was full and is not free again */
 };
 
 struct hp_store_ops {

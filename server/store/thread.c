@@ -5,6 +5,8 @@
  *
  *  I1 The queue is worked off in order. Batches that lie side by side become one transaction, up to
  *     a bound; a load ends such a row of batches, since it must see just what was put before it.
+ *     But while a full disk keeps batches back, loads of sessions that are in none of them are
+ *     answered: a new client must be greeted, to be told.
  *  I2 What is posted as durable was applied with HP_OK.
  *  I3 `wake` is called once for all that is posted between two takes.
  */
@@ -27,7 +29,9 @@
 #define DISK_LOW_PERCENT_DEFAULT 5u
 #define DISK_LOW_BYTES ((uint64_t)1 << 30)
 #define NOSPACE_RETRY_MS 250u
-#define TICK_MS 1000u    /* free space, figures */
+#define FREE_WATCHED ((uint64_t)256 << 20) /* below this the free space is looked at every commit  \
+                                            */
+#define TICK_MS 1000u                      /* free space, figures */
 #define QUIET_MS 2u      /* nothing to do for this long: background work, checks, backups go on */
 #define BUSY_IDLE_MS 50u /* under load, background work gets a slice this often */
 
@@ -176,7 +180,7 @@ static void refresh(struct hp_store_thread *t)
         percent = 100; /* not known: commits will tell */
         bytes = UINT64_MAX;
     }
-    bool low = t->nospace || figures.pressure ||
+    bool low = t->nospace || figures.pressure || bytes < figures.reserve_bytes ||
                (percent < t->options.disk_low_percent && bytes < DISK_LOW_BYTES);
     lock(t);
     t->figures.store = figures;
@@ -212,6 +216,45 @@ static bool wait_for_space(struct hp_store_thread *t, uint64_t wait_ms)
     return go_on;
 }
 
+static bool holds_session(const struct queue *queue, struct hp_bin id)
+{
+    for (uint32_t i = 0; i < queue->count; i++) {
+        const struct hp_batch *batch = queue->items[i].batch;
+        for (uint32_t k = 0; batch != NULL && k < batch->op_count; k++) {
+            if (batch->ops[k].kind == HP_OP_SESSION && hp_bin_eq(batch->ops[k].session.id, id)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static void run_load(struct hp_store_thread *t, struct hp_loaded *loaded);
+
+/* While batches cannot be applied: answers loads of sessions that none of them changes (I1). */
+static void greet(struct hp_store_thread *t)
+{
+    struct queue found = {0};
+    struct queue *const queues[] = {&t->work, &t->queue};
+    lock(t);
+    for (size_t q = 0; q < HP_COUNT_OF(queues); q++) {
+        for (uint32_t i = 0; i < queues[q]->count; i++) {
+            struct hp_loaded *loaded = queues[q]->items[i].loaded;
+            if (loaded != NULL && loaded->load->kind == HP_LOAD_SESSION &&
+                !holds_session(&t->work, loaded->load->text) &&
+                !holds_session(&t->queue, loaded->load->text)) {
+                queue_add(&found, queues[q]->items[i]);
+                queues[q]->items[i] = (struct item){0};
+            }
+        }
+    }
+    unlock(t);
+    for (uint32_t i = 0; i < found.count; i++) {
+        run_load(t, found.items[i].loaded);
+    }
+    hp_free(found.items);
+}
+
 /* Applies until it works. False: the disk is full and the time to stop has come. */
 static bool apply_merged(struct hp_store_thread *t, uint32_t count)
 {
@@ -236,6 +279,7 @@ static bool apply_merged(struct hp_store_thread *t, uint32_t count)
             refresh(t);
             continue; /* the ballast is free now: at once */
         }
+        greet(t);
         if (!wait_for_space(t, NOSPACE_RETRY_MS)) {
             t->result = err;
             return false;
@@ -350,6 +394,10 @@ static bool work_off(struct hp_store_thread *t)
             i++;
             continue;
         }
+        if (t->work.items[i].batch == NULL) { /* was answered out of turn */
+            i++;
+            continue;
+        }
         uint32_t merged = 0;
         uint64_t ops = 0;
         uint32_t to = merge(t, i, &merged, &ops);
@@ -359,6 +407,9 @@ static bool work_off(struct hp_store_thread *t)
         }
         post_durable(t, i, to, ops, hp_clock_mono_us() - start_us);
         i = to;
+        if (merged > 0 && t->figures.disk_free_bytes < FREE_WATCHED) {
+            refresh(t); /* a burst fills a small disk before the next tick */
+        }
     }
     t->work.count = 0;
     return true;
