@@ -50,6 +50,28 @@ static void start_again(char *const *argv, uint64_t started_ms)
     hp_log(HP_LOG_ERROR, "start_failed", HP_KV_ERRNO("error", errno));
 }
 
+/* What it has open besides what its slots need, and what a slot needs at least. */
+enum { FILES_OWN = 32, FILES_PER_SLOT = 3 };
+
+/* Too few descriptors would show much later, and as something else. */
+static bool has_files(const struct hp_worker_config *config)
+{
+    uint64_t limit = 0;
+    uint64_t needed = FILES_OWN + FILES_PER_SLOT * (uint64_t)config->slots;
+    if (hp_proc_raise_nofile(65536, &limit) != HP_OK) {
+        hp_log(HP_LOG_WARN, "nofile_limit");
+        return true;
+    }
+    if (limit < needed) {
+        (void)fprintf(stderr,
+                      "hostpool-worker: %llu file descriptors are too few for %u slots, which need "
+                      "%llu: raise the limit (ulimit -n, LimitNOFILE=), or lower --slots\n",
+                      (unsigned long long)limit, config->slots, (unsigned long long)needed);
+        return false;
+    }
+    return true;
+}
+
 static int run(const struct hp_worker_config *config, char *const *argv)
 {
     uint64_t started_ms = hp_clock_boot_ms();
@@ -57,10 +79,10 @@ static int run(const struct hp_worker_config *config, char *const *argv)
     struct hp_error error = {0};
     hp_log_set_level(config->log_level);
     hp_log_install_assert_handler();
-    if (hp_proc_raise_nofile(65536, NULL) != HP_OK) {
-        hp_log(HP_LOG_WARN, "nofile_limit");
-    }
     int status = EXIT_START;
+    if (!has_files(config)) {
+        return status;
+    }
     bool again = getenv(AGAIN) != NULL;
     (void)unsetenv(AGAIN); /* not for the children */
     if (hp_worker_start(&worker, config, &error) == HP_OK) {
