@@ -193,6 +193,11 @@ uint64_t audit_next_pool(struct sim *sim, uint64_t after)
     return best;
 }
 
+bool audit_is_in_memory(struct sim *sim, uint64_t wid)
+{
+    return want_of(sim, wid)->spec.in_memory;
+}
+
 bool audit_is_pool(struct sim *sim, uint64_t id)
 {
     return task_of(sim, id)->is_pool;

@@ -393,6 +393,8 @@ uint64_t audit_next_far(struct sim *sim, uint64_t after); /* that has not ended;
 void audit_final(struct sim *sim);
 uint64_t audit_some_id(struct sim *sim); /* of a task that was acknowledged; 0: none */
 void audit_dump(struct sim *sim, uint64_t id);
+/* It was asked for without durability: it may be lost with the broker. */
+bool audit_is_in_memory(struct sim *sim, uint64_t wid);
 bool audit_is_pool(struct sim *sim, uint64_t id);
 /* Of a pool that was acknowledged, mostly one of the last; 0: none. */
 uint64_t audit_some_pool(struct sim *sim);

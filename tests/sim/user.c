@@ -271,6 +271,10 @@ static void draw_all(struct sim *sim, struct draw *draw)
         options->delay_ms = 0;
         draw->spec.delay_ms = 0;
     }
+    if (sim_percent(sim, 15) && draw->payloads && !draw->spec.far && options->ukey == NULL) {
+        options->durable = false; /* without a payload it could not be told from others */
+        draw->spec.in_memory = true;
+    }
     draw->spec.function = function;
     draw->spec.at_most_once = options->at_most_once;
     draw->spec.kill_on_partition = options->on_partition == HP_PARTITION_KILL;

@@ -6,9 +6,10 @@
 
 bool sim_user_may_refuse(struct sim *sim, const struct hp_event *event)
 {
-    return sim->plan.pools &&
-           (event->status == HP_STATUS_ILLEGAL_STATE || event->status == HP_STATUS_UNSUPPORTED ||
-            event->status == HP_STATUS_BROKER_LOST);
+    uint64_t wid = (uint64_t)(uintptr_t)event->user + event->index;
+    return (event->status == HP_STATUS_BROKER_LOST && audit_is_in_memory(sim, wid)) ||
+           (sim->plan.pools &&
+            (event->status == HP_STATUS_ILLEGAL_STATE || event->status == HP_STATUS_UNSUPPORTED));
 }
 
 static void open_pool(struct sim_user *user)
