@@ -2,7 +2,7 @@
 /*
  * Scenes that chance would seldom play: all orders of a cancel, a result, a lost link and a crash;
  * a task due in a year; thirty days without a broker; a thousand tasks that fail at once; a worker
- * that gets its own task again; ids and tokens over many restarts.
+ * that gets its own task again; ids and tokens over many restarts; a copy that was restored.
  */
 #include "tests/lib/hp_test.h"
 
@@ -385,6 +385,72 @@ static void ids_and_tokens_are_never_given_twice(void **state)
     rig_free(rig);
 }
 
+/* ------------------------------------------------ an older copy */
+/* The broker starts on the database as it was; the store has left out epochs, as for a copy. */
+static void start_on_copy(struct rig *rig)
+{
+    rig_crash(rig); /* what came after is not in it */
+    (void)hp_core_hold(rig->core);
+}
+
+static void resume(struct rig *rig)
+{
+    struct hp_msg_queue_pause msg = {.name = HP_STR("default"), .paused = false};
+    rig_begin(rig);
+    (void)RIG_CALL(rig, 1, QUEUE_PAUSE, queue_pause, &msg);
+    rig_end(rig);
+    rig_settle(rig);
+}
+
+static void a_restored_copy_holds_its_work(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_new(NULL);
+    struct hp_st_task_options options = rig_command();
+    struct hp_rpc rpc;
+    struct hp_error error;
+    struct hp_msg_worker_register_reply reply;
+    rig_hello(rig, 1, NULL, NULL);
+    uint64_t id = rig_submitted(rig, 1, 0, &options, 3, NULL); /* the copy was made now */
+    start_on_copy(rig);
+    rig_hello(rig, 1, NULL, NULL);
+    rig_hello(rig, 2, NULL, "w");
+    /* A worker still runs what was given out after the copy: nobody knows of it. */
+    struct hp_st_run_ref held = {.id = id, .attempt = 1, .epoch = 1};
+    struct hp_msg_worker_register msg = {.has = HP_HAS_WORKER_REGISTER_RUNS |
+                                                HP_HAS_WORKER_REGISTER_COMMANDS,
+                                         .host = HP_STR("host"),
+                                         .slots = 3,
+                                         .commands = true,
+                                         .runs = {.items = &held, .count = 1}};
+    rig_begin(rig);
+    (void)RIG_CALL(rig, 2, WORKER_REGISTER, worker_register, &msg);
+    rig_end(rig);
+    rig_settle(rig);
+    assert_true(rig_next(rig, 2, &rpc));
+    assert_ok(hp_msg_worker_register_reply_decode(rpc.result, &rig->arena, &reply, &error));
+    assert_int_equal(reply.kill.count, 1);
+    rig_done(rig, 2, id, 1, 1, HP_REASON_NONE); /* nor is its result taken */
+    assert_int_equal(rig_state(rig, 1, id), HP_TASK_STATE_READY);
+    for (int i = 0; i < 20; i++) {
+        rig_pass(rig, 900);
+        assert_int_equal(rig_assigned(rig, 2, runs, 8), 0); /* it waits for the operator */
+    }
+    rig_crash(rig); /* the pause is durable */
+    rig_hello(rig, 1, NULL, NULL);
+    rig_worker(rig, 2, "w", 3);
+    assert_int_equal(rig_assigned(rig, 2, runs, 8), 0);
+    resume(rig);
+    uint32_t count = rig_assigned(rig, 2, runs, 8);
+    uint32_t tasks = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        assert_true(runs[i].epoch > 1);
+        tasks += runs[i].count;
+    }
+    assert_int_equal(tasks, 3);
+    rig_free(rig);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(cancels_and_results_in_all_orders),
     cmocka_unit_test(a_year_is_waited_out),
@@ -392,6 +458,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_storm_of_retries_is_spread),
     cmocka_unit_test(a_worker_gets_its_own_task_again),
     cmocka_unit_test(ids_and_tokens_are_never_given_twice),
+    cmocka_unit_test(a_restored_copy_holds_its_work),
 };
 
 HP_TEST_MAIN(tests)
