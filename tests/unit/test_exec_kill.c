@@ -4,6 +4,18 @@
 
 #include <sys/wait.h>
 
+static bool is_stopped(pid_t pid)
+{
+    char path[64];
+    char text[512] = "";
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_true(read(fd, text, sizeof text - 1) > 0);
+    (void)close(fd);
+    return strrchr(text, ')')[2] == 'T';
+}
+
 static void a_signal_reaches_the_whole_group(void **state)
 {
     struct fixture *f = *state;
@@ -11,7 +23,7 @@ static void a_signal_reaches_the_whole_group(void **state)
     WORDS(&words, 1, "sh", "-c", "sleep 1000 & sleep 1000 & kill -STOP $$; wait");
     words.command.follow = true;
     start(f, &words);
-    WAIT_UNTIL(f, f->started_count == 1);
+    WAIT_UNTIL(f, f->started_count == 1 && is_stopped(f->last_pid));
     assert_int_equal(hp_exec_kill(f->exec, 1, SIGTERM), HP_OK); /* CONT follows */
     WAIT_UNTIL(f, f->end_count == 1);
     assert_int_equal(f->ends[0].end.signal, SIGTERM);

@@ -9,7 +9,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "common/base/endian.h"
 #include "common/base/rand.h"
 
 #define LEAKED_FD 500
@@ -310,6 +309,13 @@ static void oom_in_namespace(const char *path)
         MUST(f->calls[i].end.signal == SIGKILL && f->calls[i].end.oom == is_oom);
         MUST(f->last_death.oom == is_oom);
     }
+    struct words words; /* what was asked for is no accident, whatever dies meanwhile */
+    WORDS(&words, 9, "sleep", "1000");
+    MUST(hp_exec_command(f->exec, &words.command, NULL) == HP_OK);
+    set_oom_count(path, count + 1);
+    MUST(hp_exec_kill(f->exec, 9, SIGKILL) == HP_OK);
+    MUST_COME(f, f->end_count == 5);
+    MUST(f->ends[4].end.signal == SIGKILL && !f->ends[4].end.oom);
     _exit(0);
 }
 
@@ -357,7 +363,7 @@ static void check_result(void *context, uint32_t child, uint64_t key, struct hp_
     }
     bool is_whole = end->result_bytes == want && data != NULL;
     for (size_t i = 0; i < want && is_whole; i++) {
-        is_whole = data[i] == i % 251;
+        is_whole = data[i] == (key % 2 == 0 ? key % 251 : i % 251);
     }
     damaged_count += !is_whole;
 }
@@ -377,21 +383,23 @@ static void a_cut_result_is_none(void **state)
     (void)fixture_start(&config, f);
     damaged_count = 0;
     hp_rand_init(&rand, 1);
-    for (uint32_t round = 0; round < 150; round++) {
+    for (uint32_t round = 0; round < 250; round++) {
         WAIT_UNTIL(f, f->child_is_ready[0]);
         uint32_t before = f->call_count + f->recall_count;
         for (uint32_t i = 0; i < 12; i++) {
-            uint8_t payload[6] = {0x91, 0xce};
+            static uint8_t payload[60000];
+            bool is_large = given % 2 == 1;
             struct hp_exec_call call = {.key = given, .payload_fd = -1, .attempt = 1};
-            hp_put_be32(payload + 2, given % 2 == 0 ? 60000 : 100000);
-            call.function = hp_str_of("big");
-            call.payload = hp_bin_make(payload, sizeof payload);
+            memset(payload, (int)(given % 251), sizeof payload);
+            memcpy(payload, "\x91\xce\x00\x01\x86\xa0", is_large ? 6 : 0); /* [100000] */
+            call.function = is_large ? hp_str_of("big") : hp_str_of("echo");
+            call.payload = hp_bin_make(payload, is_large ? 6 : sizeof payload);
             given += hp_exec_call(f->exec, 0, &call) == HP_OK;
         }
         hp_exec_flush(f->exec);
         uint32_t until = before + (uint32_t)hp_rand_uniform(&rand, 4);
         WAIT_UNTIL(f, f->call_count + f->recall_count >= until);
-        for (uint64_t spin = hp_rand_uniform(&rand, 20000); spin > 0; spin--) {
+        for (uint64_t spin = hp_rand_uniform(&rand, 40000); spin > 0; spin--) {
             __asm__ volatile("" ::: "memory"); /* for the kill to come anywhere in the next one */
         }
         (void)kill(f->child_pid[0], SIGKILL);
@@ -399,7 +407,7 @@ static void a_cut_result_is_none(void **state)
         assert_int_equal(f->call_count + f->recall_count, given);
     }
     assert_int_equal(damaged_count, 0);
-    assert_true(f->ok_count > 100 && f->call_count > f->ok_count + 50);
+    assert_true(f->ok_count > 100 && f->call_count > f->ok_count);
     fixture_free(f);
 }
 
