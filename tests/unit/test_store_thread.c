@@ -16,8 +16,9 @@ struct gate {
     struct hp_store *inner;
     pthread_mutex_t mutex;
     pthread_cond_t cond;
-    bool closed;         /* applies wait */
-    uint32_t fail_count; /* applies that meet a full disk */
+    bool closed;          /* applies wait */
+    uint32_t fail_count;  /* applies that meet a full disk */
+    enum hp_err fail_err; /* or fail otherwise */
     uint32_t apply_count;
     uint32_t waiting;
     uint32_t batch_max;   /* most batches in one transaction */
@@ -59,7 +60,8 @@ static enum hp_err gate_apply(struct hp_store *store, struct hp_batch *const *ba
     bool fail = gate->fail_count > 0;
     gate->fail_count -= fail ? 1 : 0;
     pthread_mutex_unlock(&gate->mutex);
-    return fail ? hp_error_set(reterr, HP_ERR_NOSPACE, "full")
+    return fail ? hp_error_set(reterr, gate->fail_err != HP_OK ? gate->fail_err : HP_ERR_NOSPACE,
+                               "told so")
                 : hp_store_apply(gate->inner, batches, count, reterr);
 }
 
@@ -377,6 +379,62 @@ static void test_read_error(void **state)
     assert_int_equal(WEXITSTATUS(status), 70);
 }
 
+/* A commit that failed once is not tried again, even if that would work: I2. */
+static void test_write_error(void **state)
+{
+    (void)state;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct scene *scene = calloc(1, sizeof(*scene));
+        struct hp_error error = {0};
+        scene->gate.base.ops = &gate_ops;
+        scene->gate.inner = hp_store_mem_new();
+        scene->gate.fail_count = 1;
+        scene->gate.fail_err = HP_ERR_IO;
+        struct hp_store_thread_options options = {
+            .store = &scene->gate.base, .wake = on_wake, .fatal = on_fatal_exit, .context = scene};
+        if (hp_store_thread_new(&options, &scene->thread, &error) != HP_OK) {
+            _exit(2);
+        }
+        put_group(scene, 1);
+        (void)hp_store_thread_stop(scene->thread, 1000);
+        _exit(0); /* it went on */
+    }
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 70);
+}
+
+/* While a commit is under way nothing of it is durable. */
+static void test_durable_after_the_commit(void **state)
+{
+    (void)state;
+    struct scene *scene = scene_new(hp_store_mem_new());
+    struct hp_store_done done = {0};
+    pthread_mutex_lock(&scene->gate.mutex);
+    scene->gate.closed = true;
+    pthread_mutex_unlock(&scene->gate.mutex);
+    put_group(scene, 1);
+    pthread_mutex_lock(&scene->gate.mutex);
+    while (scene->gate.waiting == 0) {
+        pthread_cond_wait(&scene->gate.cond, &scene->gate.mutex);
+    }
+    pthread_mutex_unlock(&scene->gate.mutex);
+    assert_false(hp_store_thread_take(scene->thread, &done));
+    assert_int_equal(done.durable, 0);
+    pthread_mutex_lock(&scene->gate.mutex);
+    scene->gate.closed = false;
+    pthread_cond_broadcast(&scene->gate.cond);
+    pthread_mutex_unlock(&scene->gate.mutex);
+    while (scene->durable < 1) {
+        wait_wake(scene);
+    }
+    assert_int_equal(hp_store_thread_stop(scene->thread, 1000), HP_OK);
+    scene_free(scene);
+}
+
 static void test_sqlite(void **state)
 {
     (void)state;
@@ -412,6 +470,7 @@ int main(void)
         cmocka_unit_test(test_full_disk),    cmocka_unit_test(test_stop_on_full_disk),
         cmocka_unit_test(test_stop_flushes), cmocka_unit_test(test_check_between_commits),
         cmocka_unit_test(test_sqlite),       cmocka_unit_test(test_read_error),
+        cmocka_unit_test(test_write_error),  cmocka_unit_test(test_durable_after_the_commit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
