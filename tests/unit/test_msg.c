@@ -158,6 +158,24 @@ static void begin_map(struct fixture *f, const struct hp_codec_desc *desc, uint3
     }
 }
 
+/* Nil stands for absent, also where it may not be. */
+static void check_nil(struct fixture *f, const struct hp_codec_desc *desc)
+{
+    for (uint32_t i = 0; i < desc->count; i++) {
+        if (desc->fields[i].required) {
+            begin_map(f, desc, i, 1);
+            assert_ok(hp_wire_put_cstr(&f->buf, desc->fields[i].name));
+            assert_ok(hp_wire_put_nil(&f->buf));
+            expect_refused(f, desc, "is missing");
+        }
+    }
+}
+
+static void test_nil_where_required(void **state)
+{
+    for_each_desc(*state, check_nil);
+}
+
 static void check_duplicates(struct fixture *f, const struct hp_codec_desc *desc)
 {
     for (uint32_t i = 0; i < desc->count; i++) {
@@ -654,6 +672,7 @@ static void test_states(void **state)
 static const struct CMUnitTest tests[] = {
     WITH_FIXTURE(test_round_trip_of_all),
     WITH_FIXTURE(test_required),
+    WITH_FIXTURE(test_nil_where_required),
     WITH_FIXTURE(test_duplicate_keys),
     WITH_FIXTURE(test_wrong_types),
     WITH_FIXTURE(test_integer_boundaries),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The store's contract: every case on both stores. Random histories: tests/property/test_store.c.
  */
+#include "server/store/row.h"
 #include "tests/unit/store_fixture.h"
 
 #define WALL INT64_C(1700000000000)
@@ -558,14 +559,46 @@ static void test_check_load(void **state)
         "sqlite/" #name, name, setup_sqlite, teardown, NULL                                        \
     }
 
+/* A row that a damage moved to another key or table is as damaged as one that lost a bit. */
+static void test_rows_belong_to_their_place(void **state)
+{
+    struct hp_row_out out = {0};
+    struct hp_row_in in;
+    (void)state;
+    hp_row_put_u64(&out, 5);
+    hp_row_seal(&out, HP_ROW_GROUP, 7);
+    struct hp_bin row = hp_bin_make(out.data, out.size);
+    assert_true(hp_row_open(&in, row, HP_ROW_GROUP, 7));
+    assert_int_equal(hp_row_get_u64(&in), 5);
+    assert_false(hp_row_open(&in, row, HP_ROW_GROUP, 8));
+    assert_false(hp_row_open(&in, row, HP_ROW_GROUP, 7 + (UINT64_C(1) << 32)));
+    assert_false(hp_row_open(&in, row, HP_ROW_SEGMENT, 7));
+    for (size_t i = 0; i < out.size * 8; i++) {
+        out.data[i / 8] ^= (uint8_t)(1 << i % 8);
+        assert_false(hp_row_open(&in, row, HP_ROW_GROUP, 7));
+        out.data[i / 8] ^= (uint8_t)(1 << i % 8);
+    }
+    hp_row_out_deinit(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        BOTH(test_fresh),        BOTH(test_groups), BOTH(test_results),
-        BOTH(test_list),         BOTH(test_lanes),  BOTH(test_leases),
-        BOTH(test_brief_leases), BOTH(test_sides),  BOTH(test_names),
-        BOTH(test_retention),    BOTH(test_forget), BOTH(test_many_results),
-        BOTH(test_check_load),   BOTH(test_groups_in_parts),
+        BOTH(test_fresh),
+        BOTH(test_groups),
+        BOTH(test_results),
+        BOTH(test_list),
+        BOTH(test_lanes),
+        BOTH(test_leases),
+        BOTH(test_brief_leases),
+        BOTH(test_sides),
+        BOTH(test_names),
+        BOTH(test_retention),
+        BOTH(test_forget),
+        BOTH(test_many_results),
+        BOTH(test_check_load),
+        BOTH(test_groups_in_parts),
+        cmocka_unit_test(test_rows_belong_to_their_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
