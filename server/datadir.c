@@ -19,15 +19,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/macro.h"
 #include "common/sys/file.h"
 #include "server/store/store.h"
 
 #define PATH_BYTES 4096
 #define FOUND_BYTES 160
 
+/* Where SQLite keeps what in the first page. */
+enum { USER_VERSION_AT = 60, APPLICATION_AT = 68, CELL_COUNT_AT = 103, BLANK_BYTES = 108 };
+
 struct look {
     bool has_db; /* and it is not empty */
     bool has_empty_db;
+    bool has_blank_db; /* it has no table: a first start was cut off while it made them */
     bool has_mark;
     bool has_wal;
     bool has_running;
@@ -59,6 +64,20 @@ static bool is_any(const char *name, const char *const *names, size_t count)
     return false;
 }
 
+/* A database without a version, an owner and a table. */
+static bool is_blank(const char *path)
+{
+    static const char magic[16] = "SQLite format 3"; /* with its NUL */
+    static const uint8_t zero[4];
+    uint8_t header[BLANK_BYTES];
+    int fd HP_CLEANUP(hp_fd_close) = open(path, O_RDONLY | O_CLOEXEC);
+    return fd >= 0 && read(fd, header, sizeof(header)) == (ssize_t)sizeof(header) &&
+           memcmp(header, magic, sizeof(magic)) == 0 &&
+           memcmp(header + USER_VERSION_AT, zero, 4) == 0 &&
+           memcmp(header + APPLICATION_AT, zero, 4) == 0 &&
+           memcmp(header + CELL_COUNT_AT, zero, 2) == 0;
+}
+
 static void look_at(struct look *look, const char *path, const char *name)
 {
     /* By default the state of a worker on this host lies in a folder of ours. */
@@ -76,6 +95,7 @@ static void look_at(struct look *look, const char *path, const char *name)
         bool is_empty = stat(full, &st) == 0 && st.st_size == 0;
         look->has_db = !is_empty;
         look->has_empty_db = is_empty;
+        look->has_blank_db = !is_empty && is_blank(full);
     } else if (strcmp(name, HP_DATADIR_MARK) == 0) {
         look->has_mark = true;
         note(look->left, name);
@@ -121,9 +141,13 @@ static enum hp_err clear_interrupted(const char *path, struct hp_error *reterr)
     return HP_OK;
 }
 
-static enum hp_err judge(const char *path, const struct look *look, bool *ret_is_new,
+static enum hp_err judge(const char *path, struct look *look, bool *ret_is_new,
                          struct hp_error *reterr)
 {
+    if (look->has_blank_db && !look->has_mark && !look->has_running) {
+        look->has_db = false; /* as good as empty: the tables are in a log that never counted */
+        look->has_empty_db = true;
+    }
     *ret_is_new = !look->has_db;
     if (look->has_db && look->has_running && !look->has_wal) {
         return hp_error_set(reterr, HP_ERR_CORRUPT,

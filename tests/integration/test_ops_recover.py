@@ -99,3 +99,63 @@ def test_recover_keeps_what_waits_in_order(broker_factory, worker_factory, clien
         peer.wait(ids)
         assert [int(line) for line in out.read_text().split()] == ids
         assert rpc.STATES[peer.get(far)["state"] - 1] == "delayed"
+
+
+def start_and_end(data_dir):
+    """A hostpoold that is expected not to start: its code and text."""
+    done = subprocess.run([procs.program("hostpoold"), "--data-dir", data_dir, "--listen",
+                           "127.0.0.1:0"], capture_output=True, text=True, timeout=procs.LIMIT_S,
+                          check=False)
+    return done.returncode, done.stderr
+
+
+def test_newer_schema_is_refused(broker, client):
+    """Row 79: a downgrade changes nothing, and says what to do."""
+    client.submit([b"a"], kind=rpc.FUNCTION, fn="nobody")
+    assert broker.stop() == 0
+    db = broker.data_dir / "hostpool.db"
+    subprocess.run(["sqlite3", db, "PRAGMA user_version=99"], check=True)
+    before = db.read_bytes()
+    code, text = start_and_end(broker.data_dir)
+    assert code == 1 and "schema 99 is newer" in text and "newer hostpool" in text, text
+    check = cli("broker", "check", broker.data_dir)
+    assert check.returncode == 1 and "schema 99" in check.stderr
+    assert db.read_bytes() == before
+    subprocess.run(["sqlite3", db, "PRAGMA user_version=1"], check=True)
+    broker.start()
+    with rpc.Client(broker.port) as after:
+        after.hello()
+        assert after.counters()["tasks_ready"] == 1
+
+
+def test_first_start_cut_short(tmp_path):
+    """Row 79: killed at each file that the first start makes; the next start works."""
+    for number, name in enumerate(["lock", "hostpool.db", "hostpool.db-wal", "blobs", "ballast",
+                                   "hostpool.mark", "hostpool.running", "hostpoold.port"]):
+        data = tmp_path / f"d{number}.data"
+        child = subprocess.Popen([procs.program("hostpoold"), "--data-dir", data, "--listen",
+                                  "127.0.0.1:0"], stderr=subprocess.DEVNULL)
+        while not (data / name).exists():  # as soon as it is there
+            assert child.poll() is None
+        child.kill()
+        child.wait()
+        broker = procs.Broker(tmp_path, name=f"d{number}")
+        try:
+            with rpc.Client(broker.port) as client:
+                client.hello()
+                assert client.submit([b"a"], kind=rpc.FUNCTION, fn="nobody") == [1]
+            assert broker.stop() == 0
+        finally:
+            broker.end()
+
+
+def test_second_broker_over_a_bind_mount(broker, tmp_path):
+    """Row 17: the lock is the file's, whatever its path."""
+    other = tmp_path / "bound"
+    other.mkdir()
+    subprocess.run(["mount", "--bind", broker.data_dir, other], check=True)
+    try:
+        code, text = start_and_end(other)
+        assert code == 1 and str(broker.pid) in text, text
+    finally:
+        subprocess.run(["umount", other], check=True)
