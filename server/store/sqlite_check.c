@@ -5,6 +5,7 @@
  */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "common/base/macro.h"
 #include "common/sys/clock.h"
@@ -13,6 +14,7 @@
 
 #define LINES_BYTES_MAX ((size_t)64 << 10)
 #define CLOCK_ROWS 32u
+#define OUT_OF_ORDER "rows are out of order, the rest of the table is not looked at"
 
 void hp_sqlite_check_init(struct hp_check *check)
 {
@@ -200,6 +202,17 @@ static enum hp_err check_buckets(struct hp_check *check, struct hp_sqlite *s,
         if (err != HP_OK) {
             return err;
         }
+        if (hp_sqlite_u64(stmt, 0) < check->next) { /* or it would go round for ever */
+            add_problem(check, check->in_results ? "result" : "group", hp_sqlite_u64(stmt, 0),
+                        OUT_OF_ORDER);
+            if (check->in_results) {
+                end_bucket(check, bucket);
+            } else {
+                check->in_results = true;
+                check->next = bucket->number << HP_SQLITE_BUCKET_SHIFT;
+            }
+            return HP_OK;
+        }
         if (check->in_results) {
             check_results(check, stmt);
         } else {
@@ -287,6 +300,25 @@ static void check_row(struct hp_check *check, const struct table_check *table, s
     }
 }
 
+/* A damaged tree may give rows before those that were asked for, again and again. */
+static bool goes_back(const struct hp_check *check, const struct table_check *table,
+                      sqlite3_stmt *stmt)
+{
+    if (table->kind == KEY_BYTES) {
+        struct hp_bin key = hp_sqlite_bin(stmt, 0);
+        size_t common = HP_MIN((size_t)key.size, check->next_bytes.size);
+        int order = common > 0 ? memcmp(key.data, check->next_bytes.data, common) : 0;
+        return order < 0 ||
+               (order == 0 && key.size <= check->next_bytes.size && check->next_bytes.size > 0);
+    }
+    uint64_t first = hp_sqlite_u64(stmt, 0);
+    if (table->kind == KEY_PAIR) {
+        return first < check->next_high ||
+               (first == check->next_high && hp_sqlite_u64(stmt, 1) < check->next);
+    }
+    return first < check->next;
+}
+
 static enum hp_err check_tables(struct hp_check *check, struct hp_sqlite *s,
                                 struct hp_error *reterr)
 {
@@ -303,6 +335,11 @@ static enum hp_err check_tables(struct hp_check *check, struct hp_sqlite *s,
         for (uint32_t i = 0; i < CLOCK_ROWS; i++) {
             code = sqlite3_step(stmt);
             if (code != SQLITE_ROW) {
+                break;
+            }
+            if (goes_back(check, table, stmt)) {
+                add_problem(check, table->name, 0, OUT_OF_ORDER);
+                code = SQLITE_DONE;
                 break;
             }
             check_row(check, table, stmt);
@@ -338,6 +375,11 @@ static enum hp_err check_blobs(struct hp_check *check, struct hp_sqlite *s, stru
             return err;
         }
         blob = hp_sqlite_u64(stmt, 0);
+        if (blob < check->next) {
+            add_problem(check, "blob", blob, OUT_OF_ORDER);
+            check->phase = HP_CHECK_DONE;
+            return HP_OK;
+        }
     }
     check->next = blob + 1;
     check->blob_count++;
