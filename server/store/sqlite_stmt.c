@@ -15,6 +15,7 @@ static enum hp_err err_of_code(struct hp_sqlite *s, int code)
         return HP_ERR_NOSPACE;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
+    case SQLITE_ERROR: /* of our own fixed SQL: a header or a list of tables that is damaged */
         return HP_ERR_CORRUPT;
     case SQLITE_NOMEM:
         return HP_ERR_NOMEM;
