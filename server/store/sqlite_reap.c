@@ -189,6 +189,9 @@ static enum hp_err empty_some(struct hp_sqlite *s, struct hp_bucket *bucket, boo
     if (err == HP_OK) {
         err = hp_sqlite_reap_sides(s, first, end, reterr);
     }
+    if (err == HP_OK) { /* one of a group that went before would hide the one of all */
+        err = delete_range(s, HP_SQL_TOMB_REAP, first, end, reterr);
+    }
     if (err == HP_OK) {
         struct hp_row_out *states = &s->reap.group_states;
         hp_row_clear(states);

@@ -100,6 +100,7 @@ static const char *const statements[HP_SQL_COUNT] = {
         "SELECT first, row FROM tomb WHERE first <= ?1 ORDER BY first DESC LIMIT 1",
     [HP_SQL_TOMB_FROM] = "SELECT first, row FROM tomb WHERE first >= ?1 ORDER BY first",
     [HP_SQL_TOMB_DEL] = "DELETE FROM tomb WHERE first = ?1",
+    [HP_SQL_TOMB_REAP] = "DELETE FROM tomb WHERE first >= ?1 AND first < ?2",
     [HP_SQL_BUCKET_PUT] = "INSERT OR REPLACE INTO bucket VALUES(?1, ?2)",
     [HP_SQL_BUCKET_DEL] = "DELETE FROM bucket WHERE number = ?1",
     [HP_SQL_BUCKET_ALL] = "SELECT number, row FROM bucket ORDER BY number",

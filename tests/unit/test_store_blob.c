@@ -319,6 +319,35 @@ static bool has_file(const char *dir, uint64_t blob)
 }
 
 /* As if it had been written an hour ago and longer. */
+/* A blob is on the disk, and so is its name, before its last chunk is answered. */
+static void test_what_is_synced(void **state)
+{
+    struct scene *scene = *state;
+    static uint8_t data[1000];
+    uint32_t before = atomic_load(&sync_count);
+    upload(scene, 3, data, sizeof(data));
+    assert_int_equal(atomic_load(&sync_count), before + 2);
+}
+
+/* What waits to be written is bounded, and counts no more when it is written. */
+static void test_bytes_that_wait(void **state)
+{
+    struct scene *scene = *state;
+    struct hp_error error = {0};
+    static uint8_t data[200000];
+    struct hp_blobs_options options = {
+        .dir = scene->dir, .wake = on_wake, .context = scene, .queue_bytes_max = 100000};
+    hp_blobs_free(scene->blobs);
+    assert_int_equal(hp_blobs_new(&options, &scene->blobs, &error), HP_OK);
+    for (uint64_t blob = 1; blob <= 20; blob++) {
+        upload(scene, blob, data, 60000);
+    }
+    send_open(scene, 30, sizeof(data));
+    expect(scene, 30, HP_OK, 0, false);
+    send_put(scene, 30, 0, data, sizeof(data), NULL);
+    expect(scene, 30, HP_ERR_BUSY, 0, false);
+}
+
 static void make_old(const char *dir, uint64_t blob)
 {
     char blob_dir[256];
@@ -374,6 +403,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_flips, setup, teardown),
         cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(test_repeat_syncs_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_synced, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_bytes_that_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(test_references, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
