@@ -2,6 +2,7 @@
 /* Blob files and the blob thread. */
 #include "tests/unit/store_fixture.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -15,9 +16,16 @@
 /* Counts the syncs, and does them. */
 static atomic_uint sync_count;
 
+static atomic_bool folder_sync_fails;
+
 int fsync(int fd)
 {
+    struct stat facts;
     atomic_fetch_add(&sync_count, 1);
+    if (fstat(fd, &facts) == 0 && S_ISDIR(facts.st_mode) && atomic_load(&folder_sync_fails)) {
+        errno = EIO;
+        return -1;
+    }
     return (int)syscall(SYS_fsync, fd);
 }
 
@@ -329,6 +337,22 @@ static void test_what_is_synced(void **state)
     assert_int_equal(atomic_load(&sync_count), before + 2);
 }
 
+/* A name that may not last is not told as durable, and no sync is tried twice. */
+static void test_a_folder_that_can_not_be_synced(void **state)
+{
+    struct scene *scene = *state;
+    static uint8_t data[1000];
+    send_open(scene, 7, sizeof(data));
+    expect(scene, 7, HP_OK, 0, false);
+    atomic_store(&folder_sync_fails, true);
+    send_put(scene, 7, 0, data, sizeof(data), NULL);
+    struct hp_blob_answer *answer = next_answer(scene);
+    atomic_store(&folder_sync_fails, false);
+    assert_int_equal(answer->err, HP_ERR_IO);
+    assert_false(answer->last);
+    hp_blob_answer_free(answer);
+}
+
 /* What waits to be written is bounded, and counts no more when it is written. */
 static void test_bytes_that_wait(void **state)
 {
@@ -405,6 +429,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_repeat_syncs_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_synced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bytes_that_wait, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_folder_that_can_not_be_synced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_references, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

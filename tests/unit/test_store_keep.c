@@ -107,6 +107,33 @@ static void test_sessions_are_kept_a_day(void **state)
     free(text);
 }
 
+static void note_batch(void *context, const struct hp_record *record)
+{
+    if (record->kind == HP_RECORD_META) {
+        *(uint64_t *)context = record->meta.last_batch;
+    }
+}
+
+/* A number names the leases of one batch: it is not given out again. */
+static void test_batch_numbers_go_on(void **state)
+{
+    struct fixture *f = *state;
+    struct hp_error error = {0};
+    uint64_t last = 0;
+    struct hp_batch *batch = begin_batch(f);
+    add_group(batch, 10, 2, 1, WALL, "o", "p");
+    apply(f, batch);
+    for (int i = 0; i < 5; i++) {
+        batch = begin_batch(f);
+        add_lease(batch, 10, 10, 1 + (uint32_t)i);
+        apply(f, batch);
+    }
+    uint64_t given = f->batch;
+    fixture_reopen(f);
+    assert_int_equal(hp_store_recover(f->store, note_batch, &last, &error), HP_OK);
+    assert_true(last >= given);
+}
+
 #define BOTH(name)                                                                                 \
     cmocka_unit_test_setup_teardown(name, setup_mem, teardown),                                    \
         cmocka_unit_test_setup_teardown(name, setup_sqlite, teardown)
@@ -117,6 +144,7 @@ int main(void)
         BOTH(test_a_bucket_with_a_later_end),
         BOTH(test_a_bucket_with_a_task_that_lives),
         BOTH(test_sessions_are_kept_a_day),
+        BOTH(test_batch_numbers_go_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
