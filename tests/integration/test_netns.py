@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Three hosts as network namespaces, joined by a bridge: a broker and two workers, with a token."""
-import contextlib
-import os
 import pathlib
 import secrets
 import subprocess
@@ -11,86 +9,21 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
+import netns  # noqa: E402
 import pool  # noqa: E402
 import wire_ref  # noqa: E402
 
 HOSTS = ("b", "w1", "w2") # the broker first
 
 
-def ip(*words):
-    done = subprocess.run(["ip", *words], stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 0, f"ip {' '.join(words)}: {done.stderr} (this test needs root)"
-
-
-class Net:
-    """Namespaces hpt<id><host>, addresses 10.90.x.1 and so on, joined by a bridge in one more.
-
-    The bridge lives in a namespace of its own, so that nothing of this host's network is touched.
-    """
-
-    def __init__(self):
-        self.id = secrets.token_hex(2)
-        self.subnet = 1 + secrets.randbelow(250)
-        self.made = []
-
-    def name(self, host):
-        return f"hpt{self.id}{host}"
-
-    def address(self, host):
-        return f"10.90.{self.subnet}.{HOSTS.index(host) + 1}"
-
-    def inside(self, host, *argv):
-        return ["ip", "netns", "exec", self.name(host), *argv]
-
-    def add(self, host):
-        ip("netns", "add", self.name(host))
-        self.made.append(host)
-        ip("-n", self.name(host), "link", "set", "lo", "up")
-
-    def up(self):
-        self.add("br")
-        ip("-n", self.name("br"), "link", "add", "br0", "type", "bridge")
-        ip("-n", self.name("br"), "link", "set", "br0", "up")
-        for host in HOSTS:
-            self.add(host)
-            ip("-n", self.name("br"), "link", "add", f"p-{host}", "type", "veth",
-               "peer", "name", "eth0", "netns", self.name(host))
-            ip("-n", self.name("br"), "link", "set", f"p-{host}", "master", "br0", "up")
-            ip("-n", self.name(host), "address", "add", f"{self.address(host)}/24", "dev", "eth0")
-            ip("-n", self.name(host), "link", "set", "eth0", "up")
-
-    def link(self, host, state):
-        """Takes a host's cable out ("down") or puts it in ("up")."""
-        ip("-n", self.name("br"), "link", "set", f"p-{host}", state)
-
-    def down(self):
-        for host in reversed(self.made):
-            subprocess.run(["ip", "netns", "del", self.name(host)], check=False)
-
-
 @pytest.fixture
 def net():
-    one = Net()
+    one = netns.Net(HOSTS)
     try:
         one.up()
         yield one
     finally:
         one.down()
-
-
-@contextlib.contextmanager
-def namespace(name):
-    """Sockets made in here belong to the namespace."""
-    setns = __import__("ctypes").CDLL(None, use_errno=True).setns
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    other = os.open(f"/run/netns/{name}", os.O_RDONLY)
-    try:
-        assert setns(other, 0) == 0
-        yield
-    finally:
-        assert setns(own, 0) == 0
-        os.close(own)
-        os.close(other)
 
 
 class NetPool(pool.Pool):
@@ -108,7 +41,7 @@ class NetPool(pool.Pool):
                             prefix=net.inside(host))
 
     def client(self, timeout_s=30, **hello):
-        with namespace(self.net.name("b")):
+        with netns.namespace(self.net.name("b")):
             return super().client(timeout_s, **hello)
 
 

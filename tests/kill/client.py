@@ -63,8 +63,10 @@ class Client:
         self.learn(entry)
 
     def connect(self):
-        self.wire = pool.Client(self.address, 20)
-        hello = self.wire.call("hello", client="kill", version=1, session=self.session)
+        self.wire = pool.Client(self.address, float(os.environ.get("HP_KILL_TIMEOUT_S", "20")))
+        token = os.environ.get("HP_KILL_TOKEN")
+        more = {"token": token} if token else {}
+        hello = self.wire.call("hello", client="kill", version=1, session=self.session, **more)
         if hello.get("last_number", 0) < max(self.acks, default=0):
             self.note(bad=f"the session forgot {max(self.acks)}: {hello}")
 
