@@ -16,6 +16,7 @@
 #include "common/base/macro.h"
 #include "common/base/mem.h"
 #include "common/sys/clock.h"
+#include "common/sys/crash.h"
 #include "common/sys/log.h"
 #include "server/trace.h"
 
@@ -192,6 +193,7 @@ static void put_held(struct hp_turn *turn)
         turn->pending_bytes += hp_arena_used(&batch->arena);
     }
     if (turn->held_first != NULL) {
+        HP_CRASH_POINT("batch.put");
         hp_store_thread_put(turn->store, HP_TAKE(turn->held_first)); /* all at once: one commit */
     }
     turn->held_last = NULL;
@@ -256,7 +258,9 @@ static void release_sends(struct hp_turn *turn)
         hp_list_remove(node);
         turn->figures.frames_waiting--;
         turn->figures.waiting_bytes -= send->bytes.size;
+        HP_CRASH_POINT("send.held.before");
         hp_peers_send(turn->peers, send->conn, &send->bytes, send->may_wait);
+        HP_CRASH_POINT("send.held.after");
         hp_free(send);
     }
 }
@@ -265,6 +269,7 @@ static void do_send(struct hp_turn *turn, struct hp_effect *effect)
 {
     uint64_t after = HP_MIN(effect->send.after_commit, turn->last_number); /* I2 */
     if (after <= turn->durable) {
+        HP_CRASH_POINT("send.now");
         hp_peers_send(turn->peers, effect->conn, &effect->send.bytes, effect->send.may_wait);
         return;
     }

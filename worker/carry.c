@@ -9,6 +9,7 @@
 
 #include "common/base/assert.h"
 #include "common/sys/clock.h"
+#include "common/sys/crash.h"
 #include "common/sys/file.h"
 #include "common/sys/log.h"
 #include "worker/daemon.h"
@@ -211,6 +212,7 @@ static void carry_out(struct hp_worker *worker, const struct hp_agent_effect *ef
         append(worker, effect);
         break;
     case HP_AGENT_SPOOL_ACK:
+        HP_CRASH_POINT("ack.seen");
         hp_spool_ack(worker->spool, effect->spool_id);
         break;
     case HP_AGENT_LOG:
@@ -249,6 +251,7 @@ static bool carry_out_all(struct hp_worker *worker)
     if (spooled != 0) {
         struct hp_error error = {0};
         bool ok = hp_spool_sync(worker->spool, &error) == HP_OK;
+        HP_CRASH_POINT("spool.sync.after");
         if (!ok) {
             hp_log(HP_LOG_ERROR, "spool_failed", HP_KV_STR("text", error.text));
         }
@@ -267,7 +270,9 @@ static void send_output(struct hp_worker *worker)
         hp_conn_output_size(worker->conn) >= OUTPUT_QUEUE_BYTES) {
         return;
     }
+    HP_CRASH_POINT("output.before");
     hp_conn_send(worker->conn, bytes.data, bytes.size);
+    HP_CRASH_POINT("output.after");
     hp_agent_output_consume(worker->agent, bytes.size);
 }
 

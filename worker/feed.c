@@ -10,6 +10,7 @@
 #include "common/base/assert.h"
 #include "common/base/mem.h"
 #include "common/sys/clock.h"
+#include "common/sys/crash.h"
 #include "common/sys/log.h"
 #include "worker/daemon.h"
 
@@ -88,6 +89,7 @@ static void on_started(void *context, uint64_t key, pid_t pid)
     struct hp_agent_event *event = hp_worker_feed_add(context, HP_AGENT_EXEC_STARTED);
     event->key = key;
     event->pid = (uint32_t)pid;
+    HP_CRASH_POINT("started.seen");
 }
 
 static void on_output(void *context, uint64_t key, enum hp_exec_stream stream, uint64_t offset,
@@ -103,6 +105,7 @@ static void on_output(void *context, uint64_t key, enum hp_exec_stream stream, u
 static void on_ended(void *context, uint64_t key, const struct hp_exec_end *end)
 {
     struct hp_worker *worker = context;
+    HP_CRASH_POINT("exit.seen");
     struct hp_agent_event *event = hp_worker_feed_add(worker, HP_AGENT_EXEC_ENDED);
     event->key = key;
     event->oom = end->oom;
@@ -177,6 +180,7 @@ static void on_call_done(void *context, uint32_t child, uint64_t key, struct hp_
 {
     struct hp_worker *worker = context;
     (void)child; /* the agent knows where it was */
+    HP_CRASH_POINT("call.seen");
     struct hp_agent_event *event = hp_worker_feed_add(worker, HP_AGENT_EXEC_RESULT);
     event->key = key;
     set_usage(event, &end->usage);

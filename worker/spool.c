@@ -20,6 +20,7 @@
 #include "common/base/endian.h"
 #include "common/base/idmap.h"
 #include "common/base/mem.h"
+#include "common/sys/crash.h"
 #include "common/sys/file.h"
 
 #define FILE_HEAD "hpspool1"
@@ -361,6 +362,7 @@ static enum hp_err write_queue(struct hp_spool *spool, struct hp_error *reterr)
         }
         done += (size_t)n;
     }
+    HP_CRASH_POINT("spool.write.after");
     spool->file_bytes += done;
     hp_buf_clear(&spool->queue);
     return HP_OK;
@@ -372,6 +374,7 @@ enum hp_err hp_spool_sync(struct hp_spool *spool, struct hp_error *reterr)
     if (err != HP_OK) {
         return err;
     }
+    HP_CRASH_POINT("spool.sync.before");
     if (fdatasync(spool->fd) != 0) {
         err = system_error(spool, "fdatasync", reterr);
         spool->broken = true;
@@ -435,11 +438,13 @@ static void compact(struct hp_spool *spool)
     uint64_t bytes = 0;
     enum hp_err err = copy_live(spool, fd, data, &moved, &bytes);
     (void)munmap((void *)(uintptr_t)data, spool->file_bytes); /* was mapped above */
+    HP_CRASH_POINT("spool.rename.before");
     if (err != HP_OK || rename(path, spool->path) != 0) {
         hp_idmap_deinit(&moved);
         (void)unlink(path); /* it may not be there */
         return;
     }
+    HP_CRASH_POINT("spool.rename.after");
     if (hp_dir_fsync(spool->dir, NULL) != HP_OK) {
         spool->broken = true; /* which of the two files a crash leaves is not known */
     }

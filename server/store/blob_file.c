@@ -17,6 +17,7 @@
 #include "common/base/assert.h"
 #include "common/base/macro.h"
 #include "common/base/mem.h"
+#include "common/sys/crash.h"
 #include "common/sys/file.h"
 
 #define FOOTER_BYTES 32u
@@ -93,7 +94,10 @@ enum hp_err hp_blob_dir_sync(const char *blob_dir, uint64_t blob, struct hp_erro
 {
     char path[HP_BLOB_PATH_BYTES];
     enum hp_err err = folder_path(blob_dir, (uint32_t)(blob & 0xff), path, reterr);
-    return err == HP_OK ? hp_dir_fsync(path, reterr) : err;
+    HP_CRASH_POINT("blob.dirsync.before");
+    err = err == HP_OK ? hp_dir_fsync(path, reterr) : err;
+    HP_CRASH_POINT("blob.dirsync.after");
+    return err;
 }
 
 /* ------------------------------------------------------------------ writing */
@@ -279,9 +283,11 @@ enum hp_err hp_blob_writer_finish(struct hp_blob_writer *writer, struct hp_error
     if (fsync(writer->fd) != 0) {
         return io_error(from, "fsync", reterr);
     }
+    HP_CRASH_POINT("blob.rename.before");
     if (rename(from, to) != 0) {
         return io_error(from, "rename", reterr);
     }
+    HP_CRASH_POINT("blob.rename.after");
     writer->finished = true;
     return HP_OK;
 }

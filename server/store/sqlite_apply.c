@@ -11,6 +11,7 @@
 #include "common/base/assert.h"
 #include "common/base/macro.h"
 #include "common/base/mem.h"
+#include "common/sys/crash.h"
 #include "server/store/sqlite.h"
 
 /* ------------------------------------------------------------------ groups */
@@ -331,6 +332,7 @@ static bool is_brief(const struct hp_sqlite *s, uint64_t batch)
 static enum hp_err apply_op(struct hp_sqlite *s, const struct hp_op *op,
                             struct hp_lease *last_lease, struct hp_error *reterr)
 {
+    HP_CRASH_POINT("statement.before");
     switch (op->kind) {
     case HP_OP_GROUP:
         return gather_group(s, op, reterr);

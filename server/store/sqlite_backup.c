@@ -23,6 +23,7 @@
 #include "common/base/macro.h"
 #include "common/base/mem.h"
 #include "common/sys/clock.h"
+#include "common/sys/crash.h"
 #include "common/sys/file.h"
 #include "server/store/blob_file.h"
 #include "server/store/sqlite_job.h"
@@ -194,10 +195,12 @@ enum hp_err hp_backup_publish(const char *part, const char *target, struct hp_er
     if (err != HP_OK) {
         return err;
     }
+    HP_CRASH_POINT("backup.rename.before");
     if (renameat2(AT_FDCWD, part, AT_FDCWD, target, RENAME_NOREPLACE) != 0 &&
         (errno != EINVAL || rename(part, target) != 0)) {
         return io_error(target, "rename", reterr);
     }
+    HP_CRASH_POINT("backup.rename.after");
     (void)snprintf(path, sizeof(path), "%s/..", target);
     return hp_dir_fsync(path, reterr);
 }
@@ -325,6 +328,7 @@ enum hp_err hp_backup_step(struct hp_sqlite_job *job, uint64_t deadline_us, bool
         return HP_OK;
     }
     do {
+        HP_CRASH_POINT("backup.pages");
         int code = sqlite3_backup_step(job->pages, STEP_PAGES);
         if (code == SQLITE_DONE) {
             return start_thread(job, reterr);

@@ -23,6 +23,7 @@
 #include "common/base/macro.h"
 #include "common/base/mem.h"
 #include "common/sys/clock.h"
+#include "common/sys/crash.h"
 #include "common/sys/file.h"
 #include "server/store/sqlite.h"
 
@@ -247,8 +248,10 @@ enum hp_err hp_sqlite_checkpoint(struct hp_sqlite *s, uint32_t frames, struct hp
     }
     int log_frames = 0;
     int done_frames = 0;
+    HP_CRASH_POINT("checkpoint.before");
     int code = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &log_frames,
                                          &done_frames);
+    HP_CRASH_POINT("checkpoint.after");
     if (code == SQLITE_BUSY || code == SQLITE_LOCKED) {
         return HP_OK; /* a backup reads; later */
     }
@@ -305,14 +308,19 @@ void hp_sqlite_ballast_restore(struct hp_sqlite *s)
 /* ------------------------------------------------------------------ transactions */
 enum hp_err hp_sqlite_begin(struct hp_sqlite *s, struct hp_error *reterr)
 {
-    return hp_sqlite_run(s, s->stmts[HP_SQL_BEGIN], "begin", reterr);
+    HP_CRASH_POINT("begin.before");
+    enum hp_err err = hp_sqlite_run(s, s->stmts[HP_SQL_BEGIN], "begin", reterr);
+    HP_CRASH_POINT("begin.after");
+    return err;
 }
 
 enum hp_err hp_sqlite_commit(struct hp_sqlite *s, struct hp_error *reterr)
 {
     enum hp_err err = hp_sqlite_save(s, reterr);
     if (err == HP_OK) {
+        HP_CRASH_POINT("commit.before");
         err = hp_sqlite_run(s, s->stmts[HP_SQL_COMMIT], "commit", reterr);
+        HP_CRASH_POINT("commit.after");
     }
     if (err != HP_OK) {
         return hp_sqlite_abort(s, err, reterr);

@@ -14,6 +14,7 @@
 #include "common/base/assert.h"
 #include "common/base/macro.h"
 #include "common/sys/clock.h"
+#include "common/sys/crash.h"
 #include "server/store/sqlite.h"
 
 #define GAP_CHUNK_IDS 4096u
@@ -507,6 +508,7 @@ static enum hp_err run_slice(struct hp_sqlite *s, uint64_t deadline_us, struct h
     enum hp_err err = HP_OK;
     hp_facts_init(&facts, s);
     while (err == HP_OK && reap->active && !slice_full && hp_clock_mono_us() < deadline_us) {
+        HP_CRASH_POINT("retention.slice");
         switch (reap->phase) {
         case HP_REAP_BUCKETS:
             err = step_buckets(s, &facts, deadline_us, &slice_full, reterr);
@@ -537,6 +539,7 @@ enum hp_err hp_sqlite_reap_end(struct hp_sqlite *s, struct hp_error *reterr)
 
 void hp_sqlite_reap_committed(struct hp_sqlite *s)
 {
+    HP_CRASH_POINT("retention.committed");
     for (uint32_t i = 0; i < s->reap.unlink_count; i++) {
         hp_sqlite_unlink_blob(s, s->reap.unlink[i]);
     }

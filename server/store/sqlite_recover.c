@@ -3,6 +3,7 @@
 #include "common/base/idmap.h"
 #include "common/base/macro.h"
 #include "common/base/mem.h"
+#include "common/sys/crash.h"
 #include "server/store/sqlite.h"
 
 struct recovery {
@@ -70,7 +71,10 @@ static enum hp_err raise_epoch(struct hp_sqlite *s, struct hp_error *reterr)
         s->meta.next_blob += HP_STORE_RESTORED_IDS;
     }
     s->meta_dirty = true;
-    return hp_sqlite_commit(s, reterr);
+    HP_CRASH_POINT("epoch.before");
+    err = hp_sqlite_commit(s, reterr);
+    HP_CRASH_POINT("epoch.after");
+    return err;
 }
 
 static enum hp_err count_sides(struct hp_sqlite *s, struct hp_record *record,

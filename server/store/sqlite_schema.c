@@ -11,6 +11,7 @@
 #include "common/base/assert.h"
 #include "common/base/macro.h"
 #include "common/base/mem.h"
+#include "common/sys/crash.h"
 #include "server/store/sqlite.h"
 
 /* migrations[n] leads from schema n to n + 1. Never change one that was released. */
@@ -147,10 +148,13 @@ static enum hp_err run_migration(struct hp_sqlite *s, uint64_t from, struct hp_e
         err = hp_sqlite_exec(s, migrations[from], reterr);
     }
     if (err == HP_OK) {
+        HP_CRASH_POINT("migration.statements");
         err = hp_sqlite_exec(s, version, reterr);
     }
     if (err == HP_OK) {
+        HP_CRASH_POINT("migration.commit");
         err = hp_sqlite_exec(s, "COMMIT", reterr);
+        HP_CRASH_POINT("migration.after");
     }
     if (err != HP_OK && sqlite3_get_autocommit(s->db) == 0) {
         (void)hp_sqlite_exec(s, "ROLLBACK", NULL); /* the first error is the one to tell */

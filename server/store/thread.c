@@ -23,6 +23,7 @@
 #include "common/base/macro.h"
 #include "common/base/mem.h"
 #include "common/sys/clock.h"
+#include "common/sys/crash.h"
 #include "common/sys/file.h"
 
 #define MERGE_OPS_DEFAULT 5000u
@@ -405,6 +406,7 @@ static bool work_off(struct hp_store_thread *t)
         if (merged > 0 && !apply_merged(t, merged)) {
             return false;
         }
+        HP_CRASH_POINT("durable.post");
         post_durable(t, i, to, ops, hp_clock_mono_us() - start_us);
         i = to;
         if (merged > 0 && t->figures.disk_free_bytes < FREE_WATCHED) {

@@ -94,9 +94,9 @@ class Process:
         self.log = pool.folder / f"{name}.log"
         self.child = None
 
-    def start(self):
+    def start(self, **env):
         assert self.child is None
-        env = dict(os.environ, HP_TEST_POOL=self.pool.id)
+        env = dict(os.environ, HP_TEST_POOL=self.pool.id, **env)
         with open(self.log, "ab") as log:
             self.child = subprocess.Popen(
                 self.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env,

@@ -19,6 +19,7 @@
 
 #include "common/base/macro.h"
 #include "common/base/mem.h"
+#include "common/sys/crash.h"
 #include "common/sys/proc.h"
 
 #define STACK_BYTES (64u * 1024u)
@@ -114,6 +115,7 @@ __attribute__((no_sanitize_address)) static int child_main(void *context)
 {
     struct job *job = context;
     hp_spawn_clean_process(job->tag);
+    HP_CRASH_POINT("exec.before");
     if (place_fds(job->fds) != 0) {
         return fail(job, "dup");
     }
@@ -201,6 +203,7 @@ static void run(struct job *job, pid_t *ret_pid)
 {
     static _Alignas(16) char stack[STACK_BYTES]; /* one child at a time: CLONE_VFORK */
     /* The spawner has no signal handlers, so none can run in the child on shared memory. */
+    HP_CRASH_POINT("fork.before");
     pid_t pid = clone(child_main, stack + sizeof stack, CLONE_VM | CLONE_VFORK | SIGCHLD, job);
     if (pid < 0) {
         (void)fail(job, "clone");
@@ -209,6 +212,7 @@ static void run(struct job *job, pid_t *ret_pid)
         }
         pid = -1;
     }
+    HP_CRASH_POINT("fork.after");
     *ret_pid = pid;
 }
 
