@@ -438,13 +438,11 @@ static void compact(struct hp_spool *spool)
     uint64_t bytes = 0;
     enum hp_err err = copy_live(spool, fd, data, &moved, &bytes);
     (void)munmap((void *)(uintptr_t)data, spool->file_bytes); /* was mapped above */
-    HP_CRASH_POINT("spool.rename.before");
     if (err != HP_OK || rename(path, spool->path) != 0) {
         hp_idmap_deinit(&moved);
         (void)unlink(path); /* it may not be there */
         return;
     }
-    HP_CRASH_POINT("spool.rename.after");
     if (hp_dir_fsync(spool->dir, NULL) != HP_OK) {
         spool->broken = true; /* which of the two files a crash leaves is not known */
     }
@@ -466,6 +464,7 @@ void hp_spool_flush(struct hp_spool *spool)
     if (hp_idmap_count(&spool->live) == 0 &&
         (spool->file_bytes > FILE_HEAD_BYTES || spool->queue.size > 0)) {
         hp_buf_clear(&spool->queue);
+        HP_CRASH_POINT("spool.truncate");
         if (spool->file_bytes > FILE_HEAD_BYTES && ftruncate(spool->fd, FILE_HEAD_BYTES) == 0) {
             spool->file_bytes = FILE_HEAD_BYTES;
             spool->compact_count++;

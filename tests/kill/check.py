@@ -117,7 +117,18 @@ def check_starts(history, tasks):
             yield f"task {task_id}: done in attempt {task.get('attempt')}, which never started"
 
 
-def check_history(one_pool, folder):
+def check_causes(history, tasks):
+    """Without a crash of the broker each start but the first has a cause that was recorded."""
+    for task_id, attempts in history.starts_known.items():
+        task = tasks.get(task_id)
+        if task is None:
+            continue
+        causes = task.get("failures", 0) + task.get("losses", 0)
+        if len(attempts) > 1 + causes:
+            yield f"task {task_id}: {len(attempts)} starts for {causes} recorded causes: {task}"
+
+
+def check_history(one_pool, folder, broker_crashed=True):
     """Lines about all that is wrong; empty: every promise was kept."""
     history = History(folder)
     history.starts_known = history.starts()
@@ -132,6 +143,8 @@ def check_history(one_pool, folder):
             if problem:
                 problems.append(problem)
     problems.extend(check_starts(history, {i: t for i, t in tasks.items() if t["state"] < 13}))
+    if not broker_crashed: # a crash may lose the record of a dispatch that had begun
+        problems.extend(check_causes(history, tasks))
     overlap = pathlib.Path(folder) / "key.overlap"
     if overlap.exists():
         problems.append(f"two tasks of a concurrency key at once: {overlap.read_text().split()}")
