@@ -15,6 +15,7 @@
 #include "common/sys/clock.h"
 #include "common/sys/file.h"
 #include "server/store/blob_file.h"
+#include "server/store/page_sum.h"
 #include "server/store/salvage.h"
 #include "server/store/sqlite_job.h"
 
@@ -92,7 +93,7 @@ static enum hp_err open_unchanged(struct hp_sqlite *s, struct hp_error *reterr)
     }
     int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE |
                 (wal_bytes == 0 ? SQLITE_OPEN_READONLY | SQLITE_OPEN_URI : SQLITE_OPEN_READWRITE);
-    int code = sqlite3_open_v2(uri, &s->db, flags, NULL);
+    int code = sqlite3_open_v2(uri, &s->db, flags, hp_page_sum_vfs());
     hp_free(uri);
     if (code != SQLITE_OK) {
         return hp_sqlite_error(s, code, "open", reterr);

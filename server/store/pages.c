@@ -2,6 +2,7 @@
 /* The format is SQLite's, as its documents "Database File Format" and "WAL-mode File Format" say.
  */
 #include "server/store/pages.h"
+#include "server/store/page_sum.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,6 +33,7 @@ struct hp_pages {
     uint64_t db_bytes;
     uint64_t wal_bytes;
     uint32_t page_bytes;
+    uint32_t used_bytes; /* of each: without what is reserved at its end (page_sum.h) */
     uint32_t page_count;
     struct hp_idmap frames; /* page -> offset of its bytes in the log: what is committed */
     uint64_t frames_end;    /* offset behind the last committed frame */
@@ -214,6 +216,19 @@ static enum hp_err open_files(struct hp_pages *p, const char *dir, struct hp_err
     return HP_OK;
 }
 
+/* Is any of the first pages as page_sum.c writes them? The header may be damaged. */
+static bool has_sums(const struct hp_pages *p)
+{
+    uint8_t *page = hp_alloc(p->page_bytes);
+    bool found = false;
+    for (uint64_t i = 0; page != NULL && i < 16 && !found; i++) {
+        found = read_at(p->db_fd, i * p->page_bytes, page, p->page_bytes) &&
+                hp_page_sum_is_good(page, p->page_bytes, i + 1);
+    }
+    hp_free(page);
+    return found;
+}
+
 static enum hp_err look(struct hp_pages *p, struct hp_error *reterr)
 {
     uint8_t header[HEADER_BYTES] = {0};
@@ -222,6 +237,8 @@ static enum hp_err look(struct hp_pages *p, struct hp_error *reterr)
         p->figures.no_header = true;
         p->page_bytes = HP_SQLITE_PAGE_BYTES;
     }
+    bool is_summed = header[20] != 0 || has_sums(p);
+    p->used_bytes = p->page_bytes - (is_summed ? HP_PAGE_SUM_BYTES : 0);
     uint64_t in_file = (p->db_bytes + p->page_bytes - 1) / p->page_bytes;
     uint64_t said = p->figures.no_header ? 0 : be32(header + 28);
     /* A number that damage made huge would only cost time: no more than four times the file. */
@@ -359,7 +376,7 @@ static void get_overflow(struct hp_pages *p, uint32_t page, uint64_t from, uint6
             break;
         }
         p->seen[page] |= SEEN;
-        uint64_t n = HP_MIN(size - from, (uint64_t)p->page_bytes - 4);
+        uint64_t n = HP_MIN(size - from, (uint64_t)p->used_bytes - 4);
         memcpy(p->body + from, buffer + 4, n);
         from += n;
         page = be32(buffer);
@@ -388,7 +405,7 @@ static bool reserve_body(struct hp_pages *p, uint64_t size)
 static enum hp_err tell_cell(struct hp_pages *p, const uint8_t *page, uint32_t offset,
                              struct hp_pages_row *row)
 {
-    const uint8_t *end = page + p->page_bytes;
+    const uint8_t *end = page + p->used_bytes;
     const uint8_t *at = page + offset;
     uint64_t size = 0;
     bool is_inner = page[row->page == 1 ? HEADER_BYTES : 0] == INDEX_INNER;
@@ -397,11 +414,11 @@ static enum hp_err tell_cell(struct hp_pages *p, const uint8_t *page, uint32_t o
         (row->has_rowid && !get_varint(&at, end, &row->rowid))) {
         return HP_OK;
     }
-    uint64_t most = row->has_rowid ? p->page_bytes - 35 : (p->page_bytes - 12) * 64 / 255 - 23;
-    uint64_t least = (uint64_t)(p->page_bytes - 12) * 32 / 255 - 23;
+    uint64_t most = row->has_rowid ? p->used_bytes - 35 : (p->used_bytes - 12) * 64 / 255 - 23;
+    uint64_t least = (uint64_t)(p->used_bytes - 12) * 32 / 255 - 23;
     uint64_t local = size;
     if (size > most) {
-        local = least + (size - least) % (p->page_bytes - 4);
+        local = least + (size - least) % (p->used_bytes - 4);
         local = local <= most ? local : least;
     }
     uint64_t needed = local + (size > most ? 4 : 0);
@@ -427,9 +444,9 @@ static enum hp_err tell_page(struct hp_pages *p, const uint8_t *page, struct hp_
     uint32_t index = head + (type == INDEX_INNER || type == TABLE_INNER ? 12 : 8);
     row->has_rowid = type == TABLE_LEAF;
     enum hp_err err = HP_OK;
-    for (uint32_t i = 0; err == HP_OK && i < cells && index + 2 * i + 2 <= p->page_bytes; i++) {
+    for (uint32_t i = 0; err == HP_OK && i < cells && index + 2 * i + 2 <= p->used_bytes; i++) {
         uint32_t offset = be16(page + index + 2 * i);
-        if (offset >= index && offset < p->page_bytes - 4) {
+        if (offset >= index && offset < p->used_bytes - 4) {
             err = tell_cell(p, page, offset, row);
         }
     }
@@ -454,8 +471,8 @@ static enum hp_err walk_children(struct hp_pages *p, const uint8_t *page, uint32
     enum hp_err err = HP_OK;
     for (uint32_t i = 0; err == HP_OK && i < cells; i++) {
         uint32_t slot = head + 12 + 2 * i;
-        uint32_t offset = slot + 2 <= p->page_bytes ? be16(page + slot) : 0;
-        if (offset >= head + 12 && offset <= p->page_bytes - 4) {
+        uint32_t offset = slot + 2 <= p->used_bytes ? be16(page + slot) : 0;
+        if (offset >= head + 12 && offset <= p->used_bytes - 4) {
             err = walk(p, be32(page + offset), tree);
         }
     }
@@ -484,11 +501,11 @@ static enum hp_err walk_list_page(struct hp_pages *p, const uint8_t *page, uint3
     enum hp_err err = HP_OK;
     uint32_t head = number == 1 ? HEADER_BYTES : 0;
     uint32_t cells = be16(page + head + 3);
-    const uint8_t *end = page + p->page_bytes;
+    const uint8_t *end = page + p->used_bytes;
     for (uint32_t i = 0; err == HP_OK && i < cells; i++) {
         uint32_t slot = head + 8 + 2 * i;
-        uint32_t offset = slot + 2 <= p->page_bytes ? be16(page + slot) : 0;
-        if (offset < head + 8 || offset >= p->page_bytes) {
+        uint32_t offset = slot + 2 <= p->used_bytes ? be16(page + slot) : 0;
+        if (offset < head + 8 || offset >= p->used_bytes) {
             continue;
         }
         struct hp_pages_row row = {.page = number};
@@ -555,7 +572,7 @@ static void walk_free(struct hp_pages *p, uint8_t *page)
            read_page(p, trunk, page)) {
         uint32_t count = be32(page + 4);
         p->seen[trunk] |= SEEN;
-        for (uint32_t i = 0; i < count && 8 + 4 * i + 4 <= p->page_bytes; i++) {
+        for (uint32_t i = 0; i < count && 8 + 4 * i + 4 <= p->used_bytes; i++) {
             uint32_t leaf = be32(page + 8 + 4 * (size_t)i);
             if (leaf > 0 && leaf <= p->page_count) {
                 p->seen[leaf] |= SEEN;

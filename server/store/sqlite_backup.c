@@ -26,6 +26,7 @@
 #include "common/sys/crash.h"
 #include "common/sys/file.h"
 #include "server/store/blob_file.h"
+#include "server/store/page_sum.h"
 #include "server/store/sqlite_job.h"
 
 #define STEP_PAGES 32 /* half a MiB */
@@ -109,9 +110,9 @@ enum hp_err hp_backup_start(struct hp_sqlite_job *job, struct hp_sqlite *s, stru
         return err;
     }
     struct hp_sqlite *copy = job->copy;
-    int code =
-        sqlite3_open_v2(copy->db_path, &copy->db,
-                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+    int code = sqlite3_open_v2(copy->db_path, &copy->db,
+                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
+                               hp_page_sum_vfs());
     if (code != SQLITE_OK) {
         return hp_sqlite_error(copy, code, "open", reterr);
     }
@@ -122,6 +123,10 @@ enum hp_err hp_backup_start(struct hp_sqlite_job *job, struct hp_sqlite *s, stru
                          reterr);
     if (err != HP_OK) {
         return err;
+    }
+    code = hp_page_sum_as(copy->db, s->db);
+    if (code != SQLITE_OK) {
+        return hp_sqlite_error(copy, code, "page checksums", reterr);
     }
     job->pages = sqlite3_backup_init(copy->db, "main", s->db, "main");
     return job->pages != NULL ? HP_OK

@@ -144,6 +144,9 @@ enum hp_err hp_facts_group(struct hp_facts *facts, uint64_t id,
         facts->group_range = (struct hp_facts_range){0};
         enum hp_err err = find_group(facts, id, reterr);
         if (err != HP_OK) {
+            /* Not even the row could be read: all that is known is its id. */
+            facts->group = (struct hp_group_head){.first = id};
+            *ret_head = &facts->group;
             return note_damage(&facts->group_range, id, err);
         }
     }

@@ -25,6 +25,7 @@
 #include "common/sys/clock.h"
 #include "common/sys/crash.h"
 #include "common/sys/file.h"
+#include "server/store/page_sum.h"
 #include "server/store/sqlite.h"
 
 #define WAL_BYTES_DEFAULT ((uint64_t)16 << 20)
@@ -166,6 +167,9 @@ static enum hp_err set_pragmas(struct hp_sqlite *s, bool create, struct hp_error
     if (err == HP_OK && create) {
         err = hp_sqlite_exec(s, page_size, reterr);
     }
+    if (err == HP_OK && create && hp_page_sum_reserve(s->db) != SQLITE_OK) {
+        err = hp_error_set(reterr, HP_ERR_UNSUPPORTED, "this SQLite reserves no bytes of pages");
+    }
     if (err == HP_OK && create) {
         err = hp_sqlite_exec(s, "PRAGMA auto_vacuum=NONE", reterr);
     }
@@ -185,9 +189,9 @@ static enum hp_err connect(struct hp_sqlite *s, bool create, struct hp_error *re
 {
     /* I1: the one connection. Opened by main before any thread, used by the store thread only
      * afterwards; nothing else in this process may open this file, not even to read it. */
-    int code =
-        sqlite3_open_v2(s->db_path, &s->db,
-                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+    int code = sqlite3_open_v2(s->db_path, &s->db,
+                               SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
+                               hp_page_sum_vfs());
     if (code != SQLITE_OK) {
         return hp_sqlite_error(s, code, "open", reterr);
     }
@@ -514,6 +518,11 @@ static enum hp_err open_all(struct hp_sqlite *s, const struct hp_store_options *
         fit_reserves(s, &wal_bytes);
         s->pressure = make_ballast(s) != HP_OK;
         err = grow_wal(s, wal_bytes, reterr);
+    }
+    if (err == HP_OK) {
+        /* The log's name must last. SQLite syncs the folder, too, but goes on if it cannot open it,
+         * for want of a descriptor, say. */
+        err = hp_dir_fsync(s->dir, reterr);
     }
     return err == HP_OK ? verify_settings(s, reterr) : err;
 }

@@ -3,9 +3,11 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/base/assert.h"
+#include "server/store/page_sum.h"
 #include "server/store/sqlite.h"
 
 static enum hp_err err_of_code(struct hp_sqlite *s, int code)
@@ -26,6 +28,9 @@ static enum hp_err err_of_code(struct hp_sqlite *s, int code)
     case SQLITE_AUTH:
         return HP_ERR_DENIED;
     case SQLITE_IOERR:
+        if (code == SQLITE_IOERR_DATA) {
+            return HP_ERR_CORRUPT; /* page_sum.c */
+        }
         /* A write over the quota is a full disk; a failed sync never is (its pages may be lost). */
         if (code == SQLITE_IOERR_WRITE && s->db != NULL &&
             (sqlite3_system_errno(s->db) == EDQUOT || sqlite3_system_errno(s->db) == ENOSPC)) {
@@ -46,6 +51,12 @@ enum hp_err hp_sqlite_error(struct hp_sqlite *s, int code, const char *action,
 {
     enum hp_err err = err_of_code(s, code);
     const char *text = s->db != NULL ? sqlite3_errmsg(s->db) : sqlite3_errstr(code);
+    char page[60];
+    if (code == SQLITE_IOERR_DATA) {
+        (void)snprintf(page, sizeof(page), "page %" PRIu64 " fails its checksum",
+                       hp_page_sum_bad_page());
+        text = page;
+    }
     switch ((int)err) {
     case HP_ERR_CORRUPT:
         return hp_error_set(reterr, err, "%s: damaged (%.30s: %.60s); " WHAT_TO_DO, s->db_path,

@@ -10,6 +10,7 @@
 
 #include "common/base/rand.h"
 #include "server/store/blob_file.h"
+#include "server/store/page_sum.h"
 
 #define WALL INT64_C(1700000000000)
 
@@ -59,7 +60,9 @@ static void run_sql(const struct fixture *f, const char *sql)
     char path[300];
     sqlite3 *db = NULL;
     path_of(f, "hostpool.db", path);
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, hp_page_sum_vfs()),
+                     SQLITE_OK);
+    (void)sqlite3_exec(db, "PRAGMA locking_mode=EXCLUSIVE", NULL, NULL, NULL); /* the VFS's way */
     int code = sqlite3_exec(db, sql, NULL, NULL, NULL);
     if (code != SQLITE_OK) {
         print_error("%s\n", sqlite3_errmsg(db));
