@@ -377,8 +377,8 @@ void hp_sqlite_reap_committed(struct hp_sqlite *s);
 /* Groups in these ids are gone: a pass that is at one of them goes on behind it. */
 void hp_sqlite_reap_skip(struct hp_sqlite *s, struct hp_span ids);
 /* Adds ids and their (count, state) pairs to the growing tombstone, or begins another. */
-enum hp_err hp_sqlite_bury(struct hp_sqlite *s, uint64_t first, uint64_t end, struct hp_bin states,
-                           struct hp_error *reterr);
+enum hp_err hp_sqlite_bury(struct hp_sqlite *s, uint64_t first, uint64_t end,
+                           const struct hp_row_out *states, struct hp_error *reterr);
 /* Deletes references to blobs of [first, end); false in *ret_all: as many as a slice may, go on
  * in the next. */
 enum hp_err hp_sqlite_reap_blobs(struct hp_sqlite *s, uint64_t first, uint64_t end, bool *ret_all,

@@ -167,6 +167,9 @@ static enum hp_err put_lane(struct hp_sqlite *s, const struct hp_op *op, struct 
     if (with_key) {
         hp_row_put_raw(&key, op->lane.key.data, op->lane.key.size);
         hp_row_seal(&key, HP_ROW_LANE_KEY, op->lane.lane);
+        if (key.failed) {
+            return hp_error_set(reterr, HP_ERR_NOMEM, NULL); /* NULL would be a lane of its own */
+        }
         hp_sqlite_bind_row(stmt, 2, &key);
     }
     hp_row_clear(&s->out);

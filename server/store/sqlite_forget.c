@@ -171,7 +171,6 @@ static enum hp_err flush_stretch(struct slice *slice, struct hp_error *reterr)
 static enum hp_err add_to_stretch(struct slice *slice, struct hp_span group,
                                   struct hp_error *reterr)
 {
-    struct hp_bin states = {.data = slice->states.data, .size = (uint32_t)slice->states.size};
     enum hp_err err = HP_OK;
     if (slice->group_count > 0 && group.end - slice->stretch.first > STRETCH_IDS) {
         err = flush_stretch(slice, reterr);
@@ -183,7 +182,8 @@ static enum hp_err add_to_stretch(struct slice *slice, struct hp_span group,
     slice->group_count++;
     slice->task_count += group.end - group.first;
     part_remove(&slice->s->forget.parts, group);
-    return err == HP_OK ? hp_sqlite_bury(slice->s, group.first, group.end, states, reterr) : err;
+    return err == HP_OK ? hp_sqlite_bury(slice->s, group.first, group.end, &slice->states, reterr)
+                        : err;
 }
 
 /* Releases blobs of [first, end). slice->full: go on from there in the next slice. */

@@ -62,21 +62,24 @@ static enum hp_err write_tomb(struct hp_sqlite *s, struct hp_error *reterr)
     return hp_sqlite_run(s, stmt, "write tombstone", reterr);
 }
 
-enum hp_err hp_sqlite_bury(struct hp_sqlite *s, uint64_t first, uint64_t end, struct hp_bin states,
-                           struct hp_error *reterr)
+enum hp_err hp_sqlite_bury(struct hp_sqlite *s, uint64_t first, uint64_t end,
+                           const struct hp_row_out *states, struct hp_error *reterr)
 {
     struct hp_reap *reap = &s->reap;
     struct hp_tomb *tomb = &reap->tomb;
     enum hp_err err = HP_OK;
+    if (states->failed) { /* half of them would tell wrong ends */
+        return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
+    }
     if (tomb->count > 0 && (tomb->first + tomb->count != first ||
-                            reap->tomb_states.size + states.size > HP_SQLITE_STATES_BYTES_MAX)) {
+                            reap->tomb_states.size + states->size > HP_SQLITE_STATES_BYTES_MAX)) {
         err = write_tomb(s, reterr);
     }
     if (tomb->count == 0) {
         *tomb = (struct hp_tomb){.first = first, .until_ms = reap->wall_ms + HP_STORE_TOMB_MS};
     }
     tomb->count += (uint32_t)(end - first);
-    hp_row_put_raw(&reap->tomb_states, states.data, states.size);
+    hp_row_put_raw(&reap->tomb_states, states->data, states->size);
     return err;
 }
 
@@ -198,8 +201,7 @@ static enum hp_err empty_some(struct hp_sqlite *s, struct hp_bucket *bucket, boo
         hp_row_clear(states);
         hp_row_put_u64(states, end - first);
         hp_row_put_u64(states, bucket->state);
-        err = hp_sqlite_bury(s, first, end,
-                   (struct hp_bin){.data = states->data, .size = (uint32_t)states->size}, reterr);
+        err = hp_sqlite_bury(s, first, end, states, reterr);
     }
     bucket->emptied_below = end;
     bucket->dirty = true;
@@ -291,8 +293,7 @@ static enum hp_err delete_group(struct hp_sqlite *s, struct hp_bucket *bucket, b
         note_state(reap, 0, group.end - group.first);
     }
     if (err == HP_OK) {
-        err = hp_sqlite_bury(s, group.first, group.end,
-                   (struct hp_bin){.data = states->data, .size = (uint32_t)states->size}, reterr);
+        err = hp_sqlite_bury(s, group.first, group.end, states, reterr);
     }
     bucket->group_count--;
     bucket->task_count -= group.end - group.first;
