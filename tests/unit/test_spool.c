@@ -215,6 +215,27 @@ static void foreign_file_is_left_alone(void **state)
     remove_place(&place);
 }
 
+/* What a crash leaves of a head: its first bytes, or zeros where the file has grown. */
+static void half_a_head_is_a_new_spool(void **state)
+{
+    (void)state;
+    static const char *const heads[] = {"\0\0\0\0\0\0\0\0", "hpsp", "hps\0\0\0\0\0", "\0"};
+    static const size_t sizes[] = {8, 4, 8, 1};
+    for (size_t i = 0; i < 4; i++) {
+        struct place place;
+        struct found found;
+        make_place(&place);
+        set_file(&place, (const uint8_t *)heads[i], sizes[i]);
+        struct hp_spool *spool = open_spool(&place, &found);
+        append(spool, 1, 2);
+        hp_spool_close(spool);
+        spool = open_spool(&place, &found);
+        assert_int_equal(found.count, 2);
+        hp_spool_close(spool);
+        remove_place(&place);
+    }
+}
+
 static void compacts_when_most_is_acknowledged(void **state)
 {
     (void)state;
@@ -257,6 +278,7 @@ int main(void)
         cmocka_unit_test(survives_a_cut_at_every_byte),
         cmocka_unit_test(damage_is_never_data),
         cmocka_unit_test(foreign_file_is_left_alone),
+        cmocka_unit_test(half_a_head_is_a_new_spool),
         cmocka_unit_test(compacts_when_most_is_acknowledged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
