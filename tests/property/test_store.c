@@ -3,210 +3,14 @@
  * Random histories, applied to the store in memory and to SQLite: whatever is asked, both print the
  * same. HP_SEED and HP_ROUNDS choose others.
  */
-#include "common/base/rand.h"
-#include "tests/unit/store_fixture.h"
+#include "tests/lib/store_history.h"
 
-#define WALL INT64_C(1700000000000)
-
-enum life { LIFE_NONE, LIFE_WAITING, LIFE_LEASED, LIFE_SIDE, LIFE_ENDED };
-#define TASKS_MAX 6000u
-#define ID_BASE ((UINT64_C(1) << 20) - 2500) /* the bucket's border is inside */
-
-struct history {
-    struct hp_rand rand;
+struct pair {
+    struct history history;
     struct fixture stores[2];
-    uint8_t life[TASKS_MAX];
-    uint8_t attempt[TASKS_MAX];
-    uint64_t group_of[TASKS_MAX];
-    uint32_t used;
-    uint64_t segment[4];
-    uint64_t head[4];
-    int64_t wall_ms;
 };
 
-static uint64_t pick(struct history *h, uint64_t n)
-{
-    return hp_rand_uniform(&h->rand, n);
-}
-
-static void random_submit(struct history *h, struct hp_batch *batch)
-{
-    uint32_t count = pick(h, 8) == 0 ? 600 : 1 + (uint32_t)pick(h, 40);
-    uint64_t first = ID_BASE + h->used;
-    if (first >> 20 != (first + count - 1) >> 20) {
-        uint32_t skip = (uint32_t)((((first >> 20) + 1) << 20) - first);
-        h->used += skip;
-        first += skip;
-    }
-    if (h->used + count > TASKS_MAX) {
-        return;
-    }
-    uint32_t lane = (uint32_t)pick(h, 4);
-    char pack[32];
-    (void)snprintf(pack, sizeof(pack), "pack %" PRIu64, first);
-    add_group(batch, first, count, lane, h->wall_ms, "options", pick(h, 3) == 0 ? "" : pack);
-    bool delayed = pick(h, 4) == 0;
-    for (uint32_t i = 0; i < count; i++) {
-        h->life[h->used + i] = delayed ? LIFE_SIDE : LIFE_WAITING;
-        h->group_of[h->used + i] = first;
-    }
-    if (delayed) {
-        add_side(batch, HP_SIDE_DELAYED, first, count, h->wall_ms + (int64_t)pick(h, 5) * 1000);
-    } else {
-        add_segment(batch, lane, h->segment[lane]++, first, count, h->wall_ms);
-        add_lane(batch, lane, pick(h, 2) == 0 ? "" : "key", h->head[lane], h->segment[lane], 5);
-    }
-    if (pick(h, 4) == 0) {
-        add_side(batch, HP_SIDE_EXPIRY, first, count, h->wall_ms + (int64_t)pick(h, 5) * 1000);
-    }
-    h->used += count;
-}
-
-static void random_lease(struct history *h, struct hp_batch *batch)
-{
-    if (h->used == 0) {
-        return;
-    }
-    uint32_t from = (uint32_t)pick(h, h->used);
-    uint32_t count = 1 + (uint32_t)pick(h, 200);
-    for (uint32_t i = from; i < h->used && i < from + count; i++) {
-        if (h->life[i] == LIFE_WAITING) {
-            h->life[i] = LIFE_LEASED;
-            add_lease(batch, ID_BASE + i, h->group_of[i], ++h->attempt[i]);
-        }
-    }
-}
-
-static void random_end(struct history *h, struct hp_batch *batch)
-{
-    if (h->used == 0) {
-        return;
-    }
-    uint32_t from = (uint32_t)pick(h, h->used);
-    uint32_t count = 1 + (uint32_t)pick(h, 700);
-    uint32_t keep = (uint32_t)pick(h, 4);
-    int64_t expires = h->wall_ms + (int64_t)pick(h, 3) * 20000;
-    for (uint32_t i = from; i < h->used && i < from + count; i++) {
-        uint64_t id = ID_BASE + i;
-        if (h->life[i] != LIFE_LEASED || (keep > 0 && pick(h, 4) < keep)) {
-            continue;
-        }
-        uint64_t what = pick(h, 40);
-        if (what == 0) {
-            add_side(batch, HP_SIDE_RETURNED, id, 1, h->wall_ms + (int64_t)pick(h, 9) * 100);
-            h->life[i] = LIFE_SIDE;
-        } else if (what == 1) {
-            add_side(batch, HP_SIDE_BURIED, id, 1, 0);
-            h->life[i] = LIFE_SIDE;
-        } else if (what == 2) {
-            add_side(batch, HP_SIDE_CANCELLING, id, 1, 0);
-        } else {
-            char end[32];
-            (void)snprintf(end, sizeof(end), "end %" PRIu64, id);
-            add_result(batch, id, 1, 1 + (uint32_t)(pick(h, 20) == 0), expires,
-                       pick(h, 2) == 0 ? end : "");
-            if (pick(h, 2) == 0) {
-                add_side_del(batch, id, false);
-            }
-            h->life[i] = LIFE_ENDED;
-        }
-    }
-}
-
-/* Cancels a stretch of waiting tasks by one uniform result. */
-static void random_cancel(struct history *h, struct hp_batch *batch)
-{
-    if (h->used == 0) {
-        return;
-    }
-    uint32_t from = (uint32_t)pick(h, h->used);
-    uint32_t i = from;
-    while (i < h->used && h->life[i] == LIFE_WAITING && h->group_of[i] == h->group_of[from]) {
-        h->life[i++] = LIFE_ENDED;
-    }
-    if (i > from) {
-        add_result(batch, ID_BASE + from, i - from, 3, h->wall_ms + 20000, "");
-    }
-}
-
-/* Delayed and returned tasks become due: leased directly, or a whole delayed range waits. */
-static void random_due(struct history *h, struct hp_batch *batch)
-{
-    if (h->used == 0) {
-        return;
-    }
-    uint32_t i = (uint32_t)pick(h, h->used);
-    if (h->life[i] != LIFE_SIDE) {
-        return;
-    }
-    if (h->attempt[i] > 0) {
-        add_side_del(batch, ID_BASE + i, false);
-        add_lease(batch, ID_BASE + i, h->group_of[i], ++h->attempt[i]);
-        h->life[i] = LIFE_LEASED;
-        return;
-    }
-    uint64_t first = h->group_of[i];
-    add_side_del(batch, first, false);
-    for (uint32_t k = (uint32_t)(first - ID_BASE); k < h->used && h->group_of[k] == first; k++) {
-        h->life[k] = LIFE_WAITING;
-    }
-}
-
-static void random_other(struct history *h, struct hp_batch *batch)
-{
-    char text[20];
-    (void)snprintf(text, sizeof(text), "key-%012u", (unsigned)pick(h, 6));
-    struct hp_op *op = NULL;
-    switch (pick(h, 6)) {
-    case 0:
-        op = hp_batch_add(batch, HP_OP_UKEY);
-        op->ukey.key = hp_batch_copy(batch, text, 16);
-        op->ukey.id = pick(h, 1000);
-        break;
-    case 1:
-        hp_batch_add(batch, HP_OP_UKEY_DEL)->ukey.key = hp_batch_copy(batch, text, 16);
-        break;
-    case 2:
-        op = hp_batch_add(batch, HP_OP_SESSION);
-        op->session.id = hp_batch_copy(batch, text, 16);
-        op->session.state = hp_batch_copy(batch, text, pick(h, 17));
-        op->session.seen_at_ms = h->wall_ms;
-        break;
-    case 3: {
-        uint32_t lane = (uint32_t)pick(h, 4);
-        h->head[lane] += h->head[lane] < h->segment[lane] ? pick(h, 2) : 0;
-        add_lane(batch, lane, "", h->head[lane], h->segment[lane], pick(h, 100));
-        break;
-    }
-    case 4:
-        op = hp_batch_add(batch, HP_OP_NODE);
-        op->node.number = (uint32_t)pick(h, 5);
-        op->node.name = hp_batch_copy(batch, text, 16);
-        break;
-    default:
-        op = hp_batch_add(batch, HP_OP_META);
-        op->meta.next_id = ID_BASE + h->used + pick(h, 1000);
-        op->meta.next_blob = pick(h, 100);
-        break;
-    }
-}
-
-/* Clients forget ranges, ended or not, in any order. */
-static void random_forget(struct history *h, struct hp_batch *batch)
-{
-    uint32_t count = 1 + (uint32_t)pick(h, 3);
-    struct hp_id_span spans[3];
-    for (uint32_t i = 0; i < count; i++) {
-        spans[i].first = pick(h, 10) == 0 ? 1 : ID_BASE + pick(h, h->used + 1U);
-        spans[i].count = pick(h, 4) == 0 ? UINT32_MAX : 1 + (uint32_t)pick(h, 300);
-    }
-    struct hp_op *op = hp_batch_add(batch, HP_OP_FORGET);
-    op->forget.spans = hp_arena_copy(&batch->arena, spans, count * sizeof(spans[0]));
-    op->forget.span_count = count;
-    op->forget.wall_ms = h->wall_ms;
-}
-
-static void print_all(FILE *out, struct history *h, struct fixture *f, uint64_t seed)
+static void print_all(FILE *out, const struct history *h, struct fixture *f, uint64_t seed)
 {
     struct hp_rand rand;
     hp_rand_init(&rand, seed);
@@ -244,51 +48,25 @@ static void compare_texts(char *a, char *b, uint64_t seed, uint32_t step)
     free(b);
 }
 
-static void compare(struct history *h, uint64_t seed, uint32_t step)
+static void compare(struct pair *pair, uint64_t seed, uint32_t step)
 {
-    compare_texts(TEXT_OF(print_all(out, h, &h->stores[0], seed + step)),
-                  TEXT_OF(print_all(out, h, &h->stores[1], seed + step)), seed, step);
-}
-
-static void random_step(struct history *h, struct hp_batch *batch)
-{
-    for (uint64_t n = pick(h, 8); n > 0; n--) {
-        switch (pick(h, 8)) {
-        case 0:
-            random_submit(h, batch);
-            break;
-        case 1:
-        case 2:
-            random_lease(h, batch);
-            break;
-        case 3:
-        case 4:
-            random_end(h, batch);
-            break;
-        case 5:
-            random_cancel(h, batch);
-            break;
-        case 6:
-            random_due(h, batch);
-            break;
-        default:
-            random_other(h, batch);
-            break;
-        }
-    }
+    compare_texts(TEXT_OF(print_all(out, &pair->history, &pair->stores[0], seed + step)),
+                  TEXT_OF(print_all(out, &pair->history, &pair->stores[1], seed + step)), seed,
+                  step);
 }
 
 static void run_history(uint64_t seed, uint32_t step_count)
 {
-    struct history *h = calloc(1, sizeof(*h));
-    hp_rand_init(&h->rand, seed);
-    h->wall_ms = WALL;
-    fixture_open(&h->stores[0], false);
-    fixture_open(&h->stores[1], true);
+    struct pair *pair = calloc(1, sizeof(*pair));
+    struct history *h = &pair->history;
+    struct fixture *stores = pair->stores;
+    history_init(h, seed, 40);
+    fixture_open(&stores[0], false);
+    fixture_open(&stores[1], true);
     for (uint32_t step = 0; step < step_count; step++) {
-        struct hp_batch *batch = begin_batch(&h->stores[0]);
+        struct hp_batch *batch = begin_batch(&stores[0]);
         struct hp_error error = {0};
-        h->stores[1].batch = h->stores[0].batch;
+        stores[1].batch = stores[0].batch;
         /* An id must not change twice in one batch in ways the core never would: one act a batch.
          */
         random_step(h, batch);
@@ -296,37 +74,37 @@ static void run_history(uint64_t seed, uint32_t step_count)
         if (forget) {
             random_forget(h, batch);
         }
-        assert_int_equal(hp_store_apply(h->stores[0].store, &batch, 1, &error), HP_OK);
-        apply(&h->stores[1], batch);
+        assert_int_equal(hp_store_apply(stores[0].store, &batch, 1, &error), HP_OK);
+        apply(&stores[1], batch);
         if (forget) {
-            run_idle(&h->stores[0]);
-            run_idle(&h->stores[1]);
+            run_idle(&stores[0]);
+            run_idle(&stores[1]);
         }
         h->wall_ms += 10000 * (int64_t)pick(h, 2);
         if (pick(h, 10) == 0) {
-            reap(&h->stores[0], h->wall_ms);
-            reap(&h->stores[1], h->wall_ms);
+            reap(&stores[0], h->wall_ms);
+            reap(&stores[1], h->wall_ms);
         }
         if (pick(h, 25) == 0) {
-            fixture_reopen(&h->stores[0]);
-            fixture_reopen(&h->stores[1]);
-            compare_texts(TEXT_OF(print_recovery(out, h->stores[0].store)),
-                          TEXT_OF(print_recovery(out, h->stores[1].store)), seed, step);
+            fixture_reopen(&stores[0]);
+            fixture_reopen(&stores[1]);
+            compare_texts(TEXT_OF(print_recovery(out, stores[0].store)),
+                          TEXT_OF(print_recovery(out, stores[1].store)), seed, step);
         }
         if (step % 8 == 0) {
-            compare(h, seed, step);
+            compare(pair, seed, step);
         }
     }
-    compare(h, seed, step_count);
-    struct hp_loaded *loaded = run_load(h->stores[1].store, hp_load_new(HP_LOAD_CHECK));
+    compare(pair, seed, step_count);
+    struct hp_loaded *loaded = run_load(stores[1].store, hp_load_new(HP_LOAD_CHECK));
     if (loaded->err != HP_OK) {
         print_error("%.*s\n", (int)loaded->text.size, (const char *)loaded->text.data);
     }
     assert_int_equal(loaded->err, HP_OK);
     hp_loaded_free(loaded);
-    fixture_close(&h->stores[0]);
-    fixture_close(&h->stores[1]);
-    free(h);
+    fixture_close(&stores[0]);
+    fixture_close(&stores[1]);
+    free(pair);
 }
 
 static void test_random(void **state)
