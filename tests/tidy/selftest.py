@@ -5,12 +5,14 @@
 A check that never fires looks the same as a clean tree, so this is what makes tidy worth trusting.
 """
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
 
+import proofs
 import tidy
 
 SPDX = "/* SPDX-License-Identifier: BSD-2-Clause */\n"
@@ -185,6 +187,27 @@ class Symbols(unittest.TestCase):
                            ("event_add", "return event_add();"),
                            ("getpid", "return getpid();")]:
             self.assertEqual(self.symbols(body), [name])
+
+
+
+class Proofs(unittest.TestCase):
+    def check(self, row):
+        with tempfile.TemporaryDirectory() as root:
+            for name, content in (("docs/failure-modes.md", row + "\n"),
+                                  ("tests/unit/test_a.c", "static void it_works(void **state)\n")):
+                full = pathlib.Path(root) / name
+                full.parent.mkdir(parents=True, exist_ok=True)
+                full.write_text(content)
+            return proofs.check(pathlib.Path(root))
+
+    def test_rows(self):
+        self.assertEqual(self.check("| 1 | a | b | c | `test_a: it_works`; `tests/unit` |"), [])
+        for bad in ("| 1 | a | b | c | `test_a: it_workz` |", "| 1 | a | b | c | `test_b: it_works` |",
+                    "| 1 | a | b | c | `tests/none` |", "| 1 | a | b | c | by hand |",
+                    "| 1 | a | b | `test_a: it_works` |", "no rows"):
+            self.assertEqual(len(self.check(bad)), 1, bad)
+        twice = "| 2 | a | b | c | `tests/unit` |\n| 2 | a | b | c | `tests/unit` |"
+        self.assertEqual(len(self.check(twice)), 1)
 
 
 if __name__ == "__main__":
