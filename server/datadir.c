@@ -19,12 +19,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/buf.h"
 #include "common/base/macro.h"
 #include "common/sys/file.h"
 #include "server/store/store.h"
 
 #define PATH_BYTES 4096
 #define FOUND_BYTES 160
+#define RUNNING_BYTES_MAX 256
+#define LOG_BYTES "Its size: "
+#define LOG_BYTES_MAX ((uint64_t)64 << 20) /* SQLite cuts it to this: journal_size_limit */
 
 /* Where SQLite keeps what in the first page. */
 enum { USER_VERSION_AT = 60, APPLICATION_AT = 68, CELL_COUNT_AT = 103, BLANK_BYTES = 108 };
@@ -141,6 +145,43 @@ static enum hp_err clear_interrupted(const char *path, struct hp_error *reterr)
     return HP_OK;
 }
 
+static uint64_t size_of(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 ? (uint64_t)st.st_size : 0;
+}
+
+/* The log never gets shorter while a broker runs: then its end was cut off. */
+static enum hp_err judge_log(const char *path, struct hp_error *reterr)
+{
+    char running[PATH_BYTES];
+    char wal[PATH_BYTES];
+    struct hp_buf text;
+    path_of(running, path, HP_DATADIR_RUNNING);
+    path_of(wal, path, HP_DATADIR_DB "-wal");
+    if (hp_file_read(running, RUNNING_BYTES_MAX, &text, NULL) != HP_OK) {
+        return HP_OK; /* it tells nothing then */
+    }
+    const char *found = memmem(text.data, text.size, LOG_BYTES, strlen(LOG_BYTES));
+    uint64_t was = 0;
+    for (const char *at = found != NULL ? found + strlen(LOG_BYTES) : NULL;
+         at != NULL && at < (const char *)text.data + text.size && *at >= '0' && *at <= '9' &&
+         was < UINT32_MAX;
+         at++) {
+        was = was * 10 + (uint64_t)(*at - '0');
+    }
+    hp_buf_deinit(&text);
+    uint64_t is = size_of(wal);
+    if (is >= was) {
+        return HP_OK;
+    }
+    return hp_error_set(reterr, HP_ERR_CORRUPT,
+                        "%.100s has %llu bytes and had %llu: the latest commits may be cut off. "
+                        "Restore it, see 'hostpool broker recover', or remove %s to go on without "
+                        "them",
+                        wal, (unsigned long long)is, (unsigned long long)was, HP_DATADIR_RUNNING);
+}
+
 static enum hp_err judge(const char *path, struct look *look, bool *ret_is_new,
                          struct hp_error *reterr)
 {
@@ -157,7 +198,7 @@ static enum hp_err judge(const char *path, struct look *look, bool *ret_is_new,
                             path, HP_DATADIR_DB "-wal", HP_DATADIR_RUNNING);
     }
     if (look->has_db) {
-        return HP_OK;
+        return look->has_running ? judge_log(path, reterr) : HP_OK;
     }
     const char *what = look->has_empty_db ? "is empty" : "is missing";
     bool interrupted = look->has_empty_db && !look->has_mark;
@@ -251,10 +292,16 @@ enum hp_err hp_datadir_mark(struct hp_datadir *dir, bool is_running, struct hp_e
         err = remove_file(dir, HP_DATADIR_RUNNING, reterr);
         return err != HP_OK ? err : hp_dir_fsync(dir->path, reterr);
     }
-    return put_file(dir, HP_DATADIR_RUNNING,
-                    "A broker runs, or was stopped without order: hostpool.db-wal belongs to the "
-                    "database.\n",
-                    reterr);
+    char path[PATH_BYTES];
+    char text[RUNNING_BYTES_MAX];
+    path_of(path, dir->path, HP_DATADIR_DB "-wal");
+    uint64_t bytes = HP_MIN(size_of(path), LOG_BYTES_MAX);
+    int size = snprintf(text, sizeof(text),
+                        "A broker runs, or was stopped without order: hostpool.db-wal belongs to "
+                        "the database.\n" LOG_BYTES "%llu\n",
+                        (unsigned long long)bytes);
+    path_of(path, dir->path, HP_DATADIR_RUNNING);
+    return hp_file_write_atomic(path, text, (size_t)size, 0600, reterr);
 }
 
 enum hp_err hp_datadir_unmark_restored(struct hp_datadir *dir, struct hp_error *reterr)

@@ -16,11 +16,10 @@
 #include "common/base/mem.h"
 #include "common/sys/file.h"
 #include "server/store/sqlite.h"
+#include "server/store/wal.h"
 
 #define PATH_BYTES 4096
 #define HEADER_BYTES 100u
-#define WAL_HEADER_BYTES 32u
-#define FRAME_HEADER_BYTES 24u
 #define ROW_BYTES_MAX ((uint64_t)64 << 20)
 #define DEPTH_MAX 24 /* a tree of 2^31 pages of 512 bytes is not higher */
 
@@ -86,17 +85,6 @@ static bool read_page(const struct hp_pages *p, uint32_t page, uint8_t *out)
 }
 
 /* ------------------------------------------------------------------ the log */
-/* SQLite's checksum: pairs of words, each in the order of bytes that the log's magic tells. */
-static void add_checksum(bool big, const uint8_t *data, size_t size, uint32_t sum[2])
-{
-    for (size_t i = 0; i + 8 <= size; i += 8) {
-        uint32_t a = be32(data + i);
-        uint32_t b = be32(data + i + 4);
-        sum[0] += (big ? a : __builtin_bswap32(a)) + sum[1];
-        sum[1] += (big ? b : __builtin_bswap32(b)) + sum[0];
-    }
-}
-
 /* The mark of the frames that belong together, where the log's header does not tell: that which
  * most of the first frames carry. */
 static void guess_salt(struct hp_pages *p)
@@ -107,7 +95,7 @@ static void guess_salt(struct hp_pages *p)
     int most = 0;
     for (; count < LOOK; count++) {
         uint64_t at =
-            WAL_HEADER_BYTES + (uint64_t)count * (FRAME_HEADER_BYTES + (uint64_t)p->page_bytes);
+            HP_WAL_HEADER_BYTES + (uint64_t)count * (HP_WAL_FRAME_BYTES + (uint64_t)p->page_bytes);
         if (!read_at(p->wal_fd, at + 8, found[count], sizeof(found[count]))) {
             break;
         }
@@ -127,18 +115,16 @@ static void guess_salt(struct hp_pages *p)
 /* Takes in what was committed; stops where it cannot be verified. */
 static enum hp_err read_log(struct hp_pages *p, uint8_t *page, struct hp_error *reterr)
 {
-    uint8_t header[WAL_HEADER_BYTES];
-    uint8_t frame[FRAME_HEADER_BYTES];
+    uint8_t header[HP_WAL_HEADER_BYTES];
+    uint8_t frame[HP_WAL_FRAME_BYTES];
     uint32_t sum[2] = {0, 0};
     struct hp_idmap pending; /* of the transaction that is being read */
     if (!read_at(p->wal_fd, 0, header, sizeof(header))) {
         return HP_OK; /* empty: closed in order */
     }
-    bool big = (be32(header) & 1) != 0;
-    add_checksum(big, header, 24, sum);
-    bool good = be32(header) >> 1 == 0x377f0682U >> 1 && be32(header + 8) == p->page_bytes &&
-                be32(header + 24) == sum[0] && be32(header + 28) == sum[1];
-    p->frames_end = WAL_HEADER_BYTES;
+    bool big = false;
+    bool good = hp_wal_header_is_good(header, &big, sum) && be32(header + 8) == p->page_bytes;
+    p->frames_end = HP_WAL_HEADER_BYTES;
     memcpy(p->salt, header + 16, sizeof(p->salt));
     if (!good) {
         p->figures.log_damaged = true;
@@ -147,16 +133,14 @@ static enum hp_err read_log(struct hp_pages *p, uint8_t *page, struct hp_error *
     }
     hp_idmap_init(&pending, 0);
     enum hp_err err = HP_OK;
-    uint64_t frame_bytes = FRAME_HEADER_BYTES + (uint64_t)p->page_bytes;
-    for (uint64_t at = WAL_HEADER_BYTES; err == HP_OK; at += frame_bytes) {
+    uint64_t frame_bytes = HP_WAL_FRAME_BYTES + (uint64_t)p->page_bytes;
+    for (uint64_t at = HP_WAL_HEADER_BYTES; err == HP_OK; at += frame_bytes) {
         if (!read_at(p->wal_fd, at, frame, sizeof(frame)) ||
             memcmp(frame + 8, p->salt, sizeof(p->salt)) != 0 ||
             !read_at(p->wal_fd, at + sizeof(frame), page, p->page_bytes)) {
             break;
         }
-        add_checksum(big, frame, 8, sum);
-        add_checksum(big, page, p->page_bytes, sum);
-        if (be32(frame) == 0 || be32(frame + 16) != sum[0] || be32(frame + 20) != sum[1]) {
+        if (!hp_wal_frame_is_good(frame, big, p->salt, page, p->page_bytes, sum)) {
             p->figures.log_damaged = true;
             break;
         }
@@ -599,7 +583,7 @@ static enum hp_err tell_loose(struct hp_pages *p, uint8_t *page)
 
 static enum hp_err tell_frames(struct hp_pages *p, uint8_t *page)
 {
-    uint8_t frame[FRAME_HEADER_BYTES];
+    uint8_t frame[HP_WAL_FRAME_BYTES];
     enum hp_err err = HP_OK;
     if (p->wal_fd < 0 || !p->figures.log_damaged) {
         return HP_OK; /* frames of a transaction that was never committed, or of an older log */

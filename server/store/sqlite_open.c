@@ -27,6 +27,7 @@
 #include "common/sys/file.h"
 #include "server/store/page_sum.h"
 #include "server/store/sqlite.h"
+#include "server/store/wal.h"
 
 #define WAL_BYTES_DEFAULT ((uint64_t)16 << 20)
 #define BALLAST_BYTES_DEFAULT ((uint64_t)4 << 20)
@@ -457,6 +458,9 @@ static enum hp_err open_database(struct hp_sqlite *s, const struct hp_store_opti
     if (err == HP_OK && options->create) {
         err = create_file(s, reterr);
     }
+    if (err == HP_OK && !options->create) {
+        err = hp_wal_check(s->wal_path, reterr);
+    }
     if (err == HP_OK) {
         err = connect(s, options->create, reterr);
     }
@@ -507,6 +511,10 @@ static enum hp_err open_all(struct hp_sqlite *s, const struct hp_store_options *
     }
     if (err == HP_OK) {
         err = open_database(s, options, reterr);
+    }
+    if (err == HP_OK) {
+        s->wal_frames = 1; /* what was recovered: the log begins anew behind it, see wal.h */
+        err = hp_sqlite_checkpoint(s, 1, reterr);
     }
     if (err == HP_OK) {
         err = hp_mkdir_p(s->blob_dir, 0700, reterr);

@@ -141,11 +141,19 @@ enum hp_err hp_sqlite_step(struct hp_sqlite *s, sqlite3_stmt *stmt, const char *
 enum hp_err hp_sqlite_run(struct hp_sqlite *s, sqlite3_stmt *stmt, const char *action,
                           struct hp_error *reterr)
 {
+    bool was_open = sqlite3_get_autocommit(s->db) == 0;
     int code = sqlite3_step(stmt);
     enum hp_err err = code == SQLITE_DONE || code == SQLITE_ROW
                           ? HP_OK
                           : hp_sqlite_error(s, code, action, reterr);
     (void)sqlite3_reset(stmt); /* repeats the error of the step */
+    if (err == HP_OK && was_open && sqlite3_get_autocommit(s->db) != 0 &&
+        stmt != s->stmts[HP_SQL_COMMIT] && stmt != s->stmts[HP_SQL_ROLLBACK]) {
+        /* Out of memory while it undid a statement that met a new schema, SQLite drops the whole
+         * transaction, and runs the statement again as one of its own. */
+        return hp_error_set(reterr, HP_ERR_IO, "%s: %.60s: the transaction was lost", s->db_path,
+                            action);
+    }
     return err;
 }
 

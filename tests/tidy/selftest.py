@@ -202,7 +202,8 @@ class Proofs(unittest.TestCase):
 
     def test_rows(self):
         self.assertEqual(self.check("| 1 | a | b | c | `test_a: it_works`; `tests/unit` |"), [])
-        for bad in ("| 1 | a | b | c | `test_a: it_workz` |", "| 1 | a | b | c | `test_b: it_works` |",
+        for bad in ("| 1 | a | b | c | `test_a: it_workz` |",
+                    "| 1 | a | b | c | `test_b: it_works` |",
                     "| 1 | a | b | c | `tests/none` |", "| 1 | a | b | c | by hand |",
                     "| 1 | a | b | `test_a: it_works` |", "no rows"):
             self.assertEqual(len(self.check(bad)), 1, bad)

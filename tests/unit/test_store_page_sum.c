@@ -148,12 +148,55 @@ static void what_is_no_damage(void **state)
     assert_null(read_all(f));
 }
 
+static void copy_to(const struct fixture *f, const char *to)
+{
+    char command[600];
+    (void)snprintf(command, sizeof(command), "cp -r %s/. %s", f->dir, to);
+    assert_int_equal(system(command), 0);
+}
+
+/* A bit of the log, as a killed broker leaves it: commits behind it are not dropped in silence. */
+static void damage_within_the_log_is_noticed(void **state)
+{
+    struct fixture *f = *state;
+    struct fixture crashed = {0};
+    struct hp_error error = {0};
+    fixture_make_dir(crashed.dir);
+    assert_int_equal(fixture_open_dir(f->dir, false, &f->store, &error), HP_OK);
+    (void)hp_store_recover(f->store, ignore_record, NULL, &error);
+    for (uint64_t i = 0; i < 4; i++) {
+        struct hp_batch *batch = begin_batch(f);
+        add_group(batch, 1000 + i, 1, 1, 0, "options", "pack");
+        apply(f, batch);
+    }
+    copy_to(f, crashed.dir);
+    hp_store_close(f->store);
+    f->store = NULL;
+    char path[300];
+    uint8_t byte = 0;
+    (void)snprintf(path, sizeof(path), "%s/hostpool.db-wal", crashed.dir);
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, 1000), 1);
+    byte ^= 4;
+    assert_int_equal(pwrite(fd, &byte, 1, 1000), 1);
+    assert_int_equal(fixture_open_dir(crashed.dir, false, &crashed.store, &error), HP_ERR_CORRUPT);
+    assert_non_null(strstr(error.text, "frame 1 fails its checksum"));
+    assert_non_null(strstr(error.text, "hostpool broker recover"));
+    byte ^= 4;
+    assert_int_equal(pwrite(fd, &byte, 1, 1000), 1);
+    close(fd);
+    assert_int_equal(fixture_open_dir(crashed.dir, false, &crashed.store, &error), HP_OK);
+    fixture_close(&crashed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_page_that_hides_rows_is_noticed, setup, teardown),
         cmocka_unit_test_setup_teardown(the_error_names_page_and_command, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_no_damage, setup, teardown),
+        cmocka_unit_test_setup_teardown(damage_within_the_log_is_noticed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
