@@ -15,7 +15,7 @@
 #include "tests/fault/crash.h"
 #include "tests/fault/script.h"
 
-#define STEPS 600u
+#define STEPS 100u /* about 2,000 operations */
 #define SECOND_EVERY 61u /* a prime: of every kind some */
 
 /* Images made at each boundary. */
