@@ -7,7 +7,7 @@
 #include "server/core/state.h"
 
 enum { SEEN_STEP_MS = 600000, TOUCH_MS = 6 * 3600 * 1000 };
-enum { SESSIONS_MAX = 20000, MEMO_BYTES = 8 + 8 + 4 + 1 + 1 };
+enum { SESSIONS_MAX = 2048, MEMO_BYTES = 8 + 8 + 4 + 1 + 1 };
 
 struct hp_session *hp_session_find(struct hp_core *core, struct hp_bin id)
 {
