@@ -220,30 +220,37 @@ static enum hp_err verify_settings(struct hp_sqlite *s, struct hp_error *reterr)
 }
 
 /* ------------------------------------------------------------------ log */
-/* Rewrites the meta row until the log has its size, without syncs: nothing changes, and the
- * checkpoint behind it syncs the log before it counts. */
+static enum hp_err write_zeros(int fd, uint64_t from, uint64_t to)
+{
+    static const uint8_t zeros[1 << 16];
+    enum hp_err err = HP_OK;
+    for (uint64_t at = from; err == HP_OK && at < to;) {
+        uint64_t size = HP_MIN(to - at, sizeof(zeros));
+        err = lseek(fd, (off_t)at, SEEK_SET) < 0 ? HP_ERR_IO
+                                                 : hp_fd_write_all(fd, zeros, (size_t)size);
+        at += size;
+    }
+    return err;
+}
+
+/* Zeros behind what is there, which SQLite takes for the log's end. Never frames without a sync:
+ * wal_check.c would take them for lost commits after a power cut. (The log's descriptors carry no
+ * locks: closing one loses nothing.) */
 static enum hp_err grow_wal(struct hp_sqlite *s, uint64_t bytes, struct hp_error *reterr)
 {
     uint64_t size = 0;
-    if (file_size(s->wal_path, &size) && size >= bytes) {
+    if (!file_size(s->wal_path, &size) || size >= bytes) {
         return HP_OK;
     }
-    enum hp_err err = hp_sqlite_exec(s, "PRAGMA synchronous=OFF", reterr);
-    for (uint64_t written = 0; err == HP_OK && written < bytes; written += HP_SQLITE_PAGE_BYTES) {
-        s->meta_dirty = true;
-        err = hp_sqlite_begin(s, reterr);
-        if (err == HP_OK) {
-            err = hp_sqlite_commit(s, reterr);
-        }
-    }
-    enum hp_err back = hp_sqlite_exec(s, "PRAGMA synchronous=FULL", err == HP_OK ? reterr : NULL);
-    if (back != HP_OK) {
-        return back;
-    }
+    int fd HP_CLEANUP(hp_fd_close) = open(s->wal_path, O_WRONLY | O_CLOEXEC);
+    enum hp_err err = fd >= 0 ? write_zeros(fd, size, bytes) : hp_err_of_errno(errno);
     if (err == HP_ERR_NOSPACE) {
-        return HP_OK; /* then it stays short */
+        return ftruncate(fd, (off_t)size) == 0 ? HP_OK : HP_ERR_IO; /* then it stays short */
     }
-    return err == HP_OK ? hp_sqlite_checkpoint(s, 1, reterr) : err;
+    if (err == HP_OK && fdatasync(fd) != 0) {
+        err = HP_ERR_IO;
+    }
+    return err == HP_OK ? HP_OK : hp_error_set(reterr, err, "%s: grow the log", s->wal_path);
 }
 
 enum hp_err hp_sqlite_checkpoint(struct hp_sqlite *s, uint32_t frames, struct hp_error *reterr)
