@@ -69,6 +69,9 @@ class Options:
     def __init__(self, **options):
         self.__dict__.update(options)
 
+    def end(self):
+        """Nobody waits for room here."""
+
 
 class _Content:
     def __init__(self, folder):
