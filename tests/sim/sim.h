@@ -334,6 +334,8 @@ bool sim_user_is_paused(const struct sim *sim, uint32_t index);
 /* The name of the nth task that a client asks for, from 1 on: its payload. */
 uint64_t sim_wid(uint32_t user, uint64_t n);
 void sim_user_settle(struct sim *sim, uint32_t index); /* resume queues and workers */
+/* Is the end of a task, or an answer, still to come? */
+bool sim_user_waits(struct sim *sim, uint32_t index);
 void sim_user_final(struct sim *sim, uint32_t index);
 
 /* ------------------------------------------------ fault.c */

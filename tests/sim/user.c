@@ -561,6 +561,12 @@ void sim_user_settle(struct sim *sim, uint32_t index)
     }
 }
 
+bool sim_user_waits(struct sim *sim, uint32_t index)
+{
+    const struct hp_engine *engine = sim->users[index]->engine;
+    return hp_engine_outstanding(engine) > 0 || hp_engine_unacknowledged(engine) > 0;
+}
+
 void sim_user_final(struct sim *sim, uint32_t index)
 {
     struct sim_user *user = sim->users[index];
