@@ -77,6 +77,8 @@ class Tree:
         listed = subprocess.run(["ninja", "-C", build, "-t", "inputs", *targets], check=True,
                                 capture_output=True, text=True).stdout.splitlines()
         wanted.update(name for name in listed if not name.startswith("../"))
+        # What meson writes itself is no target of ninja's.
+        wanted.update(str(path.relative_to(build)) for path in pathlib.Path(build).rglob("*.h"))
         for name in wanted:
             if os.path.isfile(os.path.join(build, name)):
                 copy(os.path.join(build, name), os.path.join(self.build, name))
