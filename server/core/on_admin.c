@@ -244,7 +244,8 @@ void hp_on_worker_drain(struct hp_request *request)
     struct hp_msg_worker_drain_reply reply = {.changed = node->draining != msg.on};
     node->draining = msg.on;
     hp_pools_dirty(core);
-    size_t size = msg.on && msg.reason.size < sizeof(node->reason) ? msg.reason.size : 0;
+    HP_ASSERT(msg.reason.size < sizeof(node->reason)); /* by the protocol's limit */
+    size_t size = msg.on ? msg.reason.size : 0;
     if (size > 0) {
         memcpy(node->reason, msg.reason.data, size);
     }

@@ -58,7 +58,8 @@ void hp_queue_recover(struct hp_core *core, struct hp_str name, struct hp_bin st
 static int sorted_tags(const struct hp_list_str *tags, struct hp_str *out)
 {
     int count = 0;
-    for (uint32_t i = 0; i < tags->count && count < TAGS_MAX; i++) {
+    HP_ASSERT(tags->count <= TAGS_MAX); /* by the protocol's limit */
+    for (uint32_t i = 0; i < tags->count; i++) {
         int at = count;
         bool twice = false;
         for (int k = 0; k < count; k++) {
