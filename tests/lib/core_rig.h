@@ -19,11 +19,19 @@
 #include "server/core/state.h"
 #include "server/store/store.h"
 
-enum { RIG_CONNS = 8, RIG_JOBS = 4096, RIG_SENDS = 4096 };
+enum { RIG_CONNS = 8, RIG_JOBS = 4096, RIG_SENDS = 4096, RIG_BLOBS = 64 };
 
 struct rig_send {
     uint64_t conn, after;
     struct hp_buf bytes;
+};
+
+/* What the blob thread was asked; a test that wants to know answers by hand, see rig_blob. */
+struct rig_blob {
+    enum hp_blob_verb verb;
+    uint64_t conn, blob, offset, size;
+    uint32_t msgid;
+    struct hp_blob_gift gift; /* GIVE */
 };
 
 struct rig {
@@ -39,6 +47,8 @@ struct rig {
     uint32_t job_count;
     struct rig_send sends[RIG_SENDS];
     uint32_t send_count;
+    struct rig_blob blobs[RIG_BLOBS]; /* the first ones since blob_count was set to 0 */
+    uint32_t blob_count;
     struct hp_buf out[RIG_CONNS]; /* of connection i + 1 */
     bool closed[RIG_CONNS];
     uint64_t now_ms, durable, last_number;
@@ -152,6 +162,22 @@ RIG_UNUSED void rig_release(struct rig *rig)
     rig->send_count = kept;
 }
 
+RIG_UNUSED void rig_note_blob(struct rig *rig, const struct hp_effect *effect)
+{
+    if (rig->blob_count < RIG_BLOBS) {
+        struct rig_blob *blob = &rig->blobs[rig->blob_count++];
+        *blob = (struct rig_blob){.verb = effect->blob.verb,
+                                  .conn = effect->conn,
+                                  .blob = effect->blob.blob,
+                                  .offset = effect->blob.offset,
+                                  .size = effect->blob.size,
+                                  .msgid = effect->blob.msgid};
+        if (effect->blob.gift != NULL) {
+            blob->gift = *effect->blob.gift;
+        }
+    }
+}
+
 RIG_UNUSED void rig_effects(struct rig *rig)
 {
     for (uint32_t i = 0; i < rig->effects.count; i++) {
@@ -170,6 +196,8 @@ RIG_UNUSED void rig_effects(struct rig *rig)
             effect->load = NULL;
         } else if (effect->kind == HP_EFFECT_CLOSE) {
             rig->closed[effect->conn - 1] = true;
+        } else if (effect->kind == HP_EFFECT_BLOB) {
+            rig_note_blob(rig, effect);
         }
     }
     hp_effects_clear(&rig->effects);
@@ -271,8 +299,7 @@ RIG_UNUSED uint32_t rig_call(struct rig *rig, uint64_t conn, enum hp_method meth
     bool notify = hp_method_info(method)->is_notify;
     uint32_t msgid = notify ? 0 : rig->next_msgid++;
     hp_buf_init(&buf, 64U << 20);
-    assert_ok(notify ? hp_rpc_put_notify(&buf, method)
-                     : hp_rpc_put_request(&buf, msgid, method));
+    assert_ok(notify ? hp_rpc_put_notify(&buf, method) : hp_rpc_put_request(&buf, msgid, method));
     assert_ok(hp_codec_encode(desc, &buf, msg, NULL));
     rig_frame(rig, conn, buf.data, buf.size);
     hp_buf_deinit(&buf);
@@ -494,8 +521,7 @@ RIG_UNUSED enum hp_task_state rig_state(struct rig *rig, uint64_t conn, uint64_t
 RIG_UNUSED void rig_cancel(struct rig *rig, uint64_t conn, uint64_t first, uint32_t count,
                            enum hp_cancel_mode mode)
 {
-    struct hp_st_id_range range = {
-        .has = HP_HAS_ST_ID_RANGE_COUNT, .first = first, .count = count};
+    struct hp_st_id_range range = {.has = HP_HAS_ST_ID_RANGE_COUNT, .first = first, .count = count};
     struct hp_msg_task_cancel msg = {.has = HP_HAS_TASK_CANCEL_RANGES | HP_HAS_TASK_CANCEL_MODE,
                                      .ranges = {.items = &range, .count = 1},
                                      .mode = mode};
