@@ -32,7 +32,13 @@ struct hp_str {
 
 /* printf("%" HP_STR_FMT, HP_STR_ARG(str)) prints an hp_str: ".*s" with its two arguments. */
 #define HP_STR_FMT ".*s"
-#define HP_STR_ARG(str) (int)(str).size, ((str).size > 0 ? (str).data : "")
+#define HP_STR_ARG(str) (int)(str).size, hp_str_chars(str)
+
+/* Its bytes, never NULL. */
+static inline const char *hp_str_chars(struct hp_str str)
+{
+    return str.size > 0 ? str.data : "";
+}
 
 /* View of a C string (NULL gives the empty one). Longer than 4 GiB is a programmer error. */
 struct hp_str hp_str_of(const char *text);
