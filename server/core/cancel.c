@@ -45,20 +45,22 @@ bool hp_cancel_is_stale(struct hp_core *core, const struct hp_loaded_task *task)
            timer_now(core, task) == NULL;
 }
 
-/* Ends waiting tasks [task->id, +count) of one group: lane, parked or side row, then the result. */
-void hp_cancel_waiting(struct hp_core *core, const struct hp_loaded *loaded,
+/* Ends waiting tasks [task->id, +count) of one group: lane, parked or side row, then the result.
+ * False: some of their rows are damaged, and nothing was done. */
+bool hp_cancel_waiting(struct hp_core *core, const struct hp_loaded *loaded,
                        const struct hp_loaded_task *task, uint32_t count, enum hp_task_state state)
 {
+    if (task->damaged) {
+        return false;
+    }
     const struct hp_loaded_group *group = &loaded->groups[task->group];
     struct hp_error error;
     struct hp_spec *spec = hp_spec_get(core, group->options, &error);
-    if (spec == NULL) {
-        return;
-    }
+    HP_ASSERT(spec != NULL); /* it was let in, and its digest is right */
     if (hp_spec_is_volatile(spec)) {
         hp_volatile_cancel(core, task->id, count, (uint32_t)state);
         hp_spec_unref(core, spec);
-        return;
+        return true;
     }
     struct hp_finish finish = {.first = task->id,
                                .count = count,
@@ -88,6 +90,7 @@ void hp_cancel_waiting(struct hp_core *core, const struct hp_loaded *loaded,
     }
     hp_task_finish(core, &finish);
     hp_spec_unref(core, spec);
+    return true;
 }
 
 /* ------------------------------------------------ attempts */
@@ -197,7 +200,7 @@ uint32_t hp_cancel_plain_run(struct hp_core *core, const struct hp_loaded *loade
     }
     while (at + count < loaded->task_count) {
         const struct hp_loaded_task *task = &loaded->tasks[at + count];
-        bool alike = task->has_side == first->has_side &&
+        bool alike = task->has_side == first->has_side && task->damaged == first->damaged &&
                      (!task->has_side || task->side.first == first->side.first);
         if (task->id != first->id + count || task->group != first->group || !alike ||
             hp_idmap_find(&core->parked, task->id, NULL) ||
@@ -235,8 +238,9 @@ static uint32_t cancel_some(struct hp_core *core, struct hp_pending *pending,
     } else if (now == HP_TASK_STATE_READY || now == HP_TASK_STATE_DELAYED ||
                now == HP_TASK_STATE_BURIED) {
         count = hp_cancel_plain_run(core, loaded, at);
-        hp_cancel_waiting(core, loaded, task, count, HP_TASK_STATE_CANCELLED);
-        outcome = HP_CANCEL_OUTCOME_CANCELLED;
+        if (hp_cancel_waiting(core, loaded, task, count, HP_TASK_STATE_CANCELLED)) {
+            outcome = HP_CANCEL_OUTCOME_CANCELLED;
+        }
     } else if (now < HP_TASK_STATE_DONE && msg->mode != HP_CANCEL_MODE_QUEUED) {
         cancel_attempt(core, hp_attempt_find(core, task->id), msg->mode, msg->grace_ms);
         outcome = HP_CANCEL_OUTCOME_CANCELLING;

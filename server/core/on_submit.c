@@ -66,8 +66,8 @@ static void refuse(struct submit *submit, enum hp_rpc_error_code code, const cha
     struct hp_reply_memo memo = {.number = submit->msg.number, .error = (uint8_t)code};
     remember(submit, &memo);
     core->figures.bad_requests++;
-    hp_out_error(core, submit->request->conn, submit->request->rpc->msgid, !submit->in_memory,
-                 code, "%s", text);
+    hp_out_error(core, submit->request->conn, submit->request->rpc->msgid, !submit->in_memory, code,
+                 "%s", text);
 }
 
 /* True: the number was seen, or may not come now, and that was answered. */
@@ -330,8 +330,8 @@ static void create(struct submit *submit)
     if (submit->in_memory) {
         core->turn_volatile += submit->count;
         held = !hp_volatile_is_now(core, spec, submit->first + submit->count - 1);
-        hp_volatile_submit(core, spec, submit->request->conn->session, submit->first,
-                           submit->count, make_pack(&core->arena, submit), blobs_of(submit));
+        hp_volatile_submit(core, spec, submit->request->conn->session, submit->first, submit->count,
+                           make_pack(&core->arena, submit), blobs_of(submit));
     } else if (spec->options.kind == HP_TASK_KIND_POOL) {
         create_pool(submit);
     } else {
@@ -463,8 +463,7 @@ static void carry_out(struct hp_request *request, enum hp_submit_outcome outcome
                      "the broker is stopping");
         return;
     }
-    submit.in_memory = !submit.msg.options.durable &&
-                       submit.msg.options.kind != HP_TASK_KIND_POOL;
+    submit.in_memory = !submit.msg.options.durable && submit.msg.options.kind != HP_TASK_KIND_POOL;
     if (core->disk_low && !submit.in_memory) {
         hp_out_busy(core, request->conn, request->rpc->msgid, 5000,
                     "the broker's disk is nearly full: free space, nothing was stored");
@@ -472,7 +471,7 @@ static void carry_out(struct hp_request *request, enum hp_submit_outcome outcome
     }
     uint64_t pool = submit.msg.options.kind == HP_TASK_KIND_CALL ? submit.msg.options.pool : 0;
     if (pool != 0 && hp_pool_find(core, pool) == NULL) { /* nor is there to be a lane for it */
-        request->conn->paused = true;                     /* numbers go on in order */
+        request->conn->paused = true;                    /* numbers go on in order */
         hp_pool_ask_ended(request, pool);
         return;
     }
@@ -525,7 +524,9 @@ void hp_submit_replace_loaded(struct hp_core *core, struct hp_pending *pending,
     for (uint32_t i = 0; i < loaded->task_count && !refused; i++) {
         enum hp_task_state now = hp_task_now(core, &loaded->tasks[i]);
         if (now == HP_TASK_STATE_READY || now == HP_TASK_STATE_DELAYED) {
-            hp_cancel_waiting(core, loaded, &loaded->tasks[i], 1, HP_TASK_STATE_CANCELLED);
+            if (!hp_cancel_waiting(core, loaded, &loaded->tasks[i], 1, HP_TASK_STATE_CANCELLED)) {
+                forget_holder(core, pending->id); /* damaged: it can not be taken out */
+            }
             outcome = HP_SUBMIT_OUTCOME_REPLACED;
         } else if (now >= HP_TASK_STATE_DONE) {
             forget_holder(core, pending->id); /* it ended without giving the key back */

@@ -249,8 +249,7 @@ static void scan_task(struct hp_core *core, struct hp_pool *pool, const struct h
         pool->scan_stale = true; /* it moved while it was looked at */
     } else if (now == HP_TASK_STATE_READY || now == HP_TASK_STATE_DELAYED ||
                now == HP_TASK_STATE_BURIED) {
-        hp_cancel_waiting(core, loaded, task, 1, HP_TASK_STATE_FAILED);
-        pool->scan_found++;
+        pool->scan_found += hp_cancel_waiting(core, loaded, task, 1, HP_TASK_STATE_FAILED);
     }
 }
 

@@ -2,6 +2,7 @@
 /* What a task is now: the store's facts, corrected by memory; task.get, task.list, task.why. */
 #include <stdio.h>
 
+#include "server/core/damage.h"
 #include "server/core/state.h"
 
 enum { REPLY_BYTES = 512 * 1024, STATUS_ELEMENTS_MAX = 500, LIST_ROUNDS_MAX = 64 };
@@ -12,7 +13,7 @@ enum hp_task_state hp_task_now(struct hp_core *core, const struct hp_loaded_task
     if (task->ended) {
         return (enum hp_task_state)task->result.state;
     }
-    if (!task->exists) {
+    if (!task->exists && !task->damaged) {
         return task->gone ? HP_TASK_STATE_GONE : HP_TASK_STATE_UNKNOWN;
     }
     const struct hp_vgroup *group = hp_volatile_group(core, task->id);
@@ -32,6 +33,9 @@ enum hp_task_state hp_task_now(struct hp_core *core, const struct hp_loaded_task
     }
     if (hp_recent_find(core, task->id) != 0) {
         return 0; /* it moved after the store looked */
+    }
+    if (task->damaged) {
+        return hp_damage_state(core, task->id);
     }
     if (task->has_side && task->side.kind == HP_SIDE_BURIED) {
         return HP_TASK_STATE_BURIED;
@@ -119,6 +123,9 @@ void hp_status_fill(struct hp_core *core, const struct hp_loaded *loaded,
     const struct hp_attempt *attempt = hp_attempt_find(core, task->id);
     if (attempt != NULL) {
         fill_attempt(attempt, ret);
+    } else if (now == HP_TASK_STATE_FAILED) {
+        ret->reason = HP_REASON_DAMAGED;
+        ret->has |= HP_HAS_ST_TASK_STATUS_REASON;
     } else if (task->has_side) {
         fill_side(&task->side, ret);
     }
@@ -210,9 +217,21 @@ static bool frame_has_room(struct load_of_frame *frame, const struct hp_st_task_
 {
     bool first = frame->bytes == 0;
     frame->bytes += 300U + status->end.raw.size + status->options.raw.size;
-    frame->elements += 32U + hp_elements_of(status->end.raw) +
-                       hp_elements_of(status->options.raw);
+    frame->elements += 32U + hp_elements_of(status->end.raw) + hp_elements_of(status->options.raw);
     return first || (frame->bytes <= REPLY_BYTES && frame->elements <= HP_OUT_FRAME_ELEMENTS);
+}
+
+/* For who asks only for what has ended: also what never was, as far as ids were given out. */
+static bool is_over(const struct hp_core *core, const struct hp_loaded_task *task,
+                    enum hp_task_state now)
+{
+    if (task->ended || task->gone) {
+        return true;
+    }
+    if (task->exists || task->damaged) { /* that it ended meanwhile is told with its end, later */
+        return task->damaged && now == HP_TASK_STATE_FAILED;
+    }
+    return task->id < core->next_id;
 }
 
 void hp_query_get_loaded(struct hp_core *core, struct hp_pending *pending,
@@ -234,13 +253,11 @@ void hp_query_get_loaded(struct hp_core *core, struct hp_pending *pending,
     uint64_t next = loaded->more ? loaded->next : 0;
     for (uint32_t i = 0; i < loaded->task_count; i++) {
         const struct hp_loaded_task *task = &loaded->tasks[i];
-        if (msg.ended_only && !task->ended && (task->exists || !task->gone)) {
-            if (task->exists || task->id >= core->next_id) {
-                continue;
-            }
-        }
         struct hp_st_task_status *status = &reply.tasks.items[reply.tasks.count];
         hp_status_fill(core, loaded, task, msg.end, msg.options, status);
+        if (msg.ended_only && !is_over(core, task, status->state)) {
+            continue;
+        }
         if (!frame_has_room(&frame, status)) {
             next = task->id;
             break;

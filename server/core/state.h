@@ -639,8 +639,8 @@ void hp_broker_report_loaded(struct hp_core *core, struct hp_pending *pending,
 uint32_t hp_cancel_plain_run(struct hp_core *core, const struct hp_loaded *loaded, uint32_t at);
 /* True: its row is not in memory, and part of it changed since the store looked: ask again. */
 bool hp_cancel_is_stale(struct hp_core *core, const struct hp_loaded_task *task);
-/* Ends `count` tasks from `task` on that wait in the same way (hp_cancel_plain_run). */
-void hp_cancel_waiting(struct hp_core *core, const struct hp_loaded *loaded,
+/* Ends `count` tasks from `task` on that wait alike (hp_cancel_plain_run); false: damaged rows. */
+bool hp_cancel_waiting(struct hp_core *core, const struct hp_loaded *loaded,
                        const struct hp_loaded_task *task, uint32_t count, enum hp_task_state state);
 
 /* ------------------------------------------------ handlers: on_*.c */

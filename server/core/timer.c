@@ -338,7 +338,8 @@ void hp_timer_expiry_loaded(struct hp_core *core, struct hp_pending *pending,
             again = true; /* moved while it was looked at: look again */
         } else if (!started && (now == HP_TASK_STATE_READY || now == HP_TASK_STATE_DELAYED)) {
             uint32_t count = hp_cancel_plain_run(core, loaded, i);
-            hp_cancel_waiting(core, loaded, task, count, HP_TASK_STATE_EXPIRED);
+            /* Damaged ones stay. */
+            (void)hp_cancel_waiting(core, loaded, task, count, HP_TASK_STATE_EXPIRED);
             i += count - 1;
         }
     }

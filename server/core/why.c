@@ -41,9 +41,10 @@ static const char *pool_reason(const struct hp_core *core, const struct hp_class
     if (entry != NULL && entry->quarantined) {
         (void)snprintf(text, size, "could not set up a child: %.200s", entry->error);
     } else if (entry == NULL || entry->granted == 0) {
-        (void)snprintf(text, size, "%s", hp_pool_suits(pool, node)
-                                             ? "has no child of the pool: others have all of them"
-                                             : "cannot have children of the pool");
+        (void)snprintf(text, size, "%s",
+                       hp_pool_suits(pool, node)
+                           ? "has no child of the pool: others have all of them"
+                           : "cannot have children of the pool");
     } else {
         (void)snprintf(text, size, "has %u of %u children set up, %u calls", entry->pid_count,
                        entry->granted, entry->held);
@@ -142,8 +143,8 @@ static void say_pool(struct why *why, const struct hp_pool *pool)
     }
     if (pool->orphan_at_ms != UINT64_MAX) {
         say(why, "Its client is gone: it ends in %llu s.",
-            (unsigned long long)((pool->orphan_at_ms - HP_MIN(pool->orphan_at_ms,
-                                                              why->core->now_ms)) /
+            (unsigned long long)((pool->orphan_at_ms -
+                                  HP_MIN(pool->orphan_at_ms, why->core->now_ms)) /
                                  1000));
     }
 }
@@ -166,6 +167,8 @@ static void say_state(struct why *why, const struct hp_loaded *loaded,
         say(why, "Reason: %s; attempt %u, %u failures, %u losses.",
             hp_reason_name((enum hp_reason)task->result.reason), task->result.attempt,
             task->result.failures, task->result.losses);
+    } else if (now == HP_TASK_STATE_FAILED) {
+        say(why, "Its rows in the database are damaged. See: hostpool broker check");
     } else if (now == HP_TASK_STATE_DELAYED) {
         say(why,
             "It waits %lld s more (attempt %u so far, %u failures, %u losses, last reason %s).",
