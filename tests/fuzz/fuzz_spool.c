@@ -15,6 +15,7 @@
 #include "worker/spool.h"
 
 static const uint8_t boot[HP_SPOOL_BOOT_BYTES] = {1};
+static char dir[] = "/dev/shm/hp-fuzz-spool-XXXXXX";
 
 struct found {
     uint64_t count, sum, last;
@@ -36,7 +37,7 @@ static void put_file(const char *path, const uint8_t *data, size_t size)
     (void)close(fd);
 }
 
-static void reopen(const char *dir, const struct found *before)
+static void reopen(const struct found *before)
 {
     struct found found = {0};
     struct hp_spool *spool = NULL;
@@ -50,21 +51,25 @@ static void reopen(const char *dir, const struct found *before)
     hp_spool_close(spool);
 }
 
+static void remove_dir(void)
+{
+    (void)rmdir(dir); /* best effort: it is empty unless an input broke something */
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static char dir[] = "/dev/shm/hp-fuzz-spool-XXXXXX";
     static char path[sizeof(dir) + 8];
     struct found found = {0};
     struct hp_spool *spool = NULL;
     struct hp_error error = {0};
     if (path[0] == '\0') {
-        HP_ASSERT(mkdtemp(dir) != NULL);
+        HP_ASSERT(mkdtemp(dir) != NULL && atexit(remove_dir) == 0);
         (void)snprintf(path, sizeof(path), "%s/spool", dir);
     }
     put_file(path, data, size);
     if (hp_spool_open(dir, boot, on_found, &found, &spool, &error) == HP_OK) {
         hp_spool_close(spool);
-        reopen(dir, &found);
+        reopen(&found);
     } else {
         HP_ASSERT(error.text[0] != '\0');
     }
