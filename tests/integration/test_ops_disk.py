@@ -188,7 +188,7 @@ def test_spool_disk_full(disk, broker_factory, worker_factory, client_factory):
                      "they run")
     fill(folder / "filler")
     assert broker.stop() == 0  # so that results must wait
-    procs.wait_until(lambda: not [p for p in children(worker.pid) if p == "sh"], "they have ended")
+    procs.wait_until(lambda: not procs.descendants(worker.pid, "sh"), "they have ended")
     assert worker.is_alive()
     broker.start()
     with rpc.Client(broker.port) as after:
@@ -198,27 +198,6 @@ def test_spool_disk_full(disk, broker_factory, worker_factory, client_factory):
         task = after.run_command("true")
         assert after.wait([task])[0]["state"] == rpc.STATE["done"]
     assert worker.stop() == 0
-
-
-def children(pid):
-    """Names of all processes below one."""
-    names, todo = [], [pid]
-    while todo:
-        one = todo.pop()
-        for tid in os.listdir(f"/proc/{one}/task"):
-            try:
-                with open(f"/proc/{one}/task/{tid}/children", encoding="ascii") as file:
-                    below = file.read().split()
-            except OSError:
-                continue
-            for child in below:
-                try:
-                    with open(f"/proc/{child}/comm", encoding="ascii") as file:
-                        names.append(file.read().strip())
-                    todo.append(int(child))
-                except OSError:
-                    continue
-    return names
 
 
 def run_some(client, count=300):

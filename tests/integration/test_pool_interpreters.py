@@ -3,7 +3,6 @@
 
 What children run is left to tests/python: here they are only set up, with nothing."""
 import os
-import pathlib
 import signal
 import sys
 
@@ -47,21 +46,6 @@ def end(client, pool, how=CLOSE):
     return client.wait([pool])[0]
 
 
-def children_of(pid):
-    try:
-        text = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except OSError:
-        return []
-    return [found for child in text.split() for found in [int(child), *children_of(int(child))]]
-
-
-def is_running(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def test_more_than_run_at_once(worker, tmp_path):
     """One that nobody uses any more makes room for the next."""
     client = worker.client
@@ -103,7 +87,7 @@ def test_that_hangs(worker, sleeper, tmp_path):
     """The pool can be terminated, and others have their interpreters meanwhile."""
     client = worker.client
     pool = open_pool(client, sleeper, 4)
-    until(lambda: len(children_of(worker.pid)) == 2, "the spawner, and what sleeps")
+    until(lambda: len(procs.descendants(worker.pid)) == 2, "the spawner, and what sleeps")
     good = tmp_path / "good"
     good.symlink_to(sys.executable)
     other = open_pool(client, good)
@@ -114,20 +98,20 @@ def test_that_hangs(worker, sleeper, tmp_path):
 
 def test_that_hangs_at_the_end_of_the_worker(worker, sleeper):
     open_pool(worker.client, sleeper, 4)
-    until(lambda: len(children_of(worker.pid)) == 2, "the spawner, and what sleeps")
-    pids = children_of(worker.pid)
+    until(lambda: len(procs.descendants(worker.pid)) == 2, "the spawner, and what sleeps")
+    pids = procs.descendants(worker.pid)
     assert worker.stop() == 0
-    assert not any(map(is_running, pids))
+    assert not any(map(procs.is_running, pids))
 
 
 def test_killed_while_children_wait_for_it(worker, sleeper):
     pool = open_pool(worker.client, sleeper)
-    until(lambda: len(children_of(worker.pid)) == 2, "the spawner, and what sleeps")
-    spawner = min(children_of(worker.pid))
+    until(lambda: len(procs.descendants(worker.pid)) == 2, "the spawner, and what sleeps")
+    spawner = min(procs.descendants(worker.pid))
     for _ in range(3):  # then this worker is given up
-        found = until(lambda: [p for p in children_of(worker.pid) if p != spawner], "it sleeps")
+        found = until(lambda: [p for p in procs.descendants(worker.pid) if p != spawner], "it sleeps")
         os.kill(found[0], 9)
-        until(lambda: not is_running(found[0]), "it is gone")
+        until(lambda: not procs.is_running(found[0]), "it is gone")
     ended = worker.client.wait([pool])[0]
     assert (ended["state"], ended["reason"]) == (FAILED, INIT_FAILED), ended
 
@@ -136,7 +120,7 @@ def test_killed_while_children_wait_for_it(worker, sleeper):
 def test_that_hangs_when_the_worker_starts(broker, worker_factory, sleeper, number):
     """The worker's own interpreter is asked what it is; whatever ends the worker ends it, too."""
     worker = worker_factory(broker, flags=["--python", sleeper])
-    pids = until(lambda: len(children_of(worker.pid)) == 2 and children_of(worker.pid),
+    pids = until(lambda: len(procs.descendants(worker.pid)) == 2 and procs.descendants(worker.pid),
                  "the spawner, and what sleeps")
     os.kill(worker.pid, number)
-    until(lambda: not any(map(is_running, pids)), "all are gone")
+    until(lambda: not any(map(procs.is_running, pids)), "all are gone")

@@ -2,7 +2,6 @@
 """Pools whose children run functions of C modules: the whole way from a plain protocol client over
 broker and worker to the children and back, faults included."""
 import os
-import pathlib
 import signal
 
 import msgpack
@@ -47,18 +46,6 @@ class NativePool:
         return self.client.wait([self.id])[0]
 
 
-def is_running(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def descendants(pid):
-    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [found for child in children for found in [int(child), *descendants(int(child))]]
-
-
 def results(client, tasks):
     found, ids = [], [task["id"] for task in tasks]
     while ids:  # an answer holds what fits, and names the first that does not
@@ -94,7 +81,7 @@ def test_calls(client):
     assert [msgpack.unpackb(r) for r in results(client, tasks)] == [n * n for n in range(500)]
     pids = one.wait_pids(3)
     assert one.end()["state"] == DONE
-    until(lambda: not any(map(is_running, pids)), "the children have ended")
+    until(lambda: not any(map(procs.is_running, pids)), "the children have ended")
 
 
 def test_each_child_is_set_up(client):
@@ -146,13 +133,13 @@ def test_terminate(client):
     assert pool["state"] == CANCELLED
     for task in client.wait(tasks):
         assert (task["state"], task["reason"]) == (FAILED, POOL_ENDED), task
-    until(lambda: not any(map(is_running, pids)), "the children have ended")
+    until(lambda: not any(map(procs.is_running, pids)), "the children have ended")
 
 
 def test_terminate_while_it_is_set_up(client, worker):
     one = NativePool(client, b"hang", fn="pool.set_up", processes=2)
     tasks = one.submit("pool.data", [b""] * 4)
-    until(lambda: len(descendants(worker.pid)) == 2 + 2 + 2,
+    until(lambda: len(procs.descendants(worker.pid)) == 2 + 2 + 2,
           "two helpers, two children of functions, and two that are being set up")
     one.end(TERMINATE)
     assert {task["reason"] for task in client.wait(tasks)} == {POOL_ENDED}
@@ -201,12 +188,12 @@ def test_the_worker_dies_in_the_middle(worker, worker_factory):
     running = one.submit("sleep_ms", [msgpack.packb([1500])] * 2)
     waiting = one.submit("square", [msgpack.packb([7])] * 200)
     until(lambda: all(client.get(id)["state"] == 5 for id in running), "both run")
-    children = descendants(worker.pid)
+    children = procs.descendants(worker.pid)
     worker_factory(worker.broker, name="second", module=EXAMPLE,
                    flags=["--module", str(MODULE), "--python", "none"])
     procs.wait_workers(client, 2)
     worker.kill()
-    until(lambda: not any(map(is_running, children)), "its children are gone, too")
+    until(lambda: not any(map(procs.is_running, children)), "its children are gone, too")
     worker.start()  # tells the broker at once that what its predecessor ran is lost
     assert {task["state"] for task in client.wait(running + waiting)} == {DONE}
     assert {client.get(id)["attempt"] for id in running} == {2}
@@ -234,7 +221,7 @@ def test_drain(worker, tmp_path):
     until(lambda: worker.client.get(task[0])["state"] == 5, "it runs")
     assert worker.stop() == 0
     assert worker.client.wait(task)[0]["state"] == DONE
-    assert not any(map(is_running, pids))
+    assert not any(map(procs.is_running, pids))
 
 
 def test_what_is_printed(client):

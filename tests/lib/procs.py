@@ -165,6 +165,42 @@ class Worker(Process):
         super().__init__(self.name, self.argv, self.log_path, self.env)
 
 
+def stat(pid):
+    """State, parent and the rest of /proc/PID/stat behind the name; None: it is gone."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:  # it may end at any moment, between two reads, too
+        return None
+
+
+def is_running(pid):
+    words = stat(pid)
+    return words is not None and words[0] != "Z"
+
+
+def descendants(pid, name=None):
+    """Live processes below a process (with that name), zombies left out."""
+    parents = {}
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        words = stat(entry)
+        if words is not None and words[0] != "Z":
+            parents.setdefault(int(words[1]), []).append(int(entry))
+    found, look = [], [pid]
+    while look:
+        below = parents.get(look.pop(), ())
+        found += below
+        look += below
+    return [one for one in found if name in (None, comm(one))]
+
+
+def comm(pid):
+    """Name of a process; empty: it is gone."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def wait_workers(client, count, limit_s=LIMIT_S):
     """Waits until so many workers are online."""
     def online():

@@ -95,38 +95,11 @@ class Farm:
 
     def children(self):
         """Pids of all live processes below the workers."""
-        return [pid for worker in self.workers.values() for pid in descendants(worker.pid)]
+        return [pid for worker in self.workers.values() for pid in procs.descendants(worker.pid)]
 
     def end(self):
         for process in reversed(self.processes):
             process.end()
-
-
-def descendants(pid):
-    """Live processes below a process, zombies left out."""
-    parents = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                words = pathlib.Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            if words[0] != "Z":
-                parents.setdefault(int(words[1]), []).append(int(entry))
-    found, look = [], [pid]
-    while look:
-        for child in parents.get(look.pop(), ()):
-            found.append(child)
-            look.append(child)
-    return found
-
-
-def is_alive(pid):
-    try:
-        words = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return False
-    return words[0] != "Z"
 
 
 class Program:

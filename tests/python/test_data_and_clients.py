@@ -337,7 +337,7 @@ PRIVATE = HEAD + """
 sys.path.insert(0, str(pathlib.Path(jobs.__file__).parents[1] / "lib"))
 import procs, pyfarm
 def of(word):
-    for pid in pyfarm.descendants(os.getpid()):
+    for pid in procs.descendants(os.getpid()):
         line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode().split(chr(0))[0]
         if line.endswith(word):
             return pid
@@ -418,7 +418,7 @@ if __name__ == "__main__":
         result = pool.map_async(jobs.hold_all, [(folder, i) for i in range(6)], 1)
         iterator = pool.imap(jobs.hold_all, [(folder, 7)])
         assert result.id
-        all_pids = pyfarm.descendants(os.getpid())
+        all_pids = procs.descendants(os.getpid())
         keeper, = [pid for pid in all_pids if b"_farm.py" in
                    pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"{")[0]]
         os.kill(keeper, signal.SIGKILL)
@@ -428,7 +428,7 @@ if __name__ == "__main__":
             except (hostpool.BrokerLost, hostpool.PoolTerminated) as error:
                 say(type(error).__name__)
         pool.join()
-        procs.wait_until(lambda: not any(map(pyfarm.is_alive, all_pids)))
+        procs.wait_until(lambda: not any(map(procs.is_running, all_pids)))
     with Pool(2) as pool:
         say(pool.apply(jobs.square, (6,)))
 """
@@ -523,7 +523,7 @@ def test_pool_without_any_broker(program):
     pids = [int(word) for word in one.line().split()]
     code, _, err = one.finish()
     assert (code, err) == (0, "")
-    procs.wait_until(lambda: not any(map(pyfarm.is_alive, pids)), "children and zygote are gone")
+    procs.wait_until(lambda: not any(map(procs.is_running, pids)), "children and zygote are gone")
 
 
 def test_with_leaves_nothing_behind(pools):
@@ -531,4 +531,4 @@ def test_with_leaves_nothing_behind(pools):
     pids = set(pool.map(jobs.pid, range(20), 1))
     pool.close()
     assert in_time(pool.join)
-    procs.wait_until(lambda: not any(map(pyfarm.is_alive, pids)), "the children are gone")
+    procs.wait_until(lambda: not any(map(procs.is_running, pids)), "the children are gone")

@@ -167,12 +167,12 @@ def test_worker_lost_in_the_middle_of_a_map(own_farm, pool_of, tmp_path, chunk):
     all_up(pool, 4)
     result = pool.map_async(functools.partial(jobs.squares_slowly, str(tmp_path)), range(100),
                             chunk)
-    before = pyfarm.descendants(first.pid)
+    before = procs.descendants(first.pid)
     procs.wait_until(lambda: running_at(own_farm, "worker-1"), "worker-1 has calls")
     first.kill()
     (tmp_path / "go").touch()
     assert result.get(LIMIT_S) == [x * x for x in range(100)]
-    procs.wait_until(lambda: not any(map(pyfarm.is_alive, before)), "its children died with it")
+    procs.wait_until(lambda: not any(map(procs.is_running, before)), "its children died with it")
     procs.wait_until(lambda: pool.map(jobs.square, range(10)) == [x * x for x in range(10)],
                      "the other goes on")
 
@@ -250,7 +250,7 @@ def test_detach_and_attach_from_another_process(own_farm, pool_of, program, tmp_
     import hostpool
     own_farm.add_worker()
     pool_id, first, last, mapped, pid = leave(program, own_farm, tmp_path, how)
-    assert pyfarm.is_alive(pid)
+    assert procs.is_running(pid)
     pool = hostpool.Pool.attach(pool_id)
     assert pool.apply_async(jobs.square, (6,)).get(LIMIT_S) == 36
     assert hostpool.attach(last).get(LIMIT_S) == 99 * 99
@@ -264,7 +264,7 @@ def test_detach_and_attach_from_another_process(own_farm, pool_of, program, tmp_
     assert hostpool.attach(first).get(LIMIT_S) == 11, "tomorrow, too"
     pool.close()
     assert in_time(pool.join)
-    procs.wait_until(lambda: not pyfarm.is_alive(pid), "a closed pool's children end")
+    procs.wait_until(lambda: not procs.is_running(pid), "a closed pool's children end")
 
 
 def test_client_killed_without_detach(own_farm, pool_of, program, tmp_path):
@@ -277,13 +277,13 @@ def test_client_killed_without_detach(own_farm, pool_of, program, tmp_path):
     (tmp_path / "go").touch()
     assert hostpool.attach(first).get(LIMIT_S) == 11
     assert hostpool.attach(last).get(LIMIT_S) == 99 * 99
-    procs.wait_until(lambda: not pyfarm.is_alive(pid), "the pool's children are gone")
+    procs.wait_until(lambda: not procs.is_running(pid), "the pool's children are gone")
 
 
 def test_client_killed_with_a_pool_in_memory(own_farm, pool_of, program, tmp_path):
     own_farm.add_worker()
     *_, pid = leave(program, own_farm, tmp_path, "memory")
-    procs.wait_until(lambda: not pyfarm.is_alive(pid), "the pool is terminated")
+    procs.wait_until(lambda: not procs.is_running(pid), "the pool is terminated")
 
 
 # ------------------------------------------------------------------------------ code

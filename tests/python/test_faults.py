@@ -433,7 +433,7 @@ def test_terminate_with_outstanding_get(pools, tmp_path):
 
 def is_there(pid):
     import pyfarm
-    return pyfarm.is_alive(pid)
+    return procs.is_running(pid)
 
 
 @hangs_there
