@@ -195,7 +195,7 @@ struct hp_spans {
 /* What clients forgot: sqlite_forget.c. In memory only. */
 struct hp_forget {
     struct hp_spans todo;  /* as they came */
-    uint32_t done;         /* of these; the next one's `first` is the cursor */
+    uint32_t done;         /* of these, in commits; the next one's `first` is the cursor */
     struct hp_spans parts; /* ended and forgotten parts of groups that stay; sorted, apart */
 };
 

@@ -3,7 +3,8 @@
  * What clients forgot: groups of which all tasks have ended and been forgotten go before their
  * time, as retention would take them (sqlite_reap.c), in slices, each one transaction. Whole groups
  * side by side are one range. Parts of groups are remembered, in memory, until the rest comes;
- * their blobs go at once. Forgetting is a hint: what a crash loses goes with retention.
+ * their blobs go at once. Forgetting is a hint: what a crash loses goes with retention. A full disk
+ * loses none: it is what makes room again, so it is tried again, from where it had committed.
  */
 #include <string.h>
 
@@ -26,14 +27,18 @@ struct slice {
     uint64_t next_owner;      /* no blob has an owner from the cursor on and below this */
     bool owner_known;
     bool full;
+    uint32_t next;   /* of the todo list */
+    uint64_t at;     /* in that span: from here on it is still to do; 0: from its first */
     uint64_t cursor; /* ids below, from stretch.first on, were looked at */
     /* groups to be deleted as one range, of one bucket */
     struct hp_span stretch;
     uint64_t group_count, task_count;
+    struct hp_spans deleted; /* groups: what is remembered of their parts goes with the commit */
 };
 
 static void slice_deinit(struct slice *slice)
 {
+    hp_spans_deinit(&slice->deleted);
     hp_facts_deinit(&slice->facts);
     hp_row_out_deinit(&slice->states);
 }
@@ -119,19 +124,27 @@ static bool parts_hold(const struct hp_spans *parts, struct hp_span group)
            parts->items[index].end >= group.end;
 }
 
-static void part_remove(struct hp_spans *parts, struct hp_span group)
+/* Removes [first, end) from all parts that hold some of it. */
+static void part_remove(struct hp_spans *parts, struct hp_span ids)
 {
-    uint32_t index = part_index(parts, group.first + 1);
-    if (index >= parts->count || parts->items[index].first >= group.end) {
+    uint32_t index = part_index(parts, ids.first + 1);
+    uint32_t last = index;
+    struct hp_span before = {0};
+    struct hp_span behind = {0};
+    while (last < parts->count && parts->items[last].first < ids.end) {
+        struct hp_span part = parts->items[last++];
+        before = part.first < ids.first ? (struct hp_span){part.first, ids.first} : before;
+        behind = part.end > ids.end ? (struct hp_span){ids.end, part.end} : behind;
+    }
+    if (last == index) {
         return;
     }
-    struct hp_span part = parts->items[index];
-    part_erase(parts, index, 1);
-    if (part.first < group.first) {
-        part_add(parts, part.first, group.first);
+    part_erase(parts, index, last - index);
+    if (before.end > 0) {
+        part_add(parts, before.first, before.end);
     }
-    if (part.end > group.end) {
-        part_add(parts, group.end, part.end);
+    if (behind.end > 0) {
+        part_add(parts, behind.first, behind.end);
     }
 }
 
@@ -181,7 +194,9 @@ static enum hp_err add_to_stretch(struct slice *slice, struct hp_span group,
     slice->stretch.end = group.end;
     slice->group_count++;
     slice->task_count += group.end - group.first;
-    part_remove(&slice->s->forget.parts, group);
+    if (hp_spans_add(&slice->deleted, group.first, group.end, NULL) != HP_OK) {
+        part_remove(&slice->s->forget.parts, group); /* if this fails, retention has it */
+    }
     return err == HP_OK ? hp_sqlite_bury(slice->s, group.first, group.end, &slice->states, reterr)
                         : err;
 }
@@ -369,18 +384,18 @@ static enum hp_err go_on_at(struct slice *slice, uint64_t id, struct hp_error *r
 
 static enum hp_err run_slice(struct slice *slice, uint64_t deadline_us, struct hp_error *reterr)
 {
-    struct hp_forget *forget = &slice->s->forget;
+    const struct hp_spans *todo = &slice->s->forget.todo;
     enum hp_err err = HP_OK;
-    for (uint32_t i = 1; err == HP_OK && forget->done < forget->todo.count && !slice->full; i++) {
-        struct hp_span *span = &forget->todo.items[forget->done];
-        err = go_on_at(slice, span->first, reterr);
-        if (err == HP_OK && span->first < span->end) {
-            err = step(slice, span, reterr);
-            slice->cursor = span->first;
+    for (uint32_t i = 1; err == HP_OK && slice->next < todo->count && !slice->full; i++) {
+        struct hp_span span = todo->items[slice->next];
+        span.first = HP_MAX(span.first, slice->at);
+        err = go_on_at(slice, span.first, reterr);
+        if (err == HP_OK && span.first < span.end) {
+            err = step(slice, &span, reterr);
+            slice->cursor = span.first;
         }
-        if (span->first >= span->end) {
-            forget->done++;
-        }
+        slice->next += span.first >= span.end;
+        slice->at = span.first >= span.end ? 0 : span.first;
         if (i % 16 == 0 && hp_clock_mono_us() >= deadline_us) {
             break;
         }
@@ -389,11 +404,27 @@ static enum hp_err run_slice(struct slice *slice, uint64_t deadline_us, struct h
     return err == HP_OK ? hp_sqlite_reap_end(slice->s, reterr) : err;
 }
 
+static void committed(struct slice *slice)
+{
+    struct hp_forget *forget = &slice->s->forget;
+    for (uint32_t i = 0; i < slice->deleted.count; i++) {
+        part_remove(&forget->parts, slice->deleted.items[i]);
+    }
+    forget->done = slice->next;
+    if (forget->done == forget->todo.count) {
+        forget->todo.count = 0;
+        forget->done = 0;
+    } else {
+        struct hp_span *span = &forget->todo.items[forget->done];
+        span->first = HP_MAX(span->first, slice->at);
+    }
+    hp_sqlite_reap_committed(slice->s);
+}
+
 enum hp_err hp_sqlite_forget(struct hp_sqlite *s, bool *ret_more, struct hp_error *reterr)
 {
-    struct hp_forget *forget = &s->forget;
     uint64_t start_us = hp_clock_mono_us();
-    struct slice slice HP_CLEANUP(slice_deinit) = {.s = s};
+    struct slice slice HP_CLEANUP(slice_deinit) = {.s = s, .next = s->forget.done};
     hp_facts_init(&slice.facts, s);
     hp_sqlite_reap_begin(s);
     enum hp_err err = hp_sqlite_begin(s, reterr);
@@ -401,26 +432,13 @@ enum hp_err hp_sqlite_forget(struct hp_sqlite *s, bool *ret_more, struct hp_erro
         err = run_slice(&slice, start_us + SLICE_US, reterr);
     }
     err = err == HP_OK ? hp_sqlite_commit(s, reterr) : hp_sqlite_abort(s, err, reterr);
-    if (err == HP_ERR_NOSPACE) {
-        forget->todo.count = 0; /* left to retention */
-        forget->parts.count = 0;
-        forget->done = 0;
-        return HP_OK;
-    }
-    if (err != HP_OK) {
-        return err;
-    }
-    hp_sqlite_reap_committed(s);
-    if (forget->done == forget->todo.count) {
-        forget->todo.count = 0;
-        forget->done = 0;
+    if (err == HP_OK) {
+        committed(&slice);
     }
     *ret_more = hp_sqlite_forget_wants(s);
-    return HP_OK;
+    return err;
 }
 
-/* ------------------------------------------------------------------ start */
-/* Blobs whose task has no row were of tasks that were kept in memory only. */
 enum hp_err hp_sqlite_forget_lost(struct hp_sqlite *s, struct hp_error *reterr)
 {
     struct hp_spans lost = {0};

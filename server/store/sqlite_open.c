@@ -382,6 +382,7 @@ enum hp_err hp_sqlite_idle(struct hp_store *store, bool *ret_more, struct hp_err
                                                        : s->frames_max;
     enum hp_err err = hp_sqlite_checkpoint(s, frames, reterr);
     if (err != HP_OK) {
+        *ret_more = hp_sqlite_forget_wants(s) || s->reap.active;
         return err;
     }
     if (hp_sqlite_forget_wants(s) && s->job == NULL) {

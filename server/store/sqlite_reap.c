@@ -23,17 +23,22 @@
     1024u             /* expiry follows ids closely enough: what is behind waits for later */
 #define SCAN_SHARE 10 /* a scan of 1 ms is not repeated within 10 ms */
 
+static void begin_pass(struct hp_reap *reap)
+{
+    reap->active = true;
+    reap->phase = HP_REAP_BUCKETS;
+    reap->bucket = 0;
+    reap->in_bucket = false;
+    reap->in_group = false;
+}
+
 void hp_sqlite_reap_start(struct hp_sqlite *s, const struct hp_op *op)
 {
     struct hp_reap *reap = &s->reap;
     reap->wall_ms = op->reap.wall_ms;
     reap->keep_sessions = op->reap.keep_sessions;
     if (!reap->active) {
-        reap->active = true;
-        reap->phase = HP_REAP_BUCKETS;
-        reap->bucket = 0;
-        reap->in_bucket = false;
-        reap->in_group = false;
+        begin_pass(reap);
     }
 }
 
@@ -567,8 +572,8 @@ enum hp_err hp_sqlite_reap(struct hp_sqlite *s, bool *ret_more, struct hp_error 
     }
     err = err == HP_OK ? hp_sqlite_commit(s, reterr) : hp_sqlite_abort(s, err, reterr);
     if (err == HP_ERR_NOSPACE) {
-        reap->active = false; /* the next pass begins anew */
-        return HP_OK;
+        begin_pass(reap); /* what it had done is rolled back */
+        *ret_more = true;
     }
     if (err != HP_OK) {
         return err;

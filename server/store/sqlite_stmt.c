@@ -21,6 +21,9 @@ static enum hp_err err_of_code(struct hp_sqlite *s, int code)
         return HP_ERR_CORRUPT;
     case SQLITE_NOMEM:
         return HP_ERR_NOMEM;
+    case SQLITE_CONSTRAINT:
+        return code == SQLITE_CONSTRAINT_NOTNULL ? HP_ERR_NOMEM
+                                                 : HP_ERR_IO; /* hp_sqlite_bind_row */
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
         return HP_ERR_BUSY;
@@ -57,6 +60,7 @@ enum hp_err hp_sqlite_error(struct hp_sqlite *s, int code, const char *action,
                        hp_page_sum_bad_page());
         text = page;
     }
+    text = err == HP_ERR_NOMEM ? "out of memory" : text;
     switch ((int)err) {
     case HP_ERR_CORRUPT:
         return hp_error_set(reterr, err, "%s: damaged (%.30s: %.60s); " WHAT_TO_DO, s->db_path,

@@ -64,7 +64,8 @@ struct hp_store_ops {
      * that is not through; call again with the same `loaded`, other calls may lie between. Only one
      * such may be under way; another one ends at once with HP_ERR_BUSY. */
     bool (*load)(struct hp_store *store, struct hp_loaded *loaded);
-    /* Background work in one slice (checkpoint, reaping, blob sweep). Sets *ret_more. */
+    /* Background work in one slice (checkpoint, forgetting, reaping, blob sweep). Sets *ret_more.
+     * HP_ERR_NOSPACE: the disk is full, nothing is lost; call again in a while. */
     enum hp_err (*idle)(struct hp_store *store, bool *ret_more, struct hp_error *reterr);
     void (*figures)(struct hp_store *store, struct hp_store_figures *ret_figures);
     /* Ends it; a load that is under way stays the caller's. */

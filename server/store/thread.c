@@ -30,11 +30,12 @@
 #define DISK_LOW_PERCENT_DEFAULT 5u
 #define DISK_LOW_BYTES ((uint64_t)1 << 30)
 #define NOSPACE_RETRY_MS 250u
-#define FREE_WATCHED ((uint64_t)256 << 20) /* below this the free space is looked at every commit  \
-                                            */
-#define TICK_MS 1000u                      /* free space, figures */
-#define QUIET_MS 2u      /* nothing to do for this long: background work, checks, backups go on */
-#define BUSY_IDLE_MS 50u /* under load, background work gets a slice this often */
+#define FREE_WATCHED                                                                               \
+    ((uint64_t)256 << 20) /* below this the free space is looked at every commit                   \
+                           */
+#define TICK_MS 1000u     /* free space, figures */
+#define QUIET_MS 2u       /* nothing to do for this long: background work, checks, backups go on */
+#define BUSY_IDLE_MS 50u  /* under load, background work gets a slice this often */
 
 /* One of the two is set. */
 struct item {
@@ -85,6 +86,7 @@ struct hp_store_thread {
     uint64_t next_tick_ms;
     uint64_t last_idle_ms;
     bool idle_more;
+    uint64_t idle_after_ms; /* not before: the disk was full */
     bool nospace;
     enum hp_err result;
 };
@@ -422,7 +424,10 @@ static void run_idle(struct hp_store_thread *t, uint64_t now_ms)
     struct hp_error error = {0};
     t->last_idle_ms = now_ms;
     enum hp_err err = hp_store_idle(t->options.store, &t->idle_more, &error);
-    if (err != HP_OK && err != HP_ERR_NOSPACE) {
+    if (err == HP_ERR_NOSPACE) { /* it makes room itself: so again, but not in a circle */
+        t->idle_more = false;
+        t->idle_after_ms = now_ms + NOSPACE_RETRY_MS;
+    } else if (err != HP_OK) {
         fatal(t, &error);
     }
 }
@@ -469,7 +474,7 @@ static void *run(void *context)
             idle_done = false;
             refresh(t);
         }
-        if (!had_work || now_ms - t->last_idle_ms >= BUSY_IDLE_MS) {
+        if (now_ms >= t->idle_after_ms && (!had_work || now_ms - t->last_idle_ms >= BUSY_IDLE_MS)) {
             run_idle(t, now_ms);
         }
         idle_done = !had_work;

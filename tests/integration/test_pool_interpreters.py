@@ -109,7 +109,8 @@ def test_killed_while_children_wait_for_it(worker, sleeper):
     until(lambda: len(procs.descendants(worker.pid)) == 2, "the spawner, and what sleeps")
     spawner = min(procs.descendants(worker.pid))
     for _ in range(3):  # then this worker is given up
-        found = until(lambda: [p for p in procs.descendants(worker.pid) if p != spawner], "it sleeps")
+        found = until(lambda: [pid for pid in procs.descendants(worker.pid) if pid != spawner],
+                      "it sleeps")
         os.kill(found[0], 9)
         until(lambda: not procs.is_running(found[0]), "it is gone")
     ended = worker.client.wait([pool])[0]

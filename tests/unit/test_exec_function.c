@@ -110,6 +110,22 @@ static void results_and_failures(void **state)
     assert_int_equal(hp_exec_child_load(f->exec, 0), 0);
 }
 
+/* What one call gave is not what the next one gives, if that gives nothing. */
+static void no_result_after_one(void **state)
+{
+    struct fixture *f = *state;
+    put(f, 0, 1, "echo", "hello", 5);
+    put(f, 0, 2, "noop", "", 0);
+    put_number(f, 0, 3, "big", 300000); /* in a file of its own */
+    put(f, 0, 4, "noop", "", 0);
+    WAIT_UNTIL(f, f->call_count == 4);
+    assert_int_equal(f->ok_count, 4);
+    assert_int_equal(f->kept_count, 2); /* the others were empty */
+    assert_int_equal(f->calls[0].key, 1);
+    assert_int_equal(f->calls[1].key, 3);
+    assert_int_equal(f->calls[1].end.result_bytes, 300000);
+}
+
 static void many_calls(void **state)
 {
     struct fixture *f = *state;
@@ -623,6 +639,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         EXEC_TEST(functions_are_listed),
         EXEC_TEST(results_and_failures),
+        EXEC_TEST(no_result_after_one),
         EXEC_TEST(many_calls),
         EXEC_TEST(payloads_of_all_sizes),
         EXEC_TEST(many_large_ones),

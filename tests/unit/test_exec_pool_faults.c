@@ -13,6 +13,7 @@ static int set_up(void **state)
     struct hp_exec_config config = fixture_config(f, 2);
     config.pool_children_max = POOL_CHILDREN;
     config.quit_ms = 100;
+    config.result_cap_bytes = 2u << 20;
     *state = fixture_start(&config, f);
     return 0;
 }
@@ -222,6 +223,21 @@ static void a_result_that_is_not_there(void **state)
     start_ready(f, FIRST, 1);
 }
 
+/* A child whose port does not hold to the limit: the daemon does. */
+static void a_result_over_the_cap(void **state)
+{
+    struct fixture *f = *state;
+    start_ready(f, FIRST, start_zygote(f, "greedy"));
+    give(f, FIRST, 1, "", "much");
+    WAIT_UNTIL(f, f->call_count == 1);
+    assert_int_equal(f->ok_count, 0);
+    WAIT_UNTIL(f, f->died_count == 1);
+    start_ready(f, FIRST, start_zygote(f, ""));
+    give(f, FIRST, 2, "", "much"); /* one that does says what was wrong */
+    assert_int_equal(wait_call(f, 2)->end.status, HP_EXEC_CALL_TOO_BIG);
+    assert_int_equal(f->died_count, 1);
+}
+
 /* What a zygote says is about its own children, and it is ready once. */
 static void a_zygote_that_lies(void **state)
 {
@@ -240,11 +256,17 @@ int main(void)
 {
 #define EXEC_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        EXEC_TEST(a_child_that_does_not_end),      EXEC_TEST(a_failed_set_up_that_does_not_end),
-        EXEC_TEST(stopped_while_its_set_up_hangs), EXEC_TEST(a_call_has_its_time),
-        EXEC_TEST(a_signal_is_for_one_call),       EXEC_TEST(large_calls_taken_back),
-        EXEC_TEST(calls_taken_out_do_not_count),   EXEC_TEST(a_task_that_forks),
-        EXEC_TEST(a_result_that_is_not_there),     EXEC_TEST(a_zygote_that_lies),
+        EXEC_TEST(a_child_that_does_not_end),
+        EXEC_TEST(a_failed_set_up_that_does_not_end),
+        EXEC_TEST(stopped_while_its_set_up_hangs),
+        EXEC_TEST(a_call_has_its_time),
+        EXEC_TEST(a_signal_is_for_one_call),
+        EXEC_TEST(large_calls_taken_back),
+        EXEC_TEST(calls_taken_out_do_not_count),
+        EXEC_TEST(a_task_that_forks),
+        EXEC_TEST(a_result_that_is_not_there),
+        EXEC_TEST(a_result_over_the_cap),
+        EXEC_TEST(a_zygote_that_lies),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Forgetting in the SQLite store: files of blobs. */
+/* Forgetting in the SQLite store: files of blobs, what is told of the forgotten without memory. */
 #include "server/store/blob_file.h"
 #include "tests/unit/store_fixture.h"
 
@@ -58,10 +58,87 @@ static void test_forgotten_blobs(void **state)
     fixture_close(f);
 }
 
+#define ENDED 120u
+
+static uint32_t state_of(uint64_t id)
+{
+    return id % 3 == 0 ? 2 : 1;
+}
+
+/* A group whose tasks ended in turns, so that its tombstone takes more than one allocation. */
+static void forget_group(struct fixture *f)
+{
+    struct hp_batch *batch = begin_batch(f);
+    struct hp_id_span span = {1, ENDED};
+    add_group(batch, 1, ENDED, 1, WALL, "o", "p");
+    for (uint64_t id = 1; id <= ENDED; id++) {
+        add_result(batch, id, 1, state_of(id), WALL + 100, "e");
+    }
+    struct hp_op *op = hp_batch_add(batch, HP_OP_FORGET);
+    op->forget.spans = hp_arena_copy(&batch->arena, &span, sizeof(span));
+    op->forget.span_count = 1;
+    op->forget.wall_ms = WALL;
+    apply(f, batch);
+}
+
+/* Each end is told as it was, whether the task is still there or only its tombstone; true: gone. */
+static bool ends_are_right(struct hp_store *store)
+{
+    struct hp_load *load = hp_load_new(HP_LOAD_TASKS);
+    load->spans = calloc(1, sizeof(*load->spans));
+    load->spans[0] = (struct hp_id_span){1, ENDED};
+    load->span_count = 1;
+    struct hp_loaded *loaded = run_load(store, load);
+    assert_int_equal(loaded->err, HP_OK);
+    assert_int_equal(loaded->task_count, ENDED);
+    uint32_t gone = 0;
+    for (uint32_t i = 0; i < ENDED; i++) {
+        const struct hp_loaded_task *task = &loaded->tasks[i];
+        assert_true(task->ended || task->gone);
+        assert_int_equal(task->result.state, state_of(task->id));
+        gone += task->gone;
+    }
+    assert_true(gone == 0 || gone == ENDED);
+    hp_loaded_free(loaded);
+    return gone == ENDED;
+}
+
+/* The n-th allocation fails while the group is forgotten, for n = 1, 2, 3 ... until none does. */
+static void test_forgetting_without_memory(void **state)
+{
+    (void)state;
+    bool failed = true;
+    uint32_t refused = 0;
+    for (uint64_t n = 1; failed; n++) {
+        struct fixture f;
+        struct hp_error error = {0};
+        bool more = true;
+        enum hp_err err = HP_OK;
+        fixture_open(&f, true);
+        forget_group(&f);
+        hp_mem_fail_at(n, false);
+        while (more && err == HP_OK) {
+            err = hp_store_idle(f.store, &more, &error);
+        }
+        failed = hp_mem_fail_count() > 0;
+        hp_mem_fail_at(0, false);
+        refused += err != HP_OK;
+        assert_true(err == HP_OK || err == HP_ERR_NOMEM);
+        fixture_reopen(&f);
+        bool gone = ends_are_right(f.store);
+        assert_true(gone || err != HP_OK);
+        run_idle(&f); /* a request that the crash lost is left to retention */
+        (void)ends_are_right(f.store);
+        fixture_close(&f);
+    }
+    assert_true(refused > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forgotten_blobs),
+        cmocka_unit_test(test_forgetting_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

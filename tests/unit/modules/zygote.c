@@ -15,6 +15,8 @@
 #include "worker/exec/control.h"
 #include "worker/exec/language.h"
 
+#define MUCH_BYTES (3ull << 20) /* more than the tests let a result have */
+
 static int hook_calls;
 static bool lingers; /* does not end when it is told to */
 
@@ -175,6 +177,10 @@ static void on_call(struct hp_port *port, const struct hp_port_call *call)
     } else if (starts_with(call, "boast")) {
         int fd = memfd_create("boast", MFD_CLOEXEC);
         (void)hp_port_done_fd(port, HP_EXEC_CALL_OK, NULL, 0, fd, 1u << 20, 0);
+    } else if (starts_with(call, "much")) { /* it is there, and more than is taken */
+        int fd = memfd_create("much", MFD_CLOEXEC);
+        bool is_there = ftruncate(fd, MUCH_BYTES) == 0;
+        (void)hp_port_done_fd(port, HP_EXEC_CALL_OK, NULL, 0, fd, is_there ? MUCH_BYTES : 0, 0);
     } else if (starts_with(call, "fork")) {
         (void)fork(); /* and both go on */
         hp_port_waits(port, true);
@@ -206,6 +212,18 @@ static void lie(void)
     (void)send(HP_LANGUAGE_CONTROL_FD, &msg, sizeof msg, 0);
 }
 
+/* Takes more for a result than it was told. */
+static void be_greedy(void)
+{
+    char words[64];
+    const char *given = getenv(HP_LANGUAGE_VARIABLE);
+    const char *cap = given == NULL ? NULL : strrchr(given, ':');
+    if (cap != NULL) {
+        (void)snprintf(words, sizeof words, "%.*s:%llu", (int)(cap - given), given, 2 * MUCH_BYTES);
+        (void)setenv(HP_LANGUAGE_VARIABLE, words, 1);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct hp_language_hooks hooks = {count_hook, count_hook, count_hook};
@@ -227,6 +245,9 @@ int main(int argc, char **argv)
     }
     if (strcmp(how, "stuck") == 0) {
         hooks.before_fork = get_stuck;
+    }
+    if (strcmp(how, "greedy") == 0) {
+        be_greedy();
     }
     if (strcmp(how, "lie") == 0) {
         lie();
