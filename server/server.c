@@ -159,8 +159,7 @@ static enum hp_err stop(struct hp_server *server, struct hp_error *reterr)
     if (drained == HP_OK) {
         drained = turns_until(server, stop_ms, is_drained);
     }
-    enum hp_err err = hp_datadir_mark(&server->dir, false, reterr);
-    server->is_marked = err != HP_OK;
+    enum hp_err err = hp_server_unmark_(server, reterr);
     enum hp_err stopped = hp_store_thread_stop(server->thread, stop_ms);
     server->is_thread_stopped = true;
     if (err != HP_OK) {

@@ -36,8 +36,9 @@ struct hp_server {
     uint64_t started_ms;
     uint64_t epoch;
     uint64_t last_batch;
-    uint64_t recovered; /* records */
-    bool is_marked;     /* the data folder says that we run */
+    uint64_t recovered;   /* records */
+    bool is_marked;       /* the data folder says that we run */
+    atomic_bool keep_log; /* it may say so, of us or of one that crashed: the log must be there */
     bool is_thread_stopped;
     bool is_stop_asked;
     bool is_reload_asked;
@@ -49,6 +50,9 @@ enum hp_err hp_server_start_(struct hp_server *server, struct hp_error *reterr) 
 void hp_server_deinit_(struct hp_server *server);
 /* The warning about traffic in the clear, or NULL. */
 const char *hp_server_warning_(const struct hp_config *config);
+
+/* Takes the mark that we run away, so that the log may go, too, when the store is closed. */
+enum hp_err hp_server_unmark_(struct hp_server *server, struct hp_error *reterr) HP_MUST_CHECK;
 
 /* admin.c: answers a line of text admin; `context` is the server. */
 bool hp_server_on_text_(void *context, struct hp_str line, struct hp_buf *out);

@@ -167,6 +167,8 @@ static enum hp_err start_store(struct hp_server *server, struct hp_error *reterr
     options.restored = server->dir.is_restored;
     options.wal_bytes = hp_config_wal_bytes(&server->config);
     options.ballast_bytes = hp_config_ballast_bytes(&server->config);
+    options.keep_log = &server->keep_log;
+    atomic_store(&server->keep_log, true);
     enum hp_err err = hp_store_sqlite_open(&options, &server->store, reterr);
     if (err == HP_OK) {
         err = hp_store_recover(server->store, on_record, server, reterr);
@@ -179,8 +181,18 @@ static enum hp_err start_store(struct hp_server *server, struct hp_error *reterr
                          "hostpool ls, cancel what has, then: hostpool queue resume QUEUE"));
     }
     if (err == HP_OK) {
+        server->is_marked = true;
         err = hp_datadir_mark(&server->dir, true, reterr);
-        server->is_marked = err == HP_OK;
+    }
+    return err;
+}
+
+enum hp_err hp_server_unmark_(struct hp_server *server, struct hp_error *reterr)
+{
+    enum hp_err err = hp_datadir_mark(&server->dir, false, reterr);
+    if (err == HP_OK) {
+        server->is_marked = false;
+        atomic_store(&server->keep_log, false);
     }
     return err;
 }
@@ -288,9 +300,7 @@ void hp_server_deinit_(struct hp_server *server)
     hp_listener_free(server->listener);
     hp_blobs_free(server->blobs);
     if (server->is_marked) {
-        /* If it fails the next start finds the mark, and the log closed in order: it asks a person.
-         */
-        (void)!hp_datadir_mark(&server->dir, false, NULL);
+        (void)!hp_server_unmark_(server, NULL); /* if it fails the log stays, as in a crash */
     }
     if (server->thread != NULL && !server->is_thread_stopped) {
         (void)!hp_store_thread_stop(server->thread, 0); /* the start failed: nothing was promised */

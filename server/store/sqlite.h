@@ -205,6 +205,7 @@ struct hp_sqlite {
     struct hp_store base;
     sqlite3 *db;
     char *dir, *db_path, *wal_path, *ballast_path, *blob_dir;
+    const atomic_bool *keep_log; /* see hp_store_options; may be NULL */
     uint64_t ballast_bytes;
     sqlite3_stmt *stmts[HP_SQL_COUNT];
     struct hp_bucket *buckets; /* by number, rising */

@@ -424,6 +424,9 @@ static void sqlite_close(struct hp_store *store)
     hp_sqlite_job_free(s);
     hp_sqlite_finalize(s);
     if (s->db != NULL) {
+        if (s->keep_log != NULL && atomic_load(s->keep_log)) {
+            (void)sqlite3_db_config(s->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        }
         int code = sqlite3_close(s->db);
         HP_ASSERT(code == SQLITE_OK); /* no statement and no backup is left */
     }
@@ -552,6 +555,7 @@ enum hp_err hp_store_sqlite_open(const struct hp_store_options *options,
     }
     s->base.ops = &sqlite_ops;
     s->restored = options->restored;
+    s->keep_log = options->keep_log;
     s->frames_max = HP_SQLITE_CHECKPOINT_FRAMES;
     s->ballast_bytes = options->ballast_bytes > 0 ? options->ballast_bytes : BALLAST_BYTES_DEFAULT;
     enum hp_err err = open_all(s, options, reterr);

@@ -24,6 +24,8 @@
 #ifndef HP_SERVER_STORE_STORE_H
 #define HP_SERVER_STORE_STORE_H
 
+#include <stdatomic.h>
+
 #include "common/base/err.h"
 #include "server/core/op.h"
 
@@ -118,6 +120,9 @@ struct hp_store_options {
     bool restored;          /* the database is a copy: see HP_STORE_RESTORED_FILE */
     uint64_t wal_bytes;     /* size the WAL is grown to at start; 0: default, 16 MiB */
     uint64_t ballast_bytes; /* kept free for results on a full disk; 0: default, 4 MiB */
+    /* Asked when it is closed, also by an open that fails: while it is true the log stays beside
+     * the database, as in a crash. NULL: it is folded in and removed. */
+    const atomic_bool *keep_log;
 };
 
 /*

@@ -136,6 +136,18 @@ ssize_t pread(int fd, void *data, size_t size, off_t offset)
 }
 ALIAS(pread) ssize_t pread64(int fd, void *data, size_t size, off_t offset);
 
+#define SECTOR_BYTES 512u
+
+/* A sector that is there is overwritten whole, or not at all; everything else may end in between.
+ */
+static size_t part_written(int fd, size_t size, off_t at)
+{
+    struct stat about;
+    size_t in_sector = (size_t)at % SECTOR_BYTES;
+    bool is_there = fstat(fd, &about) == 0 && at + (off_t)size <= about.st_size;
+    return is_there && in_sector + size <= SECTOR_BYTES ? size : part_of(size);
+}
+
 static ssize_t write_any(int fd, const void *data, size_t size, off_t offset)
 {
     int32_t node = node_of(fd);
@@ -147,8 +159,8 @@ static ssize_t write_any(int fd, const void *data, size_t size, off_t offset)
     if (verdict == DISK_FAIL) {
         return -1;
     }
-    size = verdict == DISK_DO_IN_PART ? part_of(size) : size;
     off_t at = offset >= 0 ? offset : lseek(fd, 0, SEEK_CUR);
+    size = verdict == DISK_DO_IN_PART ? part_written(fd, size, at) : size;
     ssize_t done = offset < 0 ? syscall(SYS_write, fd, data, size)
                               : syscall(SYS_pwrite64, fd, data, size, offset);
     if (done > 0) {

@@ -208,7 +208,8 @@ enum hp_err broker_start(struct broker *broker, const char *dir, FILE *records,
 {
     struct hp_store_options options = {
         .dir = dir, .wal_bytes = 64 << 10, .ballast_bytes = 16 << 10};
-    *broker = (struct broker){.dir = {.lock_fd = -1}};
+    *broker = (struct broker){.dir = {.lock_fd = -1}, .keep_log = true};
+    options.keep_log = &broker->keep_log;
     enum hp_err err = hp_datadir_open(dir, &broker->dir, reterr);
     if (err != HP_OK) {
         return err;
@@ -229,8 +230,8 @@ enum hp_err broker_start(struct broker *broker, const char *dir, FILE *records,
 
 void broker_end(struct broker *broker, bool is_orderly)
 {
-    if (is_orderly) {
-        (void)!hp_datadir_mark(&broker->dir, false, NULL); /* then the log is removed */
+    if (is_orderly && hp_datadir_mark(&broker->dir, false, NULL) == HP_OK) {
+        broker->keep_log = false;
     }
     hp_store_close(broker->store);
     broker->store = NULL;

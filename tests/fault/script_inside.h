@@ -36,6 +36,7 @@ struct script {
 struct broker {
     struct hp_datadir dir;
     struct hp_store *store;
+    atomic_bool keep_log;
 };
 /* As the broker starts; what recovery reports goes to `records`. After an error nothing is open. */
 enum hp_err broker_start(struct broker *broker, const char *dir, FILE *records,
