@@ -205,6 +205,7 @@ struct hp_sqlite {
     struct hp_store base;
     sqlite3 *db;
     char *dir, *db_path, *wal_path, *ballast_path, *blob_dir;
+    bool is_inside; /* a statement runs inside a transaction: it must not commit by itself */
     const atomic_bool *keep_log; /* see hp_store_options; may be NULL */
     uint64_t ballast_bytes;
     sqlite3_stmt *stmts[HP_SQL_COUNT];
@@ -261,6 +262,11 @@ void hp_sqlite_bind_u64(sqlite3_stmt *stmt, int index, uint64_t value);
 /* The bytes are not copied: they must live until the statement is reset. */
 void hp_sqlite_bind_bin(sqlite3_stmt *stmt, int index, struct hp_bin bin);
 void hp_sqlite_bind_row(sqlite3_stmt *stmt, int index, const struct hp_row_out *out);
+/*
+ * A hook of SQLite's. Out of memory while it undoes a statement that met a new schema, it drops the
+ * whole transaction, runs the statement again as one of its own, and would commit that.
+ */
+int hp_sqlite_refuse_commit(void *context);
 /* Steps a statement without rows and resets it. */
 enum hp_err hp_sqlite_run(struct hp_sqlite *s, sqlite3_stmt *stmt, const char *action,
                           struct hp_error *reterr);

@@ -197,6 +197,7 @@ static enum hp_err connect(struct hp_sqlite *s, bool create, struct hp_error *re
         return hp_sqlite_error(s, code, "open", reterr);
     }
     (void)sqlite3_db_config(s->db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL); /* a guard, no more */
+    (void)sqlite3_commit_hook(s->db, hp_sqlite_refuse_commit, s);
     (void)sqlite3_wal_hook(s->db, on_wal, s); /* also switches automatic checkpoints off */
     enum hp_err err = hp_sqlite_register_groups(s, reterr);
     return err == HP_OK ? set_pragmas(s, create, reterr) : err;
@@ -244,10 +245,10 @@ static enum hp_err grow_wal(struct hp_sqlite *s, uint64_t bytes, struct hp_error
     }
     int fd HP_CLEANUP(hp_fd_close) = open(s->wal_path, O_WRONLY | O_CLOEXEC);
     enum hp_err err = fd >= 0 ? write_zeros(fd, size, bytes) : hp_err_of_errno(errno);
-    if (err == HP_ERR_NOSPACE) {
-        return ftruncate(fd, (off_t)size) == 0 ? HP_OK : HP_ERR_IO; /* then it stays short */
+    if (err == HP_ERR_NOSPACE && (fd < 0 || ftruncate(fd, (off_t)size) == 0)) {
+        return HP_OK; /* then it stays short */
     }
-    if (err == HP_OK && fdatasync(fd) != 0) {
+    if (err == HP_ERR_NOSPACE || (err == HP_OK && fdatasync(fd) != 0)) {
         err = HP_ERR_IO;
     }
     return err == HP_OK ? HP_OK : hp_error_set(reterr, err, "%s: grow the log", s->wal_path);

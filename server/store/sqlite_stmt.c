@@ -21,9 +21,8 @@ static enum hp_err err_of_code(struct hp_sqlite *s, int code)
         return HP_ERR_CORRUPT;
     case SQLITE_NOMEM:
         return HP_ERR_NOMEM;
-    case SQLITE_CONSTRAINT:
-        return code == SQLITE_CONSTRAINT_NOTNULL ? HP_ERR_NOMEM
-                                                 : HP_ERR_IO; /* hp_sqlite_bind_row */
+    case SQLITE_CONSTRAINT: /* of hp_sqlite_bind_row; of hp_sqlite_refuse_commit */
+        return code == SQLITE_CONSTRAINT_NOTNULL ? HP_ERR_NOMEM : HP_ERR_IO;
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
         return HP_ERR_BUSY;
@@ -61,6 +60,7 @@ enum hp_err hp_sqlite_error(struct hp_sqlite *s, int code, const char *action,
         text = page;
     }
     text = err == HP_ERR_NOMEM ? "out of memory" : text;
+    text = code == SQLITE_CONSTRAINT_COMMITHOOK ? "the transaction was lost" : text;
     switch ((int)err) {
     case HP_ERR_CORRUPT:
         return hp_error_set(reterr, err, "%s: damaged (%.30s: %.60s); " WHAT_TO_DO, s->db_path,
@@ -83,7 +83,9 @@ enum hp_err hp_sqlite_damaged(struct hp_sqlite *s, const char *table, uint64_t k
 
 enum hp_err hp_sqlite_exec(struct hp_sqlite *s, const char *sql, struct hp_error *reterr)
 {
+    s->is_inside = sqlite3_get_autocommit(s->db) == 0 && strcmp(sql, "COMMIT") != 0;
     int code = sqlite3_exec(s->db, sql, NULL, NULL, NULL);
+    s->is_inside = false;
     return code == SQLITE_OK ? HP_OK : hp_sqlite_error(s, code, sql, reterr);
 }
 
@@ -129,6 +131,12 @@ void hp_sqlite_bind_row(sqlite3_stmt *stmt, int index, const struct hp_row_out *
                        (struct hp_bin){.data = out->data, .size = (uint32_t)out->size});
 }
 
+int hp_sqlite_refuse_commit(void *context)
+{
+    const struct hp_sqlite *s = context;
+    return s->is_inside;
+}
+
 enum hp_err hp_sqlite_step(struct hp_sqlite *s, sqlite3_stmt *stmt, const char *action,
                            struct hp_error *reterr)
 {
@@ -145,19 +153,13 @@ enum hp_err hp_sqlite_step(struct hp_sqlite *s, sqlite3_stmt *stmt, const char *
 enum hp_err hp_sqlite_run(struct hp_sqlite *s, sqlite3_stmt *stmt, const char *action,
                           struct hp_error *reterr)
 {
-    bool was_open = sqlite3_get_autocommit(s->db) == 0;
+    s->is_inside = sqlite3_get_autocommit(s->db) == 0 && stmt != s->stmts[HP_SQL_COMMIT];
     int code = sqlite3_step(stmt);
+    s->is_inside = false;
     enum hp_err err = code == SQLITE_DONE || code == SQLITE_ROW
                           ? HP_OK
                           : hp_sqlite_error(s, code, action, reterr);
     (void)sqlite3_reset(stmt); /* repeats the error of the step */
-    if (err == HP_OK && was_open && sqlite3_get_autocommit(s->db) != 0 &&
-        stmt != s->stmts[HP_SQL_COMMIT] && stmt != s->stmts[HP_SQL_ROLLBACK]) {
-        /* Out of memory while it undid a statement that met a new schema, SQLite drops the whole
-         * transaction, and runs the statement again as one of its own. */
-        return hp_error_set(reterr, HP_ERR_IO, "%s: %.60s: the transaction was lost", s->db_path,
-                            action);
-    }
     return err;
 }
 
