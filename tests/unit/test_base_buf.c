@@ -2,6 +2,8 @@
 /* Tests of the byte buffer: limits, both ends, against a plain model. */
 #include "tests/lib/hp_test.h"
 
+#include <wchar.h>
+
 #include "common/base/buf.h"
 #include "common/base/rand.h"
 
@@ -63,6 +65,9 @@ static void test_format(void **state)
     assert_ok(hp_buf_append_format(&buf, "%s", "xyz")); /* fills it to the last byte */
     assert_err(hp_buf_append_format(&buf, "%s", "z"), HP_ERR_FULL);
     assert_true(hp_bin_eq(hp_buf_bin(&buf), hp_bin_make("12-abxyz", 8)));
+    hp_buf_clear(&buf);
+    assert_err(hp_buf_append_format(&buf, "%lc", (wint_t)0x110000), HP_ERR_INVALID); /* no such */
+    assert_int_equal(buf.size, 0);
     hp_buf_deinit(&buf);
 }
 
@@ -75,8 +80,18 @@ static void test_out_of_memory(void **state)
     hp_mem_fail_at(1, true);
     assert_err(hp_buf_reserve(&buf, 500, NULL), HP_ERR_NOMEM);
     hp_buf_shrink(&buf); /* can not, does not matter */
+    assert_err(hp_buf_append_format(&buf, "%0500d", 1), HP_ERR_NOMEM);
+    assert_err(hp_buf_append_format(&buf, "%0996d", 1), HP_ERR_NOMEM); /* printed aside */
+    hp_mem_fail_at(3, false);
+    assert_ok(hp_buf_append_format(&buf, "%s", ""));
+    hp_mem_fail_at(2, false);
+    assert_err(hp_buf_append_format(&buf, "%0996d", 1), HP_ERR_NOMEM);
     hp_mem_fail_at(0, false);
     assert_true(hp_bin_eq(hp_buf_bin(&buf), hp_bin_make("keep", 4)));
+    hp_buf_shrink(&buf);
+    assert_int_equal(buf.capacity, 4);
+    hp_buf_shrink(&buf); /* there is nothing left to give back */
+    assert_int_equal(buf.capacity, 4);
     hp_buf_deinit(&buf);
 }
 

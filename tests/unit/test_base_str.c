@@ -84,7 +84,14 @@ static void test_duration(void **state)
         {"1 s", HP_ERR_INVALID, 0},
         {"1y", HP_ERR_INVALID, 0},
         {"", HP_ERR_INVALID, 0},
+        {"0.12345678999s", HP_OK, 123}, /* nine digits count */
         {"999999999999d", HP_ERR_RANGE, 0},
+        {"18446744073709551615ms", HP_OK, UINT64_MAX},
+        {"18446744073709551616ms", HP_ERR_RANGE, 0},
+        {"99999999999999999999ms", HP_ERR_RANGE, 0},
+        {"213503982334.7d", HP_ERR_RANGE, 0},
+        {"213503982334d15h", HP_ERR_RANGE, 0},
+        {"213503982334d14h25m51s615ms", HP_OK, UINT64_MAX},
     };
     for (size_t i = 0; i < HP_COUNT_OF(rows); i++) {
         uint64_t value = 0;
@@ -116,6 +123,10 @@ static void test_size(void **state)
         {"1M1K", HP_ERR_INVALID, 0},
         {"1P", HP_ERR_INVALID, 0},
         {"1iB", HP_ERR_INVALID, 0},
+        {"1KxB", HP_ERR_INVALID, 0},
+        {"2kib", HP_OK, 2048},
+        {"7b", HP_OK, 7},
+        {"16777216T", HP_ERR_RANGE, 0},
         {"", HP_ERR_INVALID, 0},
         {"99999999999T", HP_ERR_RANGE, 0},
     };
@@ -139,6 +150,8 @@ static void test_format(void **state)
     assert_string_equal(hp_format_size(out, sizeof(out), 4097), "4097");
     assert_string_equal(hp_format_size_human(out, sizeof(out), 100), "100 B");
     assert_string_equal(hp_format_size_human(out, sizeof(out), 3565158), "3.4 MiB");
+    assert_string_equal(hp_format_duration(out, 5, 93784005), "1d2h"); /* cut, not overrun */
+    assert_string_equal(hp_format_duration(out, 2, 93784005), "1");
     struct hp_rand rand;
     hp_rand_init(&rand, 5);
     for (int i = 0; i < 10000; i++) {

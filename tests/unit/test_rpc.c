@@ -2,6 +2,8 @@
 /* Tests of MessagePack-RPC frames: what is accepted, what is refused, errors both ways. */
 #include "tests/lib/hp_test.h"
 
+#include <stdio.h>
+
 #include "common/base/buf.h"
 #include "common/base/mem.h"
 #include "proto/rpc.h"
@@ -139,6 +141,41 @@ static void test_error_leaves_no_part(void **state)
     hp_buf_deinit(&buf);
 }
 
+/* Into a buffer of any size: all of it, or FULL. A peer is never sent a part. */
+static void test_buffers_of_every_size(void **state)
+{
+    (void)state;
+    const struct hp_str text = HP_STR("free space");
+    struct hp_buf buf;
+    for (int what = 0; what < 7; what++) {
+        size_t full = 0;
+        for (size_t max = 200; max > 0; max--) {
+            enum hp_err err = HP_OK;
+            hp_buf_init(&buf, max);
+            switch (what) {
+            case 0:
+                err = hp_rpc_put_request(&buf, 7, HP_METHOD_TASK_SUBMIT);
+                break;
+            case 1:
+                err = hp_rpc_put_notify(&buf, HP_METHOD_TASK_EVENT);
+                break;
+            case 2:
+                err = hp_rpc_put_reply(&buf, 7);
+                break;
+            default:
+                err = hp_rpc_put_error(&buf, 7, HP_RPC_ERROR_BUSY, text, what < 5,
+                                       what % 2 == 0 ? 0 : 5000);
+                break;
+            }
+            full = full == 0 ? buf.size : full;
+            assert_err(err, max >= full ? HP_OK : HP_ERR_FULL);
+            assert_true(err == HP_OK ? buf.size == full : what < 3 || buf.size == 0);
+            hp_buf_deinit(&buf);
+        }
+        assert_true(full > 3);
+    }
+}
+
 static void check_split(const char *error, enum hp_rpc_error_code code, const char *word,
                         const char *text)
 {
@@ -164,8 +201,25 @@ static void test_split(void **state)
     check_split(": x", HP_RPC_ERROR_NONE, "", ": x");
     check_split("", HP_RPC_ERROR_NONE, "", "");
     check_split("busy: (retry after  ms)", HP_RPC_ERROR_BUSY, "busy", "(retry after  ms)");
-    check_split("busy: x (retry after 9999999999999999999999 ms)", HP_RPC_ERROR_BUSY, "busy",
-                "x (retry after 9999999999999999999999 ms)");
+    static const char *const plain[] = {
+        "x (retry after 9999999999999999999999 ms)",
+        "a number that comes late, retry after  ms)",
+        "some other words with the number 12 ms)",
+        "1234567890123456 ms)",
+        "12345678901234 ms)",
+        "(retry after 5 s)",
+        "(retry after 5: ms)",
+        "(retry after 5/ ms)",
+    };
+    for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++) {
+        char line[80];
+        (void)snprintf(line, sizeof(line), "busy: %s", plain[i]);
+        check_split(line, HP_RPC_ERROR_BUSY, "busy", plain[i]);
+    }
+    check_split("busy: x (retry after 70 ms)", HP_RPC_ERROR_BUSY, "busy", "x");
+    check_split("busy: (retry after 1 ms) ms)", HP_RPC_ERROR_BUSY, "busy",
+                "(retry after 1 ms) ms)");
+    check_split("{busy}: x", HP_RPC_ERROR_NONE, "", "{busy}: x");
 }
 
 static void test_what_stands_for_empty_params(void **state)
@@ -180,6 +234,33 @@ static void test_what_stands_for_empty_params(void **state)
     assert_int_equal(hp_wire_type(f->rpc.params), HP_WIRE_MAP);
     assert_int_equal(f->rpc.method, HP_METHOD_NONE); /* unknown, but well formed */
     assert_true(hp_str_eq_c(f->rpc.method_name, "x"));
+}
+
+/* Fields of an error that are not what they should be are passed over; the others count. */
+static void test_error_maps_of_others(void **state)
+{
+    struct fixture *f = *state;
+
+    assert_ok(READ(f, "\x94\x01\x05\x84\xa4"
+                      "code\x07\xa4"
+                      "text\xa2hi"
+                      "\xaeretry_after_ms\xa1"
+                      "9\xa5other\x01\xc0"));
+    assert_true(f->rpc.failed);
+    assert_int_equal(f->rpc.failure.code, HP_RPC_ERROR_NONE);
+    assert_true(hp_str_eq_c(f->rpc.failure.text, "hi"));
+    assert_int_equal(f->rpc.failure.retry_after_ms, 0);
+    assert_ok(READ(f, "\x94\x01\x05\x83\xa4"
+                      "code\xa4"
+                      "busy\xa4"
+                      "text\x07"
+                      "\xaeretry_after_ms\x09\xc0"));
+    assert_int_equal(f->rpc.failure.code, HP_RPC_ERROR_BUSY);
+    assert_int_equal(f->rpc.failure.text.size, 0);
+    assert_int_equal(f->rpc.failure.retry_after_ms, 9);
+    assert_ok(READ(f, "\x94\x00\x01\xc4\x0b"
+                      "task.submit\x91\x80")); /* a name as bin */
+    assert_int_equal(f->rpc.method, HP_METHOD_TASK_SUBMIT);
 }
 
 static void expect_bad(struct fixture *f, const char *bytes, size_t size, bool msgid_known)
@@ -256,6 +337,7 @@ static void test_methods(void **state)
     for (int err = HP_OK; err < HP_ERR_COUNT; err++) {
         assert_int_equal(hp_rpc_error_of((enum hp_err)err) == HP_RPC_ERROR_NONE, err == HP_OK);
     }
+    assert_int_equal(hp_rpc_error_of((enum hp_err)9999), HP_RPC_ERROR_INTERNAL);
 }
 
 static const struct CMUnitTest tests[] = {
@@ -265,7 +347,9 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test_setup_teardown(test_errors_both_ways, setup, teardown),
     cmocka_unit_test_setup_teardown(test_error_is_cut_not_lost, setup, teardown),
     cmocka_unit_test(test_error_leaves_no_part),
+    cmocka_unit_test(test_buffers_of_every_size),
     cmocka_unit_test(test_split),
+    cmocka_unit_test_setup_teardown(test_error_maps_of_others, setup, teardown),
     cmocka_unit_test_setup_teardown(test_what_stands_for_empty_params, setup, teardown),
     cmocka_unit_test_setup_teardown(test_unknown_notification, setup, teardown),
     cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
