@@ -27,6 +27,11 @@ uint64_t hp_mem_fail_count(void)
     return atomic_load(&fail_done);
 }
 
+uint64_t hp_mem_fail_left(void)
+{
+    return atomic_load(&fail_left);
+}
+
 static bool must_fail(void)
 {
     if (!atomic_load_explicit(&fail_is_on, memory_order_relaxed)) {

@@ -48,4 +48,7 @@ void hp_mem_fail_at(uint64_t n, bool lasting);
 /* How many allocations the hook has failed since the last hp_mem_fail_at. */
 uint64_t hp_mem_fail_count(void);
 
+/* How far off the one that fails is, as hp_mem_fail_at takes it; 0: it is past, or none is to. */
+uint64_t hp_mem_fail_left(void);
+
 #endif

@@ -82,6 +82,10 @@ void hp_conn_prehello_due(struct hp_core *core)
 
 void hp_request_bad(struct hp_request *request, const struct hp_error *error)
 {
+    if (error->code == HP_ERR_NOMEM) { /* not his fault: he may send it again, to us or the next */
+        hp_out_close(request->core, request->conn, "no memory for a request");
+        return;
+    }
     request->core->figures.bad_requests++;
     if (request->rpc->type == HP_RPC_REQUEST) {
         hp_out_error(request->core, request->conn, request->rpc->msgid, false,

@@ -189,11 +189,12 @@ void hp_on_task_get(struct hp_request *request)
     load->bytes_max = REPLY_BYTES;
 }
 
-/* Reads the request of a pending query again. */
-static bool read_frame(struct hp_core *core, const struct hp_pending *pending, struct hp_rpc *rpc)
+/* The params of a pending query, again: they were read before, so that only memory can fail. */
+static const struct hp_wire_obj *read_params(struct hp_core *core, const struct hp_pending *pending)
 {
-    struct hp_error error;
-    return hp_rpc_read(core->wire, pending->frame.data, pending->frame.size, rpc, &error) == HP_OK;
+    struct hp_rpc rpc;
+    hp_must(hp_rpc_read(core->wire, pending->frame.data, pending->frame.size, &rpc, NULL));
+    return rpc.params;
 }
 
 /* What the statuses of an answer take of a frame. */
@@ -238,13 +239,11 @@ void hp_query_get_loaded(struct hp_core *core, struct hp_pending *pending,
                          const struct hp_loaded *loaded)
 {
     struct hp_conn *conn = hp_conn_find(core, pending->conn);
-    struct hp_rpc rpc;
     struct hp_msg_task_get msg;
-    struct hp_error error;
-    if (conn == NULL || !read_frame(core, pending, &rpc) ||
-        hp_msg_task_get_decode(rpc.params, &core->arena, &msg, &error) != HP_OK) {
+    if (conn == NULL) {
         return;
     }
+    hp_must(hp_msg_task_get_decode(read_params(core, pending), &core->arena, &msg, NULL));
     struct hp_msg_task_get_reply reply = {0};
     reply.tasks.items =
         HP_ARENA_NEW_ARRAY(&core->arena, struct hp_st_task_status, loaded->task_count + 1U);
@@ -392,13 +391,11 @@ void hp_query_list_loaded(struct hp_core *core, struct hp_pending *pending,
                           const struct hp_loaded *loaded)
 {
     struct hp_conn *conn = hp_conn_find(core, pending->conn);
-    struct hp_rpc rpc;
     struct hp_msg_task_list msg;
-    struct hp_error error;
-    if (conn == NULL || !read_frame(core, pending, &rpc) ||
-        hp_msg_task_list_decode(rpc.params, &core->arena, &msg, &error) != HP_OK) {
+    if (conn == NULL) {
         return;
     }
+    hp_must(hp_msg_task_list_decode(read_params(core, pending), &core->arena, &msg, NULL));
     struct list_page page = {0};
     list_filter(core, &msg, loaded, &page);
     if (page.tasks.count == 0 && page.next != 0 && pending->counts[0] < LIST_ROUNDS_MAX) {

@@ -399,6 +399,7 @@ static struct hp_spec *spec_new(struct hp_core *core, struct hp_bin raw, uint64_
     if (err == HP_OK) {
         err = check_options(&spec->options, reterr);
     }
+    HP_ASSERT(err != HP_ERR_NOMEM); /* or tasks would be refused, or fail as damaged, for it */
     if (err != HP_OK) {
         hp_arena_deinit(&spec->arena);
         hp_free(spec);
@@ -435,7 +436,9 @@ struct hp_spec *hp_spec_of(struct hp_core *core, const struct hp_st_task_options
     struct hp_buf buf;
     hp_buf_init(&buf, OPTIONS_BYTES_MAX);
     struct hp_spec *spec = NULL;
-    if (hp_st_task_options_encode(&buf, options) == HP_OK) {
+    enum hp_err err = hp_st_task_options_encode(&buf, options);
+    HP_ASSERT(err != HP_ERR_NOMEM);
+    if (err == HP_OK) {
         spec = hp_spec_get(core, hp_buf_bin(&buf), reterr);
     } else {
         (void)hp_error_set(reterr, HP_ERR_INVALID,
