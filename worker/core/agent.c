@@ -223,7 +223,9 @@ void hp_agent_spool_loaded(struct hp_agent *agent, uint64_t spool_id, struct hp_
     agent->spool_durable_id = spool_id;
     struct hp_agent_run *run = NULL;
     struct hp_error error = {0};
-    if (hp_agent_record_decode(agent, record, &run, &error) != HP_OK) {
+    enum hp_err err = hp_agent_record_decode(agent, record, &run, &error);
+    HP_ASSERT(err != HP_ERR_NOMEM); /* the record is good: restarting reads it again */
+    if (err != HP_OK) {
         hp_agent_log(agent, HP_AGENT_LOG_ERROR, "spool record %llu is dropped: %s",
                      (unsigned long long)spool_id, error.text);
         hp_agent_effect_add(agent, HP_AGENT_SPOOL_ACK)->spool_id = spool_id;

@@ -55,7 +55,7 @@ static void crew_free(struct hp_agent *agent, struct hp_agent_crew *crew)
 
 void hp_agent_crews_deinit(struct hp_agent *agent)
 {
-    if (agent->children == NULL) {
+    if (agent->crews.next == NULL) {
         return; /* never begun */
     }
     HP_LIST_FOR_EACH_SAFE (node, &agent->crews) {

@@ -141,8 +141,10 @@ enum hp_err hp_agent_record_decode(struct hp_agent *agent, struct hp_bin record,
     struct hp_bin bytes = {.data = record.data + RECORD_HEAD_BYTES, .size = item_size};
     struct hp_st_done_item item;
     hp_arena_reset(&agent->arena);
-    if (decode_item(agent, bytes, &item, reterr) != HP_OK) {
-        return hp_error_set(reterr, HP_ERR_CORRUPT, "the record has no valid end");
+    enum hp_err err = decode_item(agent, bytes, &item, reterr);
+    if (err != HP_OK) {
+        return hp_error_set(reterr, err == HP_ERR_NOMEM ? err : HP_ERR_CORRUPT,
+                            "the record has no valid end");
     }
     struct hp_agent_run *run = hp_agent_run_new(agent, item.id, item.attempt, item.epoch);
     if (run == NULL) {
@@ -151,8 +153,8 @@ enum hp_err hp_agent_record_decode(struct hp_agent *agent, struct hp_bin record,
     run->reason = (uint8_t)item.reason;
     run->retry_ms = item.retry_ms;
     hp_agent_run_store_end(agent, run, item.end.data, item.end.size);
-    enum hp_err err = decode_parts(run, record.data[1], bytes.data + item_size,
-                                   record.size - RECORD_HEAD_BYTES - item_size);
+    err = decode_parts(run, record.data[1], bytes.data + item_size,
+                       record.size - RECORD_HEAD_BYTES - item_size);
     if (err != HP_OK) {
         hp_agent_run_free(agent, run);
         return hp_error_set(reterr, err, "the record's parts do not fit its size");
