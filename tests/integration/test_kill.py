@@ -21,7 +21,7 @@ def test_kill_slice(tmp_path):
 
 
 def test_crash_points(tmp_path):
-    """In a build with the option they kill, in any other there are none."""
+    """In a build with the option each of them kills once, in any other there are none."""
     options = json.loads((BUILD / "meson-info" / "intro-buildoptions.json").read_text())
     wanted = next(one["value"] for one in options if one["name"] == "crash_points")
     for program in ("server/hostpoold", "worker/hostpool-worker"):
@@ -29,8 +29,7 @@ def test_crash_points(tmp_path):
     if not wanted:
         return
     done = subprocess.run(
-        [RUN.parent / "points", "--passes", "2", "--folder", tmp_path / "pool", "--names",
-         "commit.before,commit.after,send.held.before,spool.sync.after,exit.seen,ack.seen"],
+        [RUN.parent / "points", "--passes", "1", "--folder", tmp_path / "pool"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=280)
     print(done.stdout[-8000:])
     assert done.returncode == 0, "the campaign found problems, see its output"

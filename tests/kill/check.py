@@ -1,12 +1,33 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What must be true after a kill campaign. Each check gives lines that say what is wrong."""
+"""What must be true after a kill campaign. Each check gives lines that say what is wrong.
+
+ 1. An id is given out once; the same number of a session has the same ids for ever.
+ 2. Every acknowledged task is known, in a final state, and its answer is the right one for what was
+    submitted; it failed only if its kind may fail, for the reasons and as often as that kind may.
+ 3. What a client was told of an end is what the broker says later: state, attempt and answer.
+ 4. An attempt starts once; none starts that the broker does not know; a task that is done was
+    started in the attempt that did it. At-most-once: one start at most, over any faults.
+ 5. Without a crash of the broker each start but the first has a recorded cause.
+ 6. A task whose cancel was answered with "cancelled" or "cancelling" is cancelled, for ever, and
+    nothing is cancelled that nobody asked for.
+ 7. A task that is not durable is done right, or unknown if a broker has ended since; never wrong.
+ 8. Two tasks of a concurrency key never run at once.
+ 9. After an orderly stop: no lease and no unfinished task in the database, blob files are those
+    that it refers to, the workers' spools are empty, no process is left, all rows are undamaged.
+"""
 import json
 import pathlib
+import sqlite3
+import time
 
 import pool
 import specs
 
 PYTHON, LIBRARY = "python", "library"
+CANCEL_QUEUED, CANCEL_RUNNING, CANCEL_TOO_LATE, CANCEL_UNKNOWN = 0, 1, 2, 3
+SPOOL_EMPTY_BYTES = 8 # its head
+UPLOAD_S = 3600
+EMPTY_TABLES = ("lease", "segment", "side", "expiry") # of the database, when all has ended
 FNV_START, FNV_PRIME, MASK = 0xCBF29CE484222325, 0x100000001B3, 2**64 - 1
 
 
@@ -23,9 +44,13 @@ class History:
 
     def __init__(self, folder):
         self.tasks, self.ends, self.bad = {}, {}, []
+        self.calls = 0 # of pools, answered
+        self.asked, self.cancels = set(), {} # ids in a cancel; {id: outcome} of those answered
         self.folder = pathlib.Path(folder)
         for path in sorted(self.folder.glob("journal.*")):
-            if path.name.startswith("journal.python"):
+            if path.name == "journal.calls":
+                self.read_calls(path)
+            elif path.name.startswith("journal.python"):
                 self.read_python(path)
             else:
                 self.read_library(path)
@@ -38,6 +63,8 @@ class History:
 
     def add_end(self, path, task_id, state, attempt, fnv):
         known = self.ends.get(task_id)
+        if state == specs.UNKNOWN and self.tasks.get(task_id, ("",))[0] == "volatile":
+            return # a broker has ended since: what was told before stays true
         if known and (known[:2] != (state, attempt) or fnv and known[2] and fnv != known[2]):
             self.bad.append(f"{path.name}: task {task_id} ended {known} and "
                             f"{(state, attempt, fnv)}")
@@ -54,7 +81,20 @@ class History:
                 self.add_group(path, entry["first"], entry["count"], spec["kind"], spec["base"])
             elif "e" in entry:
                 self.add_end(path, *entry["e"], None)
+            elif "v" in entry:
+                first, count, base = entry["v"]
+                self.add_group(path, first, count, "volatile", base)
+            elif "x" in entry:
+                self.asked.update(entry["x"])
+            elif "c" in entry:
+                self.cancels.update(map(tuple, entry["c"]))
             else:
+                self.bad.append(f"{path.name}: {entry['bad']}")
+
+    def read_calls(self, path):
+        for entry in map(json.loads, path.read_text().splitlines()):
+            self.calls += entry.get("calls", 0)
+            if "bad" in entry:
                 self.bad.append(f"{path.name}: {entry['bad']}")
 
     def read_library(self, path):
@@ -77,8 +117,25 @@ class History:
         return found
 
 
-def check_task(client, task_id, history, task):
+def check_cancel(task_id, history, task):
+    is_cancelled = task["state"] == specs.CANCELLED
+    if is_cancelled and task_id not in history.asked:
+        return "it is cancelled, and nobody asked for that"
+    outcome = history.cancels.get(task_id)
+    if outcome in (CANCEL_QUEUED, CANCEL_RUNNING) and not is_cancelled:
+        return f"its cancel was answered with {outcome}, and it ended as {task['state']}"
+    if outcome == CANCEL_TOO_LATE and is_cancelled or outcome == CANCEL_UNKNOWN:
+        return f"its cancel was answered with {outcome}, and it ended as {task['state']}"
+    return None
+
+
+def check_task(client, task_id, history, task, broker_ended=True):
     kind, base = history.tasks[task_id]
+    if kind == "volatile" and task["state"] == specs.UNKNOWN:
+        return None if broker_ended else f"{kind} task {task_id} is lost, and the broker ran on"
+    problem = check_cancel(task_id, history, task)
+    if problem:
+        return f"{kind} task {task_id}: {problem}"
 
     def answer(one):
         read = pool.output_of if kind in specs.COMMANDS else pool.result_of
@@ -128,8 +185,9 @@ def check_causes(history, tasks):
             yield f"task {task_id}: {len(attempts)} starts for {causes} recorded causes: {task}"
 
 
-def check_history(one_pool, folder, broker_crashed=True):
-    """Lines about all that is wrong; empty: every promise was kept."""
+def check_history(one_pool, folder, broker_crashed=True, broker_ended=True):
+    """Lines about all that is wrong; empty: every promise was kept. broker_ended: it was stopped or
+    killed at least once; broker_crashed: killed."""
     history = History(folder)
     history.starts_known = history.starts()
     problems = list(history.bad)
@@ -139,7 +197,7 @@ def check_history(one_pool, folder, broker_crashed=True):
             if task_id not in tasks:
                 problems.append(f"task {task_id}: no answer about it")
                 continue
-            problem = check_task(client, task_id, history, tasks[task_id])
+            problem = check_task(client, task_id, history, tasks[task_id], broker_ended)
             if problem:
                 problems.append(problem)
     problems.extend(check_starts(history, {i: t for i, t in tasks.items() if t["state"] < 13}))
@@ -149,3 +207,34 @@ def check_history(one_pool, folder, broker_crashed=True):
     if overlap.exists():
         problems.append(f"two tasks of a concurrency key at once: {overlap.read_text().split()}")
     return history, tasks, problems
+
+
+def count(database, table):
+    return database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
+
+def check_stopped(data_dir, state_dirs):
+    """Lines about what a broker and workers that stopped in order have left (rule 9)."""
+    data_dir = pathlib.Path(data_dir)
+    if (data_dir / "hostpool.db-wal").exists() or (data_dir / "hostpool.running").exists():
+        yield "the broker stopped in order, and its log or its mark is there"
+    database = sqlite3.connect(f"file:{data_dir}/hostpool.db?mode=ro&immutable=1", uri=True)
+    for table in EMPTY_TABLES:
+        rows = count(database, table)
+        if rows:
+            yield f"{rows} rows are left in the table {table}"
+    known = {row[0] for row in database.execute("SELECT blob FROM blob")}
+    database.close()
+    names = {f"{blob:016x}" for blob in known}
+    found = {path.name: path for path in (data_dir / "blobs").glob("*/*")}
+    yield from (f"the blob {name} has no file" for name in sorted(names - set(found)))
+    for name in sorted(set(found) - names):
+        # An upload whose submit, or result, never came; it may still, for an hour.
+        age_s = time.time() - found[name].stat().st_mtime
+        if found[name].suffix or age_s > UPLOAD_S:
+            yield f"the file {name} is no blob of the database"
+    for folder in map(pathlib.Path, state_dirs):
+        for path in sorted(folder.glob("*spool*")):
+            records = path.stat().st_size if path.is_file() else 0
+            if records > SPOOL_EMPTY_BYTES:
+                yield f"{path} has {records} bytes: results that were not told"

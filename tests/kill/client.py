@@ -8,7 +8,10 @@ Every submit is written to the journal before it is sent: {"n", "kind", "base", 
 when it is acknowledged: {"a", "first", "count"}. After a lost connection, or a restart by kill -9
 with the same journal, the same numbers are sent again. Now and then a number that was answered is
 sent once more: its ids must be the same. {"e": [id, state, attempt]} is an end that was told;
-{"bad": text} is a broken promise. SIGTERM: no further submits, wait for the ends, exit 0.
+{"x": [id, ...]} is written before a cancel, {"c": [[id, outcome], ...]} when it is answered;
+{"v": [first, count, base]} are tasks that are not durable, which have no number: a broker that ends
+forgets them. {"bad": text} is a broken promise. SIGTERM: no further submits, wait for the ends,
+exit 0.
 """
 import json
 import os
@@ -25,7 +28,8 @@ import pool  # noqa: E402
 import wire_ref  # noqa: E402
 
 WEIGHTS = {"square": 30, "bare": 15, "echo": 15, "flaky": 8, "fail": 6, "cmd": 12, "once": 7,
-           "key": 4, "exit3": 3}
+           "key": 4, "exit3": 3, "huge": 2, "array": 3, "delayed": 4, "cancel": 6}
+VOLATILE_SHARE = 0.2 # of turns
 LAST_REPEATED = 8  # answers the broker must still know: acked_up_to stays this far behind
 RETRY_CODES = {"busy", "draining"}
 
@@ -70,12 +74,30 @@ class Client:
         if hello.get("last_number", 0) < max(self.acks, default=0):
             self.note(bad=f"the session forgot {max(self.acks)}: {hello}")
 
-    def send_submit(self, number):
-        spec = self.submits[number]
-        payloads = [specs.payload(spec["kind"], spec["base"] + i) for i in range(spec["count"])]
-        return self.wire.begin(
-            "task.submit", number=number, acked_up_to=max(0, number - LAST_REPEATED),
-            options=specs.options(spec["kind"], self.pool_id, self.folder), payloads=payloads)
+    def send_submits(self, numbers):
+        """In one go; [(number, message id), ...]. What they need is uploaded before."""
+        specs_of = [self.submits[number] for number in numbers]
+        bodies = [self.body(one["kind"], one["base"], one["count"]) for one in specs_of]
+        return [(number, self.wire.begin("task.submit", number=number, **body,
+                                         acked_up_to=max(0, number - LAST_REPEATED)))
+                for number, body in zip(numbers, bodies)]
+
+    def body(self, kind, base, count):
+        """Options and payloads; large ones are put into blobs before."""
+        options = specs.options(kind, self.pool_id, self.folder)
+        if kind == "array":
+            return {"options": options, "count": count}
+        payloads = [specs.payload(kind, base + i) for i in range(count)]
+        if max(map(len, payloads)) <= specs.INLINE_BYTES:
+            return {"options": options, "payloads": payloads}
+        return {"options": options, "payloads": [b""] * count,
+                "blobs": [self.put_blob(payload) for payload in payloads]}
+
+    def put_blob(self, data):
+        blob = self.wire.call("blob.open", size=len(data))["blob"]
+        for at in range(0, len(data), 1 << 18):
+            self.wire.call("blob.put", blob=blob, offset=at, data=data[at:at + (1 << 18)])
+        return blob
 
     def finish_submit(self, number, msgid):
         reply = self.wire.finish(msgid)
@@ -101,7 +123,8 @@ class Client:
         for _ in range(self.random.randint(1, 3)):
             last = self.submits.get(max(self.submits, default=0), {"n": 0, "base": 0, "count": 0})
             kind = self.random.choices(list(WEIGHTS), WEIGHTS.values())[0]
-            count = self.random.randint(1, 3 if kind in specs.COMMANDS else 30)
+            few = kind in specs.COMMANDS or kind == "huge"
+            count = self.random.randint(1, 3 if few else 100 if kind == "array" else 30)
             self.note(n=last["n"] + 1, kind=kind, base=last["base"] + last["count"], count=count)
             numbers.append(last["n"] + 1)
         return numbers
@@ -125,16 +148,41 @@ class Client:
             numbers = self.unacked()
         else:
             numbers = self.new_submits()
-        sent = [(n, self.send_submit(n)) for n in numbers]
-        for number, msgid in sent:
-            self.finish_submit(number, msgid)
+        for sent in self.send_submits(numbers):
+            self.finish_submit(*sent)
         known = self.repeatable()
         if known and self.random.random() < 0.3:
-            number = self.random.choice(known)
-            self.finish_submit(number, self.send_submit(number))
+            self.finish_submit(*self.send_submits([self.random.choice(known)])[0])
+        if not self.stopping:
+            self.cancel_some(numbers)
+            self.submit_volatile()
         ids = self.open_ids()
         if len(ids) > 200 or self.stopping:
             self.wait_some(ids)
+
+    def cancel_some(self, numbers):
+        """Half of what was just submitted to be cancelled; the other half ends by itself."""
+        for number in numbers:
+            if self.submits[number]["kind"] == "cancel":
+                first, count = self.acks[number]
+                ids = self.random.sample(range(first, first + count), (count + 1) // 2)
+                self.note(x=ids)
+                reply = self.wire.call("task.cancel", ids=ids)
+                self.note(c=[[one["id"], one["outcome"]] for one in reply["results"]])
+
+    def submit_volatile(self):
+        if self.random.random() < VOLATILE_SHARE:
+            base, count = self.random.randrange(10**6), self.random.randint(1, 20)
+            made = self.wire.call("task.submit", **self.body("volatile", base, count))
+            self.note(v=[made["first"], made["count"], base])
+            self.wait_volatile(made["first"], made["count"])
+
+    def wait_volatile(self, first, count):
+        """Their ends are told now, or never: nothing else waits for them."""
+        reply = self.wire.call("task.wait", ids=list(range(first, first + count)), timeout_ms=200)
+        for task in reply["tasks"]:
+            if task["state"] >= 9:
+                self.note(e=[task["id"], task["state"], task.get("attempt", 0)])
 
     def run(self):
         while not self.stopping or self.unacked() or self.open_ids():

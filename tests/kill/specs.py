@@ -12,6 +12,9 @@ import pool  # noqa: E402
 import wire_ref  # noqa: E402
 
 COMMANDS = {"cmd", "once", "key", "exit3"}
+FUNCTIONS = {"bare": "square", "big": "echo", "huge": "echo", "array": "noop", "delayed": "square",
+             "cancel": "square", "volatile": "square"}
+INLINE_BYTES = 65536 # larger payloads are written as blobs first
 # Commands write "task attempt epoch" to $STARTS when they start; `key` ones hold a lock meanwhile
 # (flock says 1 if it is held; another status means that flock itself was killed).
 SCRIPT = """
@@ -25,6 +28,7 @@ sleep 0.0$(($HOSTPOOL_TASK_ID % 4))
 [ "$0" = exit3 ] && exit 3
 printf 'out %s %s' "$HOSTPOOL_TASK_ID" "$line"
 """
+CANCELLED, UNKNOWN = 11, 14
 ERROR, EXIT, SIGNAL, CHILD_SIGNAL, CHILD_EXIT = 1, 2, 3, 4, 5
 NODE_LOST, NODE_RESTART, LOST = 8, 9, 10
 # How an attempt that was killed may end, where the task asked for no rerun.
@@ -46,8 +50,14 @@ def options(kind, pool_id, folder):
             common["ckey"] = "one-at-a-time"
     else:
         common.update(
-            kind=pool.FUNCTION, fn={"bare": "square", "big": "echo"}.get(kind, kind),
+            kind=pool.FUNCTION, fn=FUNCTIONS.get(kind, kind),
             child_losses=0 if kind == "bare" else 1000, max_retries=5 if kind == "flaky" else 0)
+    if kind in ("delayed", "cancel"):
+        common["delay_ms"] = 200
+    if kind == "array":
+        common["array_base"], common["array_step"] = 5, 3
+    if kind == "volatile":
+        common["durable"] = False
     return common
 
 
@@ -56,15 +66,17 @@ def bytes_of(base, size):
 
 
 def payload(kind, base):
-    if kind in ("square", "bare"):
+    if FUNCTIONS.get(kind, kind) == "square":
         return wire_ref.pack([base])
+    if kind == "huge": # more than a chunk of blob.put
+        return bytes_of(base, 270000 + base % 3 * 130000)
     if kind == "flaky":
         return wire_ref.pack([2])
     if kind == "echo":
         return bytes_of(base, base % 2000)
     if kind == "big":
         return bytes_of(base, 70000 + base % 5 * 20000)
-    if kind == "fail":
+    if kind in ("fail", "array"):
         return b""
     return b"in-%d\n" % base
 
@@ -74,15 +86,17 @@ def wrong(kind, base, task, answer):
     state, reason, end = task["state"], task.get("reason", 0), task.get("end", {})
     if state == pool.FAILED:
         return wrong_failure(kind, task, reason, end)
+    if kind == "cancel" and state == CANCELLED or kind == "volatile" and state == UNKNOWN:
+        return None # check.py looks at what the client asked for, and whether a broker has ended
     if state != pool.DONE:
         return f"state {state}"
     data = answer(task)
-    if kind in ("square", "bare"):
+    if FUNCTIONS.get(kind, kind) == "square":
         right = wire_ref.unpack(data) == base * base
     elif kind == "flaky":
         value = wire_ref.unpack(data)
         right = value >= 3 and value == task["attempt"]
-    elif kind in ("echo", "big"):
+    elif kind in ("echo", "big", "huge", "array"):
         right = data == payload(kind, base)
     elif kind in ("cmd", "once", "key"):
         right = data == b"out %d in-%d" % (task["id"], base) and end.get("exit_code") == 0
