@@ -55,7 +55,7 @@ def main():
     os.environ["HOSTPOOL_HOST"] = address
     signal.signal(signal.SIGTERM, stop)
     with open(journal, "a", encoding="ascii", buffering=1) as out:
-        pool = hostpool.Pool(3, max_losses=100000, child_losses=100000, orphan_timeout=1.0)
+        pool = hostpool.Pool(3, max_losses=100000, child_losses=100000, orphan_timeout=10.0)
         while not stopping:
             kind, right, answer = rounds(pool, rand)
             if answer != right:
