@@ -193,6 +193,14 @@ def descendants(pid, name=None):
     return [one for one in found if name in (None, comm(one))]
 
 
+def command_line(pid):
+    """Words of a process's command line; one empty one: it is gone."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except OSError:
+        return [""]
+
+
 def comm(pid):
     """Name of a process; empty: it is gone."""
     try:

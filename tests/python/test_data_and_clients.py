@@ -338,8 +338,7 @@ sys.path.insert(0, str(pathlib.Path(jobs.__file__).parents[1] / "lib"))
 import procs, pyfarm
 def of(word):
     for pid in procs.descendants(os.getpid()):
-        line = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode().split(chr(0))[0]
-        if line.endswith(word):
+        if procs.command_line(pid)[0].endswith(word):
             return pid
 if __name__ == "__main__":
     folder = sys.argv[2]
@@ -419,8 +418,8 @@ if __name__ == "__main__":
         iterator = pool.imap(jobs.hold_all, [(folder, 7)])
         assert result.id
         all_pids = procs.descendants(os.getpid())
-        keeper, = [pid for pid in all_pids if b"_farm.py" in
-                   pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"{")[0]]
+        keeper, = [pid for pid in all_pids
+                   if "_farm.py" in " ".join(procs.command_line(pid)).split("{")[0]]
         os.kill(keeper, signal.SIGKILL)
         for wait in (result.get, iterator.next):
             try:
