@@ -88,21 +88,34 @@ static void settings_have_ranges(void **state)
 static void no_memory_for_an_agent(void **state)
 {
     (void)state;
+    static struct hp_str names[300]; /* so many that each list has memory of its own */
+    static char text[512];
     struct fx fx;
     fx_init(&fx, 2);
+    memset(text, 'x', sizeof(text));
+    for (size_t i = 0; i < HP_COUNT_OF(names); i++) {
+        names[i] = hp_str_make(text, 250);
+    }
+    struct hp_agent_config config = fx.config;
+    config.client = config.host = hp_str_make(text, 250);
+    config.node = hp_str_make(text, 200);
+    config.token = hp_str_make(text, 512);
+    config.tags = config.functions = config.languages = names;
+    config.tag_count = config.language_count = 60;
+    config.function_count = HP_COUNT_OF(names);
     enum hp_err err = HP_ERR_NOMEM;
     uint64_t n = 0;
     while (err != HP_OK) {
         struct hp_agent *agent = NULL;
         struct hp_error error = {0};
         hp_mem_fail_at(++n, false);
-        err = hp_agent_new(&fx.config, 0, &agent, &error);
+        err = hp_agent_new(&config, 0, &agent, &error);
         hp_mem_fail_at(0, false);
         assert_true(err == HP_OK || err == HP_ERR_NOMEM);
         assert_true((err == HP_OK) == (agent != NULL));
         hp_agent_free(agent);
     }
-    assert_true(n > 6);
+    assert_true(n > 20);
     fx_deinit(&fx);
 }
 
