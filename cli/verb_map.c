@@ -144,6 +144,7 @@ struct loop {
     unsigned interrupts;
     int64_t leave_ms; /* monotonic; 0: not leaving */
     bool was_lost;
+    bool is_told_busy;
 };
 
 static void stop_all(struct loop *loop, bool queued_only)
@@ -191,6 +192,17 @@ static void take_connection(struct loop *loop, const struct hp_event *event)
         hp_cli_error("connected again.");
         loop->was_lost = false;
     }
+}
+
+/* Says why no task comes into being, if the broker takes none. */
+static void tell_busy(struct loop *loop)
+{
+    const char *why = hp_client_busy(loop->map->cli->client);
+    if (why != NULL && !loop->is_told_busy) {
+        hp_map_undraw(loop->map);
+        hp_cli_error("the broker takes no tasks now: %s; trying again.", HP_CLI_SAFE(why));
+    }
+    loop->is_told_busy = why != NULL;
 }
 
 static void take_events(struct loop *loop)
@@ -264,6 +276,7 @@ static void run_loop(struct loop *loop)
     for (;;) {
         take_signals(loop);
         take_events(loop);
+        tell_busy(loop);
         enum hp_map_next next = map->is_stopped ? HP_MAP_END : hp_map_fill(map);
         if (map->is_stopped && map->code != 0 && !map->is_interrupted && loop->leave_ms == 0) {
             hp_map_cancel(map, false);

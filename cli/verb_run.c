@@ -30,7 +30,8 @@ struct run {
     int64_t leave_ms;    /* monotonic: go by then; 0: no */
     uint64_t signal_request;
     uint64_t state_request;
-    bool is_told;  /* about the queue */
+    bool is_told; /* about the queue */
+    bool is_told_busy;
     bool was_lost; /* the connection */
     int code;      /* of hostpool's own failure */
 };
@@ -67,7 +68,10 @@ static void take_signal(struct run *run, int number)
     if (run->interrupts >= 2) {
         cancel_task(run);
         run->leave_ms = run->interrupts == 2 ? hp_cli_mono_ms() + CANCEL_MS : hp_cli_mono_ms();
-    } else if (run->id != 0) {
+    } else if (run->id == 0) { /* nothing to send it to: the submit is given up soon */
+        run->leave_ms = is_termination(number) && run->leave_ms == 0 ? hp_cli_mono_ms() + CANCEL_MS
+                                                                     : run->leave_ms;
+    } else {
         (void)hp_signal_async(run->cli->client, run->id, (uint32_t)number,
                               is_termination(number) ? run : NULL, &run->signal_request);
     }
@@ -86,6 +90,7 @@ static void take_submitted(struct run *run, const struct hp_event *event)
     }
     if (run->signal_first != 0) { /* it came before there was a task */
         cancel_task(run);
+        run->leave_ms = run->interrupts >= 2 ? run->leave_ms : 0;
     }
 }
 
@@ -143,6 +148,17 @@ static void take_event(struct run *run, const struct hp_event *event)
     }
 }
 
+/* Says why there is no task yet, if the broker takes none. */
+static void tell_busy(struct run *run)
+{
+    const char *why = hp_client_busy(run->cli->client);
+    if (run->id != 0 || run->is_told_busy || why == NULL) {
+        return;
+    }
+    run->is_told_busy = true;
+    hp_cli_error("the broker takes no tasks now: %s; trying again.", HP_CLI_SAFE(why));
+}
+
 /* Tells a person at a terminal why nothing happens. */
 static void tell_quiet(struct run *run, int64_t began_ms)
 {
@@ -173,6 +189,7 @@ static void loop(struct run *run, int signal_fd)
         if (run->leave_ms != 0 && hp_cli_mono_ms() >= run->leave_ms) {
             return;
         }
+        tell_busy(run);
         if (is_watched) {
             tell_quiet(run, began_ms);
         }
@@ -212,6 +229,9 @@ static int finish(struct run *run)
     }
     if (run->code != 0 || !run->has_ended) {
         int code = hp_cli_output_code(&run->output);
+        if (run->code == 0 && run->id == 0 && run->signal_first != 0) {
+            return 128 + run->signal_first;
+        }
         return run->code != 0 ? run->code : code != 0 ? code : HP_CLI_RUN_FAILED;
     }
     enum hp_status status = hp_get(cli->client, &ids, 1, HP_DETAIL_END, HP_TIMEOUT_DEFAULT, &list);

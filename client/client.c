@@ -235,6 +235,11 @@ uint64_t hp_client_unacknowledged(const struct hp_client *client)
     return client->engine == NULL ? 0 : hp_engine_unacknowledged(client->engine);
 }
 
+const char *hp_client_busy(const struct hp_client *client)
+{
+    return client->engine == NULL ? NULL : hp_engine_busy(client->engine);
+}
+
 /* ---------------------------------------------------------------- asynchronous requests */
 
 static enum hp_status submit(struct hp_client *client, const struct hp_engine_submit *what,

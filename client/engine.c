@@ -89,6 +89,7 @@ static void reset_counters(struct hp_engine *engine, const uint8_t *session, uin
     engine->retry_at_ms = engine->now_ms;
     engine->trouble = HP_STATUS_OK;
     engine->trouble_text[0] = '\0';
+    engine->busy_text[0] = '\0';
 }
 
 struct hp_engine *hp_engine_new(const struct hp_engine_config *config, uint64_t now_ms)
@@ -315,12 +316,33 @@ static void take_hello(struct hp_engine *engine, const struct hp_rpc *rpc)
     engine->hold_until_ms = 0;
     engine->trouble = HP_STATUS_OK;
     engine->trouble_text[0] = '\0';
+    engine->busy_text[0] = '\0';
     engine->expecting = false;
     hp_follow_resume(engine);
     hp_track_want_check(&engine->track);
     engine->check_full = engine->check_full || engine->has_volatile;
     if (hp_item_simple(engine, HP_EVENT_CONNECTED, HP_STATUS_OK, engine->server) != HP_OK) {
         hp_engine_fail(engine, HP_STATUS_NO_MEMORY, "out of memory");
+    }
+}
+
+/* Keeps the broker's words for why it takes no submits, nor the payloads they need. */
+static void note_busy(struct hp_engine *engine, const struct hp_pending_reply *pending,
+                      const struct hp_reply *reply)
+{
+    bool is_submit = pending->kind == HP_PENDING_SUBMIT_REPLY;
+    const struct hp_call *call = HP_CONTAINER_OF(pending, const struct hp_call, pending);
+    bool is_payload =
+        !is_submit && (call->method == HP_METHOD_BLOB_OPEN || call->method == HP_METHOD_BLOB_PUT ||
+                       call->method == HP_METHOD_BLOB_GIVE);
+
+    if (reply->status == HP_STATUS_BUSY || reply->status == HP_STATUS_DRAINING) {
+        if (is_submit || is_payload) {
+            set_text(engine->busy_text,
+                     reply->text[0] != '\0' ? reply->text : hp_strerror(reply->status));
+        }
+    } else if (is_submit) {
+        engine->busy_text[0] = '\0';
     }
 }
 
@@ -343,6 +365,7 @@ static void take_reply(struct hp_engine *engine, const struct hp_rpc *rpc, struc
     } else {
         reply.result = rpc->result;
     }
+    note_busy(engine, pending, &reply);
     if (pending->kind == HP_PENDING_SUBMIT_REPLY) {
         hp_submit_reply(engine, HP_CONTAINER_OF(pending, struct hp_message, pending), &reply);
     } else {
@@ -601,6 +624,13 @@ enum hp_status hp_engine_trouble(const struct hp_engine *engine, const char **re
 {
     *ret_text = engine->trouble_text;
     return engine->trouble;
+}
+
+const char *hp_engine_busy(const struct hp_engine *engine)
+{
+    bool is_waiting = hp_engine_is_open(engine) && hp_engine_unacknowledged(engine) > 0;
+
+    return is_waiting && engine->busy_text[0] != '\0' ? engine->busy_text : NULL;
 }
 
 const char *hp_engine_server(const struct hp_engine *engine)

@@ -79,6 +79,8 @@ bool hp_engine_wants_input(const struct hp_engine *engine);
 bool hp_engine_is_open(const struct hp_engine *engine); /* hello was answered */
 /* Why the last connection ended, or could not be made; HP_STATUS_OK: nothing so far, or open. */
 enum hp_status hp_engine_trouble(const struct hp_engine *engine, const char **ret_text);
+/* The broker's words, while it refuses submits that wait here as busy; else NULL. */
+const char *hp_engine_busy(const struct hp_engine *engine);
 const char *hp_engine_server(const struct hp_engine *engine); /* or NULL */
 const uint8_t *hp_engine_session(const struct hp_engine *engine);
 uint64_t hp_engine_outstanding(const struct hp_engine *engine);
@@ -127,7 +129,7 @@ bool hp_engine_has_room(const struct hp_engine *engine);
  */
 void hp_engine_forget(struct hp_engine *engine, uint64_t request, bool *ret_dropped);
 /* The same for all that goes to a sink, which may be freed then. */
-void hp_engine_forget_sink(struct hp_engine *engine, const struct hp_sink *sink);
+void hp_engine_forget_sink(struct hp_engine *engine, const struct hp_sink *sink, bool *ret_dropped);
 enum hp_status hp_engine_track(struct hp_engine *engine, struct hp_ids ids, void *user,
                                uint64_t *ret_request);
 

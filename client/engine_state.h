@@ -135,6 +135,7 @@ struct hp_engine {
     enum hp_status trouble;
     char trouble_text[HP_ENGINE_TEXT_BYTES];
     char error_text[HP_ENGINE_TEXT_BYTES];
+    char busy_text[HP_ENGINE_TEXT_BYTES]; /* why submits wait; "": they do not */
     char server[HP_LIMIT_NAME_BYTES + 1];
     uint64_t received_at_ms;
     bool ping_sent;
@@ -158,7 +159,7 @@ struct hp_engine {
     uint32_t stage_count;
     uint64_t submit_tasks; /* tracked tasks in submits and stages */
     struct hp_list stages;
-    bool near_give; /* of this connection: large content may be given by descriptor */
+    bool near_give;         /* of this connection: large content may be given by descriptor */
     uint32_t give_refusals; /* in a row */
     bool near_take;
     uint8_t near_key[HP_CLIENT_NEAR_KEY_BYTES];

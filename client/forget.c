@@ -133,11 +133,14 @@ void hp_engine_forget(struct hp_engine *engine, uint64_t request, bool *ret_drop
     }
 }
 
-void hp_engine_forget_sink(struct hp_engine *engine, const struct hp_sink *sink)
+void hp_engine_forget_sink(struct hp_engine *engine, const struct hp_sink *sink, bool *ret_dropped)
 {
     struct what what = {.sink = sink};
+    bool dropped = hp_stage_forget(engine, 0, sink);
 
-    (void)hp_stage_forget(engine, 0, sink);
-    (void)forget(engine, &what);
+    dropped = forget(engine, &what) && dropped;
     hp_track_forget(&engine->track, 0, sink);
+    if (ret_dropped != NULL) {
+        *ret_dropped = dropped;
+    }
 }

@@ -242,7 +242,7 @@ static void cancel_rest(struct map *map)
 
 static void map_deinit(struct map *map)
 {
-    hp_engine_forget_sink(map->client->engine, &map->sink);
+    hp_engine_forget_sink(map->client->engine, &map->sink, NULL);
     for (uint64_t i = 0; map->slots != NULL && i < map->window; i++) {
         hp_result_free(map->slots[i]);
     }

@@ -63,6 +63,21 @@ static void take(struct hp_sink *sink, const struct hp_event *event)
     }
 }
 
+/*
+ * A submit ran out of time. If all of it that was not acknowledged could be dropped, and the broker
+ * refused it as busy all the while, that is the answer, with the broker's reason. busy: taken from
+ * the engine before the submit was dropped.
+ */
+static enum hp_status late(struct hp_client *client, enum hp_status status, bool dropped,
+                           const char *busy)
+{
+    if (status != HP_STATUS_TIMEOUT || !dropped) {
+        return status;
+    }
+    return hp_client_fail(client, HP_STATUS_BUSY, "%s: busy until the timeout%s%s", client->display,
+                          busy != NULL ? ": " : "", busy != NULL ? busy : "");
+}
+
 /* Waits until the window has room. */
 static enum hp_status wait_room(struct hp_client *client, uint64_t deadline_ms)
 {
@@ -95,6 +110,7 @@ static enum hp_status submit_one(struct hp_client *client, struct hp_engine_subm
     uint64_t deadline_ms = hp_client_deadline_ms(client, timeout_ms);
     uint64_t request;
     bool dropped = false;
+    const char *busy;
     enum hp_status status = hp_client_check(client);
 
     gather->sink.take = take;
@@ -103,20 +119,17 @@ static enum hp_status submit_one(struct hp_client *client, struct hp_engine_subm
     submit->borrow_payloads = true;
     status = status == HP_STATUS_OK ? wait_room(client, deadline_ms) : status;
     if (status != HP_STATUS_OK) {
-        return status;
+        busy = client->engine == NULL ? NULL : hp_engine_busy(client->engine);
+        return late(client, status, busy != NULL, busy);
     }
     status = hp_engine_submit(client->engine, submit, &request);
     if (status != HP_STATUS_OK) {
         return hp_client_fail_engine(client, status);
     }
     status = wait_tasks(client, gather, submit->count, deadline_ms);
+    busy = hp_engine_busy(client->engine);
     hp_engine_forget(client->engine, request, &dropped);
-    if (status == HP_STATUS_TIMEOUT && dropped) {
-        /* Connected, yet never sent: the broker was busy all the time. */
-        return hp_client_fail(client, HP_STATUS_BUSY, "%s: busy until the timeout",
-                              client->display);
-    }
-    return status;
+    return late(client, status, dropped, busy);
 }
 
 enum hp_status hp_submit(struct hp_client *client, const struct hp_options *options,
@@ -233,7 +246,11 @@ enum hp_status hp_submit_many(struct hp_client *client, const struct hp_options 
         status = wait_tasks(client, &gather, count, deadline_ms);
     }
     if (client->engine != NULL) {
-        hp_engine_forget_sink(client->engine, &gather.sink);
+        const char *busy = hp_engine_busy(client->engine);
+        bool dropped = false;
+
+        hp_engine_forget_sink(client->engine, &gather.sink, &dropped);
+        status = late(client, status, dropped && busy != NULL, busy);
     }
     if (make_id_list(&gather, ret_ids) != HP_OK) {
         status = hp_client_fail(client, HP_STATUS_NO_MEMORY, "out of memory");

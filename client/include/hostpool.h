@@ -543,6 +543,9 @@ HP_API bool hp_client_connected(const struct hp_client *client);
 HP_API uint64_t hp_client_outstanding(const struct hp_client *client);
 /* Submit messages that are not acknowledged, including queued ones. */
 HP_API uint64_t hp_client_unacknowledged(const struct hp_client *client);
+/* Why submits wait: the broker's words while it refuses them as busy, though connected; else NULL.
+ * They are tried again by themselves. Lent until the next call. */
+HP_API const char *hp_client_busy(const struct hp_client *client);
 
 /*
  * Queues tasks for submit, one for each payload; payloads NULL means count tasks without payload.

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """A full disk: submits are refused in clear words, results still land, and it heals by itself."""
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
+import cli as lib  # noqa: E402
 import pool  # noqa: E402
 import wire_ref  # noqa: E402
 
@@ -85,6 +87,27 @@ def test_full_disk(small_disk, tmp_path):
             assert client.call("broker.status")["epoch"] == 1, "it was not restarted"
             assert client.call("broker.check")["ok"]
         assert one.stop_workers() == [] and one.broker.stop() == 0
+
+
+def test_commands_say_what_they_wait_for_and_can_be_stopped(small_disk, tmp_path):
+    with pool.Pool(tmp_path, ["--wal-size", "1M", "--ballast", "4M"]) as one:
+        one.start()
+        with one.client() as client:
+            fill(small_disk / "filler")
+            pool.until(lambda: refusal(client), "submits are refused")
+        cli = lib.Cli(one.broker.host)
+        run = cli.start("run", "--", "true")
+        mapped = cli.start("map", "--", "true", ":::", "1")
+        for process, number in ((run, signal.SIGTERM), (mapped, signal.SIGTERM)):
+            assert "disk is nearly full" in process.stderr.readline().decode()
+            process.send_signal(number)
+            assert lib.finish(process).code == 128 + number
+        run = cli.start("run", "--", "true")
+        assert "disk is nearly full" in run.stderr.readline().decode()
+        run.send_signal(signal.SIGINT)
+        assert lib.finish(run).code == 130
+        (small_disk / "filler").unlink()
+        assert one.broker.stop() == 0
 
 
 def test_start_on_a_full_disk(small_disk, tmp_path):

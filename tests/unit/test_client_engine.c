@@ -249,9 +249,12 @@ static void test_busy(void **state)
         (void)fake_submit_tasks(fake, 10, NULL);
         hp_submit_flush(fake->engine);
     }
+    assert_null(hp_engine_busy(fake->engine));
     fake_settle(fake);
     assert_int_equal(fake->tasks_created, 0);
+    assert_non_null(hp_engine_busy(fake->engine)); /* the broker's words, for who waits */
     fake_pass(fake, 1000);
+    assert_null(hp_engine_busy(fake->engine));
     tally = fake_events(fake);
     assert_int_equal(tally.submitted_tasks, 50);
     assert_int_equal(tally.failed, 0);

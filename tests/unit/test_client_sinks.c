@@ -157,8 +157,14 @@ static void test_refusals_reach_the_sink(void **state)
     assert_int_equal(gatherer.status, HP_STATUS_TOO_BIG);
     assert_int_equal(hp_engine_outstanding(fake->engine), 0);
     fake->submit_error = NULL;
+    fake->busy_count = 1000;
     submit_all(fake, &gatherer, 1000);
-    hp_engine_forget_sink(fake->engine, &gatherer.sink); /* it may be freed now */
+    fake_settle(fake);
+    assert_non_null(hp_engine_busy(fake->engine));
+    hp_engine_forget_sink(fake->engine, &gatherer.sink, &dropped); /* it may be freed now */
+    assert_true(dropped); /* refused: surely nothing of it happens */
+    assert_null(hp_engine_busy(fake->engine));
+    fake->busy_count = 0;
     fake_settle(fake);
     assert_int_equal(gatherer.submitted, 0);
     hp_engine_forget(fake->engine, 1, &dropped);
