@@ -117,7 +117,7 @@ enum hp_status hp_client_new(const struct hp_client_options *options, struct hp_
     client->fd = -1;
     client->pid = getpid();
     status = hp_host_parse(client, options->host);
-    status = status == HP_STATUS_OK ? hp_token_read(client, options, &token) : status;
+    status = status == HP_STATUS_OK ? hp_client_token_read(client, options, &token) : status;
     status = status == HP_STATUS_OK ? make_engine(client, options, token) : status;
     if (status == HP_STATUS_NO_MEMORY) {
         hp_client_free(client);

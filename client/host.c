@@ -94,8 +94,8 @@ static enum hp_status read_token_file(struct hp_client *client, const char *path
     return *ret_token == NULL ? HP_STATUS_NO_MEMORY : HP_STATUS_OK;
 }
 
-enum hp_status hp_token_read(struct hp_client *client, const struct hp_client_options *options,
-                             char **ret_token)
+enum hp_status hp_client_token_read(struct hp_client *client,
+                                    const struct hp_client_options *options, char **ret_token)
 {
     const char *token = options->token;
     const char *path = options->token_file;

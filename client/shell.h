@@ -41,8 +41,8 @@ struct hp_client {
 /* Where the broker is: from the options or the environment. */
 enum hp_status hp_host_parse(struct hp_client *client, const char *text);
 /* The token of the options or the environment; *ret_token is owned, or NULL. */
-enum hp_status hp_token_read(struct hp_client *client, const struct hp_client_options *options,
-                             char **ret_token);
+enum hp_status hp_client_token_read(struct hp_client *client,
+                                    const struct hp_client_options *options, char **ret_token);
 
 /* Keeps the text for hp_client_error and returns the status. */
 enum hp_status hp_client_fail(struct hp_client *client, enum hp_status status, const char *format,

@@ -80,19 +80,19 @@ static void test_tokens(void **state)
     (void)close(fd);
     client = make(NULL, HP_STATUS_OK);
     hp_client_options_init(&options);
-    assert_int_equal(hp_token_read(client, &options, &token), HP_STATUS_OK);
+    assert_int_equal(hp_client_token_read(client, &options, &token), HP_STATUS_OK);
     assert_null(token);
     options.token_file = path;
-    assert_int_equal(hp_token_read(client, &options, &token), HP_STATUS_OK);
+    assert_int_equal(hp_client_token_read(client, &options, &token), HP_STATUS_OK);
     assert_string_equal(token, "secret");
     hp_free(token);
     options.token = "given";
-    assert_int_equal(hp_token_read(client, &options, &token), HP_STATUS_OK);
+    assert_int_equal(hp_client_token_read(client, &options, &token), HP_STATUS_OK);
     assert_string_equal(token, "given");
     hp_free(token);
     options.token = NULL;
     assert_int_equal(unlink(path), 0);
-    assert_int_equal(hp_token_read(client, &options, &token), HP_STATUS_BAD_ARGUMENT);
+    assert_int_equal(hp_client_token_read(client, &options, &token), HP_STATUS_BAD_ARGUMENT);
     assert_non_null(strstr(hp_client_error(client), path));
     hp_close(client);
 }
