@@ -34,8 +34,9 @@
 enum { USER_VERSION_AT = 60, APPLICATION_AT = 68, CELL_COUNT_AT = 103, BLANK_BYTES = 108 };
 
 struct look {
-    bool has_db; /* and it is not empty */
+    bool has_db; /* and it is not empty, nor cut off to next to nothing */
     bool has_empty_db;
+    bool is_cut;       /* to a few bytes, which no start leaves */
     bool has_blank_db; /* it has no table: a first start was cut off while it made them */
     bool has_mark;
     bool has_wal;
@@ -96,9 +97,10 @@ static void look_at(struct look *look, const char *path, const char *name)
     struct stat st;
     path_of(full, path, name);
     if (strcmp(name, HP_DATADIR_DB) == 0) {
-        bool is_empty = stat(full, &st) == 0 && st.st_size == 0;
+        bool is_empty = stat(full, &st) == 0 && st.st_size < HP_STORE_DB_BYTES_MIN;
         look->has_db = !is_empty;
         look->has_empty_db = is_empty;
+        look->is_cut = is_empty && st.st_size > 0;
         look->has_blank_db = !is_empty && is_blank(full);
     } else if (strcmp(name, HP_DATADIR_MARK) == 0) {
         look->has_mark = true;
@@ -200,8 +202,8 @@ static enum hp_err judge(const char *path, struct look *look, bool *ret_is_new,
     if (look->has_db) {
         return look->has_running ? judge_log(path, reterr) : HP_OK;
     }
-    const char *what = look->has_empty_db ? "is empty" : "is missing";
-    bool interrupted = look->has_empty_db && !look->has_mark;
+    const char *what = look->has_empty_db ? "is empty or cut off" : "is missing";
+    bool interrupted = look->has_empty_db && !look->is_cut && !look->has_mark;
     if (look->foreign[0] != '\0') {
         return hp_error_set(reterr, HP_ERR_CORRUPT,
                             "%.100s holds other files (%.60s) and no database: give an empty "
@@ -213,8 +215,8 @@ static enum hp_err judge(const char *path, struct look *look, bool *ret_is_new,
     }
     if (look->left[0] != '\0' || look->has_empty_db) {
         return hp_error_set(reterr, HP_ERR_CORRUPT,
-                            "%.70s: %s %s, but %.60s %s there: restore the database, or move the "
-                            "folder away to start anew",
+                            "%.70s: %s %s, but %.60s %s there: restore a backup, see 'hostpool "
+                            "broker recover', or move the folder away to start anew",
                             path, HP_DATADIR_DB, what,
                             look->left[0] != '\0' ? look->left : "an empty file",
                             strchr(look->left, ',') != NULL ? "are" : "is");

@@ -116,7 +116,10 @@ static enum hp_err check_version(struct hp_sqlite *s, struct hp_error *reterr)
         err = hp_sqlite_query_u64(s, "PRAGMA application_id", &application, reterr);
     }
     if (err == HP_OK && application != HP_SQLITE_APPLICATION_ID) {
-        return hp_error_set(reterr, HP_ERR_CORRUPT, "%s: not a hostpool database", s->db_path);
+        return hp_error_set(reterr, HP_ERR_CORRUPT,
+                            "%s: damaged: not a hostpool database; restore a backup, or see "
+                            "'hostpool broker recover DIR NEW'",
+                            s->db_path);
     }
     if (err == HP_OK && version > HP_SQLITE_SCHEMA) {
         return hp_error_set(reterr, HP_ERR_UNSUPPORTED,
@@ -207,8 +210,8 @@ enum hp_err hp_offline_check(const char *dir, struct hp_offline_check *ret_check
     if (!file_bytes(dir, "hostpool.db", &bytes) && !file_bytes(dir, "hostpool.mark", &mark_bytes)) {
         return hp_error_set(reterr, HP_ERR_NOT_FOUND, "%.180s: no hostpool database is there", dir);
     }
-    if (bytes == 0) {
-        add_line(ret_check, "hostpool.db: missing or empty");
+    if (bytes < HP_STORE_DB_BYTES_MIN) {
+        add_line(ret_check, "hostpool.db: missing, empty or cut off");
         return HP_OK;
     }
     uint64_t running_bytes = 0;
@@ -231,7 +234,11 @@ enum hp_err hp_offline_check(const char *dir, struct hp_offline_check *ret_check
 /* ------------------------------------------------------------------ salvage */
 static void say_pages(struct hp_salvage *v, const struct hp_pages_figures *figures)
 {
-    if (figures->no_header) {
+    if (figures->no_file) {
+        v->report->lost_count++;
+        hp_salvage_say(v, "hostpool.db is missing, empty or cut off: all that is not in its log is "
+                          "lost, and it is not known how much that is");
+    } else if (figures->no_header) {
         hp_salvage_say(v, "the first page is not that of a database: the rows of all pages that "
                           "look like ours were taken");
     } else if (figures->no_tables) {

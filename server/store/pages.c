@@ -222,6 +222,7 @@ static enum hp_err look(struct hp_pages *p, struct hp_error *reterr)
         p->page_bytes = HP_SQLITE_PAGE_BYTES;
     }
     bool is_summed = header[20] != 0 || has_sums(p);
+    p->figures.no_file = p->db_bytes < HP_STORE_DB_BYTES_MIN;
     p->used_bytes = p->page_bytes - (is_summed ? HP_PAGE_SUM_BYTES : 0);
     uint64_t in_file = (p->db_bytes + p->page_bytes - 1) / p->page_bytes;
     uint64_t said = p->figures.no_header ? 0 : be32(header + 28);

@@ -56,6 +56,7 @@ struct hp_pages_figures {
     uint32_t damaged_count; /* reached, but no page of the kind that it should be */
     uint32_t loose_count;   /* pages with rows that nothing leads to */
     uint32_t frame_count;   /* frames of the log behind a damaged one */
+    bool no_file;           /* the database file is missing, or too short to be one */
     bool no_header;         /* the first page is not that of a database */
     bool no_tables;         /* the list of tables is unreadable */
     bool has_log;

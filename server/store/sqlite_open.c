@@ -117,8 +117,11 @@ static enum hp_err check_files(const struct hp_sqlite *s, bool create, struct hp
                                 : "%s: missing; restore a backup, or create a new database",
                             s->db_path);
     }
-    if (size == 0) {
-        return hp_error_set(reterr, HP_ERR_CORRUPT, "%s: empty; restore a backup", s->db_path);
+    if (size < HP_STORE_DB_BYTES_MIN) {
+        return hp_error_set(reterr, HP_ERR_CORRUPT,
+                            "%s: empty or cut off; restore a backup, or see 'hostpool broker "
+                            "recover DIR NEW'",
+                            s->db_path);
     }
     return HP_OK;
 }

@@ -174,7 +174,10 @@ enum hp_err hp_sqlite_migrate(struct hp_sqlite *s, bool create, struct hp_error 
         return err;
     }
     if (!create && application != HP_SQLITE_APPLICATION_ID) {
-        return hp_error_set(reterr, HP_ERR_CORRUPT, "%s: not a hostpool database", s->db_path);
+        return hp_error_set(reterr, HP_ERR_CORRUPT,
+                            "%s: damaged: not a hostpool database; restore a backup, or see "
+                            "'hostpool broker recover DIR NEW'",
+                            s->db_path);
     }
     if (!create && version == 0) {
         return hp_error_set(reterr, HP_ERR_CORRUPT,

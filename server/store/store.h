@@ -35,6 +35,9 @@
 
 /* A file in the data directory which says that the database is a copy: a backup, or salvaged. */
 #define HP_STORE_RESTORED_FILE "hostpool.restored"
+/* A shorter file is no database. SQLite takes one of a few bytes for a new one, and its log for a
+ * leftover: it must never be given such a file. */
+#define HP_STORE_DB_BYTES_MIN 512
 /* What a first start on a copy leaves out, so that nothing is given out that the original may have
  * given out since: epochs (its starts), ids and blobs. */
 #define HP_STORE_RESTORED_EPOCHS UINT64_C(1000000)

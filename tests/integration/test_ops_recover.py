@@ -65,6 +65,29 @@ def test_truncated_database(broker, client, tmp_path):
     assert "losses" in done.stdout
 
 
+def test_nothing_left_but_the_log(broker, client, tmp_path):
+    """A file of a few bytes is no new database: whoever looks at it leaves its log alone."""
+    count = sum(len(client.submit([os.urandom(500)], kind=rpc.FUNCTION, fn="nobody"))
+                for _ in range(30))
+    broker.kill()
+    db = broker.data_dir / "hostpool.db"
+    wal = broker.data_dir / "hostpool.db-wal"
+    log = wal.read_bytes()
+    for size in (511, 1, 0):
+        os.truncate(db, size)
+        check = cli("broker", "check", broker.data_dir)
+        assert check.returncode == 5 and "cut off" in check.stdout, check
+        code, err = start_and_end(broker.data_dir)
+        assert code == 1 and "cut off" in err and "hostpool broker recover" in err, err
+        assert db.stat().st_size == size and wal.read_bytes() == log
+        new = tmp_path / f"new{size}"
+        done = cli("broker", "recover", broker.data_dir, new)
+        assert done.returncode == 5 and f" {count} tasks" in done.stdout, done
+    wal.unlink()
+    done = cli("broker", "recover", broker.data_dir, tmp_path / "nothing")
+    assert done.returncode == 5 and "not known how much" in done.stdout, done
+
+
 def test_recover_keeps_what_waits_in_order(broker_factory, worker_factory, client_factory,
                                            tmp_path):
     """What waited in lanes, had its time to come, or ran: each comes back as it was."""

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "server/datadir.h"
+#include "server/store/store.h"
 
 static char dir[64];
 
@@ -25,6 +26,15 @@ static void put(const char *name, const char *text)
     assert_true(fd >= 0);
     assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
     assert_int_equal(close(fd), 0);
+}
+
+/* A file that is large enough to be a database. */
+static void put_db(void)
+{
+    char text[HP_STORE_DB_BYTES_MIN + 1];
+    memset(text, 'x', sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    put(HP_DATADIR_DB, text);
 }
 
 static void drop(const char *name)
@@ -122,7 +132,7 @@ static void test_marks(void **state)
     struct hp_datadir opened;
     (void)state;
     assert_ok(hp_datadir_open(dir, &opened, NULL));
-    put(HP_DATADIR_DB, "data");
+    put_db();
     put(HP_DATADIR_DB "-wal", "log");
     assert_ok(hp_datadir_mark(&opened, true, NULL));
     assert_true(has(HP_DATADIR_MARK) && has(HP_DATADIR_RUNNING));
@@ -160,6 +170,11 @@ static void test_lost_database(void **state)
     put(HP_DATADIR_MARK, "x");
     put(HP_DATADIR_DB, "");
     open_refused("hostpool.db is empty");
+    put(HP_DATADIR_DB, "x"); /* SQLite would begin anew, and wipe the log */
+    open_refused("hostpool.db is empty or cut off");
+    drop(HP_DATADIR_MARK);
+    open_refused("hostpool.db is empty or cut off");
+    assert_true(has(HP_DATADIR_DB));
     assert_true(has(HP_DATADIR_DB));
 }
 
@@ -176,7 +191,7 @@ static void test_foreign_files(void **state)
     (void)state;
     put("notes.txt", "x");
     open_refused("notes.txt");
-    put(HP_DATADIR_DB, "data"); /* beside a database they do no harm */
+    put_db(); /* beside a database they do no harm */
     assert_false(open_fine());
 }
 
