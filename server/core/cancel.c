@@ -97,11 +97,13 @@ bool hp_cancel_waiting(struct hp_core *core, const struct hp_loaded *loaded,
 static void cancel_attempt(struct hp_core *core, struct hp_attempt *attempt, uint32_t mode,
                            uint64_t grace_ms)
 {
-    attempt->cancel_mode = mode;
-    attempt->cancel_grace_ms = grace_ms;
     if (attempt->state != HP_TASK_STATE_CANCELLING) {
         hp_attempt_move(core, attempt, HP_TASK_STATE_CANCELLING);
+    } else if (attempt->cancel_mode == HP_CANCEL_MODE_FORCE) {
+        mode = HP_CANCEL_MODE_FORCE; /* what was promised stands */
     }
+    attempt->cancel_mode = mode;
+    attempt->cancel_grace_ms = grace_ms;
     if (attempt->lease != NULL) {
         struct hp_op *op = hp_batch_add(core->batch, HP_OP_SIDE);
         op->side = (struct hp_side){.first = attempt->id,

@@ -413,7 +413,9 @@ void hp_attempt_ended(struct hp_core *core, struct hp_attempt *attempt, enum hp_
 {
     attempt->node->done_count++;
     hp_rebalance_ended(attempt);
-    if (reason == HP_REASON_NONE) {
+    bool is_forced = attempt->state == HP_TASK_STATE_CANCELLING &&
+                     attempt->cancel_mode == HP_CANCEL_MODE_FORCE; /* its asker was told so */
+    if (reason == HP_REASON_NONE && !is_forced) {
         finish_attempt(core, attempt, HP_TASK_STATE_DONE, reason, end);
     } else if (attempt->state == HP_TASK_STATE_CANCELLING) {
         finish_attempt(core, attempt, HP_TASK_STATE_CANCELLED, HP_REASON_CANCELLED, end);

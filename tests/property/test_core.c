@@ -118,10 +118,10 @@ static void end_one(struct world *world)
     }
     bool ok = hp_rand_chance(&world->rand, 2, 3);
     uint32_t attempt = task->attempt;
-    if (ok) {
-        task->state = HP_TASK_STATE_DONE;
-    } else if (task->state == HP_TASK_STATE_CANCELLING) {
+    if (task->state == HP_TASK_STATE_CANCELLING) { /* by force: whatever comes of it */
         task->state = HP_TASK_STATE_CANCELLED;
+    } else if (ok) {
+        task->state = HP_TASK_STATE_DONE;
     } else if (++task->failures > task->max_retries) {
         task->state = HP_TASK_STATE_FAILED;
     } else {

@@ -56,7 +56,7 @@ struct start {
 struct task {
     uint64_t id, wid;
     const struct audit_spec *spec; /* NULL: not known yet */
-    bool durable, acked, live, cancelling, final;
+    bool durable, acked, live, cancelling, forced, final;
     uint32_t attempt; /* highest with a durable lease */
     uint64_t epoch;   /* of it */
     uint32_t leases;
@@ -347,13 +347,16 @@ void audit_returned(struct sim *sim, uint64_t id, uint32_t attempt, uint32_t fai
     set_live(sim, task, false);
 }
 
-void audit_cancelling(struct sim *sim, uint64_t id)
+void audit_cancelling(struct sim *sim, uint64_t id, bool is_forced)
 {
     struct task *task = task_of(sim, id);
     sim_note(sim, "cancelling", id, task->attempt, 0, 0);
     SIM_RULE(sim, task->live && !task->final, "task %llu is cancelling, and does not run",
              ID(task));
+    SIM_RULE(sim, is_forced || !task->forced, "the forced cancel of task %llu became a soft one",
+             ID(task));
     task->cancelling = true;
+    task->forced = is_forced;
 }
 
 static const struct start *start_of(const struct task *task, uint32_t attempt)
@@ -404,7 +407,9 @@ void audit_result(struct sim *sim, uint64_t first, uint32_t count, uint32_t stat
                  ID(task), attempt, failures, losses, task->releases);
         SIM_RULE(sim, state != STATE_EXPIRED || task->spec == NULL || task->spec->may_expire,
                  "task %llu expired, and was not asked to", ID(task));
-        SIM_RULE(sim, !task->cancelling || state == STATE_DONE || state == STATE_CANCELLED,
+        SIM_RULE(sim,
+                 !task->cancelling || state == STATE_CANCELLED ||
+                     (state == STATE_DONE && !task->forced),
                  "task %llu was cancelled and ended in state %u", ID(task), state);
         const struct start *start = start_of(task, attempt);
         SIM_RULE(sim, state != STATE_DONE || (start != NULL && start->ok) || task->is_pool,

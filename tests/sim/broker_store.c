@@ -87,7 +87,7 @@ static void audit_op(struct sim *sim, const struct hp_op *op)
             audit_returned(sim, op->side.first, op->side.attempt, op->side.failures,
                            op->side.losses, op->side.releases);
         } else if (op->side.kind == HP_SIDE_CANCELLING) {
-            audit_cancelling(sim, op->side.first);
+            audit_cancelling(sim, op->side.first, op->side.mode == HP_CANCEL_MODE_FORCE);
         } else if (op->side.kind == HP_SIDE_POOL) {
             audit_pool(sim, op->side.first, op->side.mode & 0xffU);
         }

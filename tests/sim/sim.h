@@ -374,7 +374,7 @@ void audit_ukey(struct sim *sim, uint32_t key, uint64_t id);
 void audit_lease(struct sim *sim, uint64_t id, uint32_t attempt, uint64_t epoch, uint32_t node);
 void audit_returned(struct sim *sim, uint64_t id, uint32_t attempt, uint32_t failures,
                     uint32_t losses, uint32_t releases);
-void audit_cancelling(struct sim *sim, uint64_t id);
+void audit_cancelling(struct sim *sim, uint64_t id, bool is_forced);
 void audit_result(struct sim *sim, uint64_t first, uint32_t count, uint32_t state, uint32_t reason,
                   uint32_t attempt, uint32_t failures, uint32_t losses);
 void audit_committed(struct sim *sim); /* the whole transaction is in */

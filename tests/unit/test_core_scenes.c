@@ -122,7 +122,7 @@ static void check_end(const struct race *race, enum hp_task_state state)
     assert_true(state == by_result || state == HP_TASK_STATE_CANCELLED);
     if (race->mode == HP_CANCEL_MODE_QUEUED || !race->sent_cancel || race->result_first) {
         assert_int_equal(state, by_result); /* it ran: nothing was to be cancelled */
-    } else if (success) {
+    } else if (success && race->mode == HP_CANCEL_MODE_SOFT) {
         assert_int_equal(state, HP_TASK_STATE_DONE); /* it had succeeded before it was told */
     } else if (race->cancel_first) {
         assert_int_equal(state, HP_TASK_STATE_CANCELLED);

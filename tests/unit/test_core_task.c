@@ -183,6 +183,42 @@ static void cancel_in_every_state(void **state)
     rig_free(rig);
 }
 
+/* Who was told "cancelling" for a forced cancel can rely on it, over a crash, too; a soft one asks.
+ */
+static void success_after_a_cancel(void **state)
+{
+    (void)state;
+    static const struct {
+        enum hp_cancel_mode modes[2];
+        uint32_t count;
+        enum hp_task_state end;
+    } cases[] = {
+        {{HP_CANCEL_MODE_FORCE}, 1, HP_TASK_STATE_CANCELLED},
+        {{HP_CANCEL_MODE_SOFT}, 1, HP_TASK_STATE_DONE},
+        {{HP_CANCEL_MODE_SOFT, HP_CANCEL_MODE_FORCE}, 2, HP_TASK_STATE_CANCELLED},
+        {{HP_CANCEL_MODE_FORCE, HP_CANCEL_MODE_SOFT}, 2, HP_TASK_STATE_CANCELLED},
+    };
+    for (uint32_t i = 0; i < 2 * HP_COUNT_OF(cases); i++) {
+        struct rig *rig = rig_new(NULL);
+        struct hp_st_task_options options = rig_command();
+        uint64_t id = one_running(rig, &options);
+        for (uint32_t k = 0; k < cases[i / 2].count; k++) {
+            rig_cancel(rig, 1, id, 1, cases[i / 2].modes[k]);
+        }
+        if (i % 2 == 1) {
+            rig_crash(rig);
+            rig_hello(rig, 1, NULL, NULL);
+            rig_hello(rig, 2, NULL, "w");
+            struct hp_st_run_ref held = {.id = id, .attempt = 1, .epoch = 1};
+            rig_register(rig, 2, 1, (struct hp_list_run_ref){.items = &held, .count = 1});
+        }
+        assert_int_equal(rig_state(rig, 1, id), HP_TASK_STATE_CANCELLING);
+        rig_done(rig, 2, id, 1, 1, HP_REASON_NONE);
+        assert_int_equal(rig_state(rig, 1, id), cases[i / 2].end);
+        rig_free(rig);
+    }
+}
+
 static void what_waits_too_long_expires(void **state)
 {
     (void)state;
@@ -311,6 +347,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_returning_worker_is_asked_what_it_holds),
     cmocka_unit_test(at_most_once_means_no_second_start),
     cmocka_unit_test(cancel_in_every_state),
+    cmocka_unit_test(success_after_a_cancel),
     cmocka_unit_test(what_waits_too_long_expires),
     cmocka_unit_test(waiting_for_one_and_for_all),
     cmocka_unit_test(lists_are_filtered),
