@@ -276,16 +276,13 @@ static void check_spec(struct check *check, const struct hp_spec *spec)
 static void check_owners(struct check *check)
 {
     const struct hp_core *core = check->core;
+    struct hp_strmap_iter specs = {0};
     struct hp_idmap_iter iter = {0};
     uint64_t value = 0;
-    while (hp_idmap_next(&core->specs, &iter, NULL, &value)) {
-        for (const struct hp_spec *spec = (const struct hp_spec *)(uintptr_t)value; spec != NULL;
-             spec = spec->next_same_hash) {
-            check_spec(check, spec);
-        }
+    while (hp_strmap_next(&core->specs, &specs, NULL, &value)) {
+        check_spec(check, (const struct hp_spec *)(uintptr_t)value);
     }
     HP_ASSERT(list_length(&core->spec_idle) == core->spec_idle_count);
-    iter = (struct hp_idmap_iter){0};
     while (hp_idmap_next(&core->lanes, &iter, NULL, &value)) {
         const struct hp_lane *lane = (const struct hp_lane *)(uintptr_t)value;
         HP_ASSERT(lane->refs == sum_of(&check->lane_specs, lane));

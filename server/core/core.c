@@ -73,12 +73,13 @@ static void init_maps(struct hp_core *core)
     hp_strmap_init(&core->ckeys, seed);
     hp_strmap_init(&core->classes, seed);
     hp_strmap_init(&core->lane_keys, seed);
+    hp_strmap_init(&core->specs, seed);
     hp_strmap_init(&core->nodes_by_name, seed);
-    struct hp_idmap *maps[] = {&core->lanes,         &core->specs,    &core->attempts,
-                               &core->nodes,         &core->ukeys,    &core->timers,
-                               &core->expiries,      &core->parked,   &core->waiters,
-                               &core->lease_batches, &core->pendings, &core->recent_map,
-                               &core->pools,         &core->contents};
+    struct hp_idmap *maps[] = {&core->lanes,    &core->attempts,      &core->nodes,
+                               &core->ukeys,    &core->timers,        &core->expiries,
+                               &core->parked,   &core->waiters,       &core->lease_batches,
+                               &core->pendings, &core->recent_map,    &core->pools,
+                               &core->contents};
     for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++) {
         hp_idmap_init(maps[i], seed);
     }

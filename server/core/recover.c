@@ -207,18 +207,14 @@ static void free_lanes(struct hp_core *core)
 
 static void free_specs(struct hp_core *core)
 {
-    struct hp_idmap_iter iter = {0};
+    struct hp_strmap_iter iter = {0};
     uint64_t value = 0;
-    while (hp_idmap_next(&core->specs, &iter, NULL, &value)) {
+    while (hp_strmap_next(&core->specs, &iter, NULL, &value)) {
         struct hp_spec *spec = (struct hp_spec *)(uintptr_t)value;
-        while (spec != NULL) {
-            struct hp_spec *next = spec->next_same_hash;
-            hp_arena_deinit(&spec->arena);
-            hp_free(spec);
-            spec = next;
-        }
+        hp_arena_deinit(&spec->arena);
+        hp_free(spec);
     }
-    hp_idmap_deinit(&core->specs);
+    hp_strmap_deinit(&core->specs);
 }
 
 static void free_objects(struct hp_core *core)

@@ -383,8 +383,7 @@ static enum hp_err check_options(const struct hp_st_task_options *options, struc
     return check_names(options, reterr);
 }
 
-static struct hp_spec *spec_new(struct hp_core *core, struct hp_bin raw, uint64_t hash,
-                                struct hp_error *reterr)
+static struct hp_spec *spec_new(struct hp_core *core, struct hp_bin raw, struct hp_error *reterr)
 {
     struct hp_spec *spec = hp_must_calloc(sizeof(*spec));
     hp_list_init(&spec->idle_link);
@@ -406,7 +405,6 @@ static struct hp_spec *spec_new(struct hp_core *core, struct hp_bin raw, uint64_
         return NULL;
     }
     spec->options.raw = spec->raw;
-    spec->hash = hash;
     spec->lane = hp_lane_of_key(core, hp_lane_key(core, &spec->options), 0);
     spec->lane->refs++;
     return spec;
@@ -414,19 +412,14 @@ static struct hp_spec *spec_new(struct hp_core *core, struct hp_bin raw, uint64_
 
 struct hp_spec *hp_spec_get(struct hp_core *core, struct hp_bin raw, struct hp_error *reterr)
 {
-    uint64_t hash = hp_hash(raw.data, raw.size, core->hash_seed);
-    struct hp_spec *head = hp_idmap_find_ptr(&core->specs, hash);
-    for (struct hp_spec *spec = head; spec != NULL; spec = spec->next_same_hash) {
-        if (hp_bin_eq(spec->raw, raw)) {
-            return hp_spec_ref(core, spec);
-        }
-    }
-    struct hp_spec *spec = spec_new(core, raw, hash, reterr);
+    struct hp_spec *spec = hp_strmap_find_ptr(&core->specs, hp_bin_as_str(raw));
     if (spec == NULL) {
-        return NULL;
+        spec = spec_new(core, raw, reterr);
+        if (spec == NULL) {
+            return NULL;
+        }
+        hp_must(hp_strmap_put_ptr(&core->specs, hp_bin_as_str(spec->raw), spec));
     }
-    spec->next_same_hash = head;
-    hp_must(hp_idmap_put_ptr(&core->specs, hash, spec));
     return hp_spec_ref(core, spec);
 }
 
@@ -460,17 +453,7 @@ struct hp_spec *hp_spec_ref(struct hp_core *core, struct hp_spec *spec)
 
 static void spec_free(struct hp_core *core, struct hp_spec *spec)
 {
-    struct hp_spec *head = hp_idmap_find_ptr(&core->specs, spec->hash);
-    if (head == spec && spec->next_same_hash == NULL) {
-        (void)hp_idmap_remove(&core->specs, spec->hash, NULL);
-    } else if (head == spec) {
-        hp_must(hp_idmap_put_ptr(&core->specs, spec->hash, spec->next_same_hash));
-    } else {
-        while (head->next_same_hash != spec) {
-            head = head->next_same_hash;
-        }
-        head->next_same_hash = spec->next_same_hash;
-    }
+    (void)hp_strmap_remove(&core->specs, hp_bin_as_str(spec->raw), NULL);
     struct hp_lane *lane = spec->lane;
     lane->refs--;
     hp_arena_deinit(&spec->arena);

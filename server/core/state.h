@@ -82,13 +82,11 @@ struct hp_class {
 
 /* Options of tasks, decoded once and shared by all submits that send the same bytes. */
 struct hp_spec {
-    uint64_t hash;
     uint32_t refs;
     struct hp_bin raw;                 /* encoded task_options */
     struct hp_st_task_options options; /* views into raw and spec memory */
     struct hp_arena arena;
     struct hp_lane *lane;
-    struct hp_spec *next_same_hash;
     struct hp_list idle_link; /* core->spec_idle while refs is 0 */
 };
 
@@ -394,7 +392,8 @@ struct hp_core {
     uint32_t session_count;
     struct hp_strmap queues, ckeys, classes, lane_keys;
     struct hp_list queue_dirty;
-    struct hp_idmap lanes, specs;
+    struct hp_idmap lanes;
+    struct hp_strmap specs; /* by their bytes */
     struct hp_list lane_dirty, class_list, spec_idle;
     uint32_t spec_idle_count;
     uint32_t next_lane, next_class;
