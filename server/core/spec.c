@@ -296,11 +296,8 @@ struct hp_lane *hp_lane_of_key(struct hp_core *core, struct hp_str key, uint32_t
         return lane;
     }
     const struct hp_wire_obj *parts = NULL;
-    struct hp_error error;
-    if (hp_wire_unpack_checked(core->spec_wire, &hp_tok_limits_open, hp_str_as_bin(key), &parts,
-                               &error) != HP_OK) {
-        return NULL;
-    }
+    hp_must(hp_wire_unpack_checked(core->spec_wire, &hp_tok_limits_open, hp_str_as_bin(key), &parts,
+                                   NULL)); /* made here; the store checks what it keeps */
     lane = hp_must_calloc(sizeof(*lane));
     lane->id = id != 0 ? id : core->next_lane;
     core->next_lane = lane->id >= core->next_lane ? lane->id + 1 : core->next_lane;

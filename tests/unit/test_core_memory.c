@@ -209,6 +209,14 @@ static void end(void)
 }
 
 /* ------------------------------------------------ scripts */
+/* Over a lease; in one step, it would be taken as the broker's own sleep. */
+static void pass_lease(void)
+{
+    for (int i = 0; i < 31; i++) {
+        rig_pass(rig, 1000);
+    }
+}
+
 static void tasks(void)
 {
     struct hp_st_task_options options = rig_command();
@@ -318,7 +326,7 @@ static void losses(void)
     rig_begin(rig);
     rig_disconnect(rig, 2);
     rig_end(rig);
-    rig_pass(rig, 31000);
+    pass_lease();
     struct hp_msg_worker_drain drain = {
         .has = HP_HAS_WORKER_DRAIN_ON, .node = HP_STR("w3"), .on = true};
     struct hp_msg_queue_pause pause = {
@@ -330,8 +338,8 @@ static void losses(void)
     worker(2, "w2");
     pause.paused = false;
     ask(1, HP_METHOD_QUEUE_PAUSE, &pause);
-    rig_pass(rig, 31000);
-    rig_pass(rig, 31000);
+    pass_lease();
+    pass_lease();
     look_at(id);
     struct hp_event event = {.kind = HP_EVENT_DRAIN};
     rig_begin(rig);
