@@ -115,8 +115,13 @@ void hp_timer_free_all(struct hp_core *core)
 /* ------------------------------------------------ loading rows */
 void hp_timer_want(struct hp_core *core)
 {
-    if (!core->timers_more || core->timers_loading ||
-        core->timer_heap.count > core->config.window_timers / 10) {
+    if (!core->timers_more || core->timers_loading) {
+        return;
+    }
+    /* Those that were written during a load may all be later than what is in the store. */
+    struct hp_heap_node *node = hp_heap_peek(&core->timer_heap);
+    if (node != NULL && core->timer_heap.count > core->config.window_timers / 10 &&
+        !is_after_mark(core, &HP_CONTAINER_OF(node, struct hp_timer, heap_node)->side)) {
         return;
     }
     struct hp_pending *pending = hp_pending_new(core, HP_PENDING_SIDES, NULL, 0);
