@@ -343,7 +343,8 @@ static void look_for_owner(struct hp_core *core, struct hp_pool *pool)
         pool->orphan_at_ms = UINT64_MAX;
         return;
     }
-    uint64_t wait_ms = pool->spec != NULL ? pool->spec->options.orphan_ms : 0;
+    HP_ASSERT(pool->spec != NULL); /* a pool whose row is damaged is not open */
+    uint64_t wait_ms = pool->spec->options.orphan_ms;
     if (pool->orphan_at_ms == UINT64_MAX) {
         pool->orphan_at_ms = core->now_ms + wait_ms;
     }
@@ -351,7 +352,7 @@ static void look_for_owner(struct hp_core *core, struct hp_pool *pool)
         return;
     }
     pool->orphan_at_ms = UINT64_MAX;
-    bool is_durable = pool->spec == NULL || pool->spec->options.durable;
+    bool is_durable = pool->spec->options.durable;
     hp_trace(core, HP_TRACE_WARN, "pool_orphaned", "pool=%llu %s", (unsigned long long)pool->id,
              is_durable ? "closed" : "terminated");
     if (is_durable) {

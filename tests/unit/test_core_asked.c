@@ -327,14 +327,14 @@ static void more_timers_than_a_slice(void **state)
 static void long_lists_of_tasks_in_memory(void **state)
 {
     (void)state;
-    enum { COUNT = 5000 };
+    enum { COUNT = 5000, OLD = 2500 };
     struct rig *rig = rig_new(NULL);
     struct hp_st_task_options durable = rig_command();
     struct hp_st_task_options memory = rig_command();
     memory.has |= HP_HAS_ST_TASK_OPTIONS_DURABLE;
     memory.durable = false;
     rig_hello(rig, 1, SESSION, NULL);
-    uint64_t first = rig_submitted(rig, 1, 1, &durable, 3, NULL);
+    uint64_t first = rig_submitted(rig, 1, 1, &durable, OLD, NULL);
     rig_pass(rig, 1000);
     int64_t since = rig->wall_ms;
     rig_pass(rig, 1000);
@@ -370,9 +370,9 @@ static void long_lists_of_tasks_in_memory(void **state)
             list.before = reply.next;
             list.has |= HP_HAS_TASK_LIST_BEFORE;
         }
-        uint32_t all = 3 + COUNT + 2 + 2;
-        assert_int_equal(count, how == 1 ? all - 2 : how == 2 ? all - 3 : all);
-        assert_int_equal(below, how == 2 ? first + 3 : first);
+        uint32_t all = OLD + COUNT + 2 + 2;
+        assert_int_equal(count, how == 1 ? all - 2 : how == 2 ? all - OLD : all);
+        assert_int_equal(below, how == 2 ? first + OLD : first);
     }
     rig_free(rig);
 }
@@ -389,15 +389,13 @@ static void a_long_cancel_of_tasks_in_memory(void **state)
     rig_hello(rig, 1, SESSION, NULL);
     rig_hello(rig, 3, NULL, NULL);
     uint64_t first = rig_submitted(rig, 1, 1, &options, COUNT, NULL);
-    struct hp_st_id_range range = {
-        .has = HP_HAS_ST_ID_RANGE_COUNT, .first = first, .count = COUNT + 10};
+    struct hp_st_id_range range = {.has = HP_HAS_ST_ID_RANGE_COUNT, .first = first, .count = COUNT};
     struct hp_msg_task_cancel msg = {.has = HP_HAS_TASK_CANCEL_RANGES | HP_HAS_TASK_CANCEL_MODE,
                                      .ranges = {.items = &range, .count = 1},
                                      .mode = HP_CANCEL_MODE_FORCE};
     struct hp_msg_task_cancel_reply reply;
     assert_true(rig_ask(rig, 3, HP_METHOD_TASK_CANCEL, &msg, &reply));
     assert_int_equal(reply.cancelled, COUNT);
-    assert_int_equal(reply.unknown, 10);
     assert_int_equal(rig_state(rig, 3, first + COUNT - 1), HP_TASK_STATE_CANCELLED);
     rig_free(rig);
 }
