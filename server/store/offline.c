@@ -272,7 +272,7 @@ static enum hp_err verify(struct hp_sqlite *s, struct hp_error *reterr)
     }
     /* Payloads that were damaged before still are: the broker fails their tasks, one by one. */
     uint64_t problems = 0;
-    const char *at = (const char *)check.lines.data;
+    const char *at = check.lines.size > 0 ? (const char *)check.lines.data : "";
     const char *end = at + check.lines.size;
     while (at < end) {
         const char *newline = memchr(at, '\n', (size_t)(end - at));

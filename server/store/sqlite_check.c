@@ -363,6 +363,10 @@ static enum hp_err check_blobs(struct hp_check *check, struct hp_sqlite *s, stru
     uint64_t size = 0;
     uint64_t digest = 0;
     struct hp_error error = {0};
+    if (s->stmts[HP_SQL_BLOB_FROM] == NULL) { /* offline, and no such table: that is told already */
+        check->phase = HP_CHECK_DONE;
+        return HP_OK;
+    }
     {
         sqlite3_stmt *stmt HP_CLEANUP(hp_sqlite_reset_ptr) = s->stmts[HP_SQL_BLOB_FROM];
         hp_sqlite_bind_u64(stmt, 1, check->next);
