@@ -40,23 +40,37 @@ static int run_file(const char *folder, const char *name)
     return 0;
 }
 
-int main(int argc, char **argv)
+/* The files of a folder; how many there were. One that is not there has none. */
+static int run_folder(const char *name, int *ret_failures)
 {
-    DIR *folder = argc == 2 ? opendir(argv[1]) : NULL;
-    int failures = 0;
+    DIR *folder = opendir(name);
     int files = 0;
 
     if (folder == NULL) {
-        (void)fprintf(stderr, "usage: replay FOLDER\n");
-        return 2;
+        return 0;
     }
     for (struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
         if (entry->d_name[0] != '.') {
-            failures += run_file(argv[1], entry->d_name);
+            *ret_failures += run_file(name, entry->d_name);
             files++;
         }
     }
     (void)closedir(folder);
+    return files;
+}
+
+int main(int argc, char **argv)
+{
+    int failures = 0;
+    int files = 0;
+
+    if (argc < 2) {
+        (void)fprintf(stderr, "usage: replay FOLDER ...\n");
+        return 2;
+    }
+    for (int i = 1; i < argc; i++) {
+        files += run_folder(argv[i], &failures);
+    }
     printf("%d inputs\n", files);
     return failures == 0 && files > 0 ? 0 : 1;
 }
