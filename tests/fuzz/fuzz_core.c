@@ -12,7 +12,7 @@
 #include "tests/fuzz/fuzz.h"
 
 #define CONNS 4u /* a client with a session, a worker, a client without, one without hello */
-#define STEPS_MAX 200u
+#define STEPS_MAX 80u
 #define FRAME_BYTES_MAX (1u << 20)
 
 struct fuzz {
