@@ -131,6 +131,9 @@ enum hp_status hp_hub_attach(struct hp_hub *hub, uint64_t first, uint32_t count,
 bool hp_hub_wait(struct hp_hub *hub, bool (*done)(void *arg), void *arg, int64_t timeout_ms);
 /* Why there is no connection, with hp_hub_error; OK: there is one, or it is not known yet. */
 enum hp_status hp_hub_trouble(struct hp_hub *hub);
+/* Why a submit has no answer, with hp_hub_error: as hp_hub_trouble, or BUSY with the broker's words
+ * while it takes none, else TIMEOUT. */
+enum hp_status hp_hub_late(struct hp_hub *hub);
 /* Makes all waiting threads look at their done(arg) again. Any thread; not from signal handlers. */
 void hp_hub_wake(struct hp_hub *hub);
 

@@ -303,6 +303,22 @@ enum hp_status hp_hub_trouble(struct hp_hub *hub)
     return status;
 }
 
+enum hp_status hp_hub_late(struct hp_hub *hub)
+{
+    enum hp_status status = hp_hub_trouble(hub);
+    const char *busy;
+
+    if (status != HP_STATUS_OK) {
+        return status;
+    }
+    hp_hub_enter(hub);
+    busy = hp_engine_busy(hub->client->engine);
+    status = busy != NULL ? hp_hub_fail(HP_STATUS_BUSY, busy)
+                          : hp_hub_fail(HP_STATUS_TIMEOUT, "no answer in time");
+    hp_hub_leave(hub);
+    return status;
+}
+
 bool hp_hub_wait(struct hp_hub *hub, bool (*done)(void *arg), void *arg, int64_t timeout_ms)
 {
     bool good = done(arg);

@@ -476,10 +476,8 @@ static PyObject *open_pool(struct hp_ext_hub *self, const struct hp_options *opt
     PyObject *id = NULL;
     if (over == 0) {
         enum hp_status status;
-        Py_BEGIN_ALLOW_THREADS status = hp_hub_trouble(self->core->hub);
-        Py_END_ALLOW_THREADS(void) hp_ext_raise(
-            status == HP_STATUS_OK ? HP_STATUS_TIMEOUT : status,
-            status == HP_STATUS_OK ? "no answer in time" : hp_hub_error(self->core->hub));
+        Py_BEGIN_ALLOW_THREADS status = hp_hub_late(self->core->hub);
+        Py_END_ALLOW_THREADS(void) hp_ext_raise(status, hp_hub_error(self->core->hub));
     } else if (over > 0 && atomic_load(&flag->id) == 0) {
         (void)hp_ext_raise(flag->failed, flag->failed_text);
     } else if (over > 0) {

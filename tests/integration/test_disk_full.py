@@ -106,6 +106,12 @@ def test_commands_say_what_they_wait_for_and_can_be_stopped(small_disk, tmp_path
         assert "disk is nearly full" in run.stderr.readline().decode()
         run.send_signal(signal.SIGINT)
         assert lib.finish(run).code == 130
+        script = ("import hostpool.pool as pool; pool.OPEN_SECONDS = 0.5\n"
+                  "from hostpool.multiprocessing import Pool\nPool(1)")
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=False,
+            env={**cli.env, "PYTHONPATH": str(pool.BUILD / "python")}, timeout=60)
+        assert done.returncode == 1 and "disk is nearly full" in done.stderr, done
         (small_disk / "filler").unlink()
         assert one.broker.stop() == 0
 
