@@ -180,9 +180,13 @@ static json_t *read_array(struct reader *reader, uint64_t count, unsigned depth)
     return list;
 }
 
-/* Keys that are no strings become their JSON text. */
+/* Numbers and the like become their JSON text. Lists and maps as keys have none: text in text in
+ * text doubles its backslashes each time, so that a few bytes of a result became gigabytes. */
 static char *key_text(json_t *key)
 {
+    if (json_is_array(key) || json_is_object(key)) {
+        return NULL;
+    }
     char *text = json_is_string(key) ? NULL : json_dumps(key, JSON_ENCODE_ANY | JSON_COMPACT);
     char *copy = text != NULL ? hp_cli_copy(text, strlen(text))
                  : json_is_string(key)
@@ -198,13 +202,14 @@ static json_t *read_map(struct reader *reader, uint64_t count, unsigned depth)
     for (uint64_t i = 0; object != NULL && i < count; i++) {
         json_t *key = read_value(reader, depth + 1);
         json_t *item = key != NULL ? read_value(reader, depth + 1) : NULL;
-        if (item == NULL) {
-            json_decref(key);
+        char *text = item != NULL ? key_text(key) : NULL;
+        json_decref(key);
+        if (text == NULL) {
+            json_decref(item);
             json_decref(object);
             return NULL;
         }
-        (void)json_object_set_new(object, key_text(key), item);
-        json_decref(key);
+        (void)json_object_set_new(object, text, item);
     }
     return object;
 }
