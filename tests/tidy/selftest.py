@@ -162,6 +162,12 @@ class Form(unittest.TestCase):
         self.assertEqual(check("tests/unit/test_lost.c", SPDX, others), [(1, "registered")])
         self.assertEqual(check("tests/unit/test_base_buf.c", SPDX, others), [])
 
+    def test_corpus(self):
+        found = "tests/fuzz/corpus/text/" + "0123456789" * 4
+        self.assertEqual(check(found, "x"), [(1, "corpus")])
+        self.assertEqual(check(found.replace("text/", "text/crash-"), "x"), [(1, "corpus")])
+        self.assertEqual(check("tests/fuzz/corpus/text/maps-as-keys", "x"), [])
+
 
 class Symbols(unittest.TestCase):
     def symbols(self, body):

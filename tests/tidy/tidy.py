@@ -339,6 +339,16 @@ def check_registered(root, paths):
             yield path, 1, "registered", "this test is in no meson.build"
 
 
+def check_corpus(root):
+    """Kept inputs have names that say what they are; a fuzzer that is given the folder fills it."""
+    corpus = os.path.join(root, "tests/fuzz/corpus")
+    for folder, _, names in os.walk(corpus):
+        for name in sorted(names):
+            if re.fullmatch(r"([a-z]+-)?[0-9a-f]{40}", name):
+                path = os.path.relpath(os.path.join(folder, name), root)
+                yield path, 1, "corpus", "an input that a fuzzer made: name it, or remove it"
+
+
 def check_sources(root):
     paths = list(find_files(root))
     for path in paths:
@@ -347,6 +357,7 @@ def check_sources(root):
             for number, text in function(source):
                 yield path, number, rule, text
     yield from check_registered(root, paths)
+    yield from check_corpus(root)
 
 
 def undefined_symbols(library):
