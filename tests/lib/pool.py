@@ -283,7 +283,7 @@ def get_tasks(client, ids, **more):
 
 
 def wait_tasks(client, ids, timeout_s=60):
-    """Waits until all have ended; {id: task} with end records."""
+    """Waits until all have ended, as long as some do; {id: task} with end records."""
     ids, end = list(ids), time.monotonic() + timeout_s
     waiting = ids
     while waiting:
@@ -293,7 +293,9 @@ def wait_tasks(client, ids, timeout_s=60):
         reply = client.call("task.wait", ids=waiting[:512], timeout_ms=min(left_ms, 20000),
                             end=False)
         ended = {task["id"] for task in reply["tasks"] if task["state"] >= DONE}
-        waiting = [i for i in waiting if i not in ended]
+        if ended:
+            waiting = [i for i in waiting if i not in ended]
+            end = time.monotonic() + timeout_s
     return get_tasks(client, ids)
 
 
