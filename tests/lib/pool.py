@@ -285,17 +285,19 @@ def get_tasks(client, ids, **more):
 def wait_tasks(client, ids, timeout_s=60):
     """Waits until all have ended, as long as some do; {id: task} with end records."""
     ids, end = list(ids), time.monotonic() + timeout_s
-    waiting = ids
-    while waiting:
-        left_ms = int(1000 * (end - time.monotonic()))
-        if left_ms <= 0:
-            raise Timeout(f"{len(waiting)} of {len(ids)} tasks have not ended in {timeout_s} s")
-        reply = client.call("task.wait", ids=waiting[:512], timeout_ms=min(left_ms, 20000),
-                            end=False)
-        ended = {task["id"] for task in reply["tasks"] if task["state"] >= DONE}
-        if ended:
-            waiting = [i for i in waiting if i not in ended]
-            end = time.monotonic() + timeout_s
+    for at in range(0, len(ids), 512):
+        waiting = ids[at:at + 512]
+        while waiting:
+            left_ms = int(1000 * (end - time.monotonic()))
+            if left_ms <= 0:
+                raise Timeout(f"{len(waiting)} tasks or more of {len(ids)}, {waiting[:3]} ..., "
+                              f"have not ended: none has for {timeout_s} s")
+            reply = client.call("task.wait", ids=waiting, timeout_ms=min(left_ms, 20000),
+                                end=False)
+            ended = {task["id"] for task in reply["tasks"] if task["state"] >= DONE}
+            if ended:
+                waiting = [i for i in waiting if i not in ended]
+                end = time.monotonic() + timeout_s
     return get_tasks(client, ids)
 
 
