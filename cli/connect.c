@@ -8,8 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
-/* How long a first connection may take. A refused one fails at once. */
+/* How long a first connection may take. A refused one fails at once, */
 #define CONNECT_MS 5000
+/* but for those who bring work or wait for it: a broker that is started again is back by then. */
+#define RESTART_MS 3000
+#define AGAIN_MS 100
 
 int hp_cli_exit_of(enum hp_status status)
 {
@@ -176,13 +179,30 @@ static enum hp_status connect_once(struct hp_client *client)
     return status;
 }
 
+static bool is_patient(const struct hp_cli_verb *verb)
+{
+    return verb->run == hp_cli_run || verb->run == hp_cli_submit || verb->run == hp_cli_map ||
+           verb->run == hp_cli_wait;
+}
+
 int hp_cli_connect_with(struct hp_cli *cli, const struct hp_client_options *options)
 {
-    enum hp_status status = hp_client_new(options, &cli->client);
-    if (status != HP_STATUS_OK) {
-        return hp_cli_fail(cli, status, NULL);
+    int64_t until_ms = hp_cli_mono_ms() + (is_patient(cli->args.verb) ? RESTART_MS : 0);
+    enum hp_status status = HP_STATUS_OK;
+    for (;;) {
+        status = hp_client_new(options, &cli->client);
+        if (status != HP_STATUS_OK) {
+            return hp_cli_fail(cli, status, NULL);
+        }
+        status = connect_once(cli->client);
+        bool is_away = status == HP_STATUS_UNREACHABLE || status == HP_STATUS_DRAINING;
+        if (!is_away || hp_cli_mono_ms() >= until_ms) {
+            break;
+        }
+        hp_client_free(cli->client);
+        cli->client = NULL;
+        (void)poll(NULL, 0, AGAIN_MS);
     }
-    status = connect_once(cli->client);
     if (status != HP_STATUS_OK) {
         return hp_cli_fail(cli, status, "cannot connect to the broker");
     }

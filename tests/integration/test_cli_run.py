@@ -237,6 +237,21 @@ def test_no_broker():
     assert made("broker", "wait", "--timeout", "50ms").code == 124
 
 
+@pytest.mark.parametrize("words", [("run", "--", "echo", "there"), ("submit", "--", "true")])
+def test_broker_that_is_being_restarted(words, broker_factory, worker_factory):
+    """Who brings work in that moment waits a little."""
+    broker = broker_factory()
+    worker_factory(broker)
+    assert broker.stop() == 0
+    with subprocess.Popen([procs.program("hostpool"), "--host", broker.address, *words],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asking:
+        procs.wait_until(lambda: procs.stat(asking.pid)[0] == "S", "it waits")
+        broker.start()
+        out, err = asking.communicate(timeout=procs.LIMIT_S)
+    assert asking.returncode == 0, err
+    assert out == "there\n" if words[0] == "run" else out
+
+
 def test_token(broker_factory, worker_factory, tmp_path):
     token = tmp_path / "token"
     token.write_text("a-secret-of-the-test\n")

@@ -20,7 +20,7 @@ import wire_ref  # noqa: E402
 QUEUES = [f"q{i}" for i in range(20)]
 PAUSED = QUEUES[7]
 MIB = 1 << 20
-IN_FLIGHT = 4 * MIB
+IN_FLIGHT = 8 * MIB # 300,000 tasks in memory would take at least 28
 SMALL, LARGE = 100_000, 1_000_000
 FULL = os.environ.get("HP_SCALE_FULL") == "1"
 SINGLE = LARGE if FULL else int(os.environ.get("HP_SCALE_SINGLE", 400_000))

@@ -118,6 +118,8 @@ static void describe(pid_t pid, char *out, size_t size)
                             &group, &session, &tty, &nice_value),
                      4);
     assert_int_equal(prlimit(pid, RLIMIT_CORE, NULL, &core), 0);
+    nice_value -=
+        getpriority(PRIO_PROCESS, 0); /* it is inherited, and the suite may run under nice */
     add(out, size, "group %d session %d terminal %d nice %d core %d\n", group == pid,
         session == pid, tty, nice_value, (int)core.rlim_max);
     (void)read_of(pid, "oom_score_adj", text, sizeof text);
