@@ -342,18 +342,22 @@ void hp_on_broker_status(struct hp_request *request)
 {
     struct hp_core *core = request->core;
     struct hp_st_counter list[COUNTERS_MAX];
-    struct hp_str warning = hp_str_of(core->warning);
+    struct hp_str warnings[2];
     struct hp_msg_broker_status_reply reply = {.server = hp_str_of(core->server),
                                                .epoch = core->epoch,
                                                .uptime_ms = core->now_ms - core->started_ms + 1,
                                                .draining = core->draining,
                                                .counters = {.items = list}};
     reply.counters.count = counters(core, list);
+    reply.warnings.items = warnings;
     if (core->warning != NULL) {
-        reply.has |= HP_HAS_BROKER_STATUS_REPLY_WARNINGS;
-        reply.warnings.items = &warning;
-        reply.warnings.count = 1;
+        warnings[reply.warnings.count++] = hp_str_of(core->warning);
     }
+    if (core->disk_low) {
+        warnings[reply.warnings.count++] = HP_STR("the disk of the data directory is nearly full: "
+                                                  "submits are refused until there is space");
+    }
+    reply.has |= reply.warnings.count > 0 ? HP_HAS_BROKER_STATUS_REPLY_WARNINGS : 0;
     struct hp_buf *out = hp_out_reply(core, request->conn, false);
     hp_must(hp_rpc_put_reply(out, request->rpc->msgid));
     hp_must(hp_msg_broker_status_reply_encode(out, &reply));

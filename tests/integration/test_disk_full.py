@@ -70,6 +70,8 @@ def test_full_disk(small_disk, tmp_path):
             fill(small_disk / "filler")
             error = pool.until(lambda: refusal(client), "submits are refused")
             assert error.code == "busy" and "disk" in error.text, error
+            warnings = client.call("broker.status").get("warnings", [])
+            assert any("disk" in text for text in warnings), warnings
             assert error.retry_after_ms or "retry after" in error.text, error
             assert client.call("broker.ping")["now_ms"] > 0
 
@@ -81,6 +83,8 @@ def test_full_disk(small_disk, tmp_path):
 
             (small_disk / "filler").unlink()
             pool.until(lambda: refusal(client) is None, "submits are taken again")
+            assert not any("disk" in text
+                           for text in client.call("broker.status").get("warnings", []))
             again = [submit(client, ["echo", "again"]) for _ in range(20)]
             ended = pool.wait_tasks(client, [*again, *waiting])
             assert all(task["state"] == pool.DONE for task in ended.values())
