@@ -27,6 +27,7 @@ PYTHON, LIBRARY = "python", "library"
 CANCEL_QUEUED, CANCEL_RUNNING, CANCEL_TOO_LATE, CANCEL_UNKNOWN = 0, 1, 2, 3
 SPOOL_EMPTY_BYTES = 8 # its head
 UPLOAD_S = 3600
+BLOCK = 2048
 EMPTY_TABLES = ("lease", "segment", "side", "expiry") # of the database, when all has ended
 FNV_START, FNV_PRIME, MASK = 0xCBF29CE484222325, 0x100000001B3, 2**64 - 1
 
@@ -186,27 +187,36 @@ def check_causes(history, tasks):
 
 
 def check_history(one_pool, folder, broker_crashed=True, broker_ended=True):
-    """Lines about all that is wrong; empty: every promise was kept. broker_ended: it was stopped or
-    killed at least once; broker_crashed: killed."""
+    """The history, {task: digest of all that the broker says of it}, and lines about all that is
+    wrong; none: every promise was kept. broker_ended: it was stopped or killed at least once;
+    broker_crashed: killed."""
     history = History(folder)
     history.starts_known = history.starts()
     problems = list(history.bad)
+    digests, tasks = {}, {} # tasks: those that were started, in short
+    ids = list(history.tasks)
     with one_pool.client() as client:
-        tasks = pool.get_tasks(client, history.tasks)
-        for task_id in history.tasks:
-            if task_id not in tasks:
-                problems.append(f"task {task_id}: no answer about it")
-                continue
-            problem = check_task(client, task_id, history, tasks[task_id], broker_ended)
-            if problem:
-                problems.append(problem)
-    problems.extend(check_starts(history, {i: t for i, t in tasks.items() if t["state"] < 13}))
+        for at in range(0, len(ids), BLOCK): # of a million, not all are to be held at once
+            block = pool.get_tasks(client, ids[at:at + BLOCK])
+            for task_id in ids[at:at + BLOCK]:
+                if task_id not in block:
+                    problems.append(f"task {task_id}: no answer about it")
+                    continue
+                task = block[task_id]
+                problem = check_task(client, task_id, history, task, broker_ended)
+                if problem:
+                    problems.append(problem)
+                digests[task_id] = hash(repr(task))
+                if history.tasks[task_id][0] in specs.COMMANDS and task["state"] < 13:
+                    tasks[task_id] = {name: task.get(name, 0) for name in
+                                      ("state", "attempt", "failures", "losses")}
+    problems.extend(check_starts(history, tasks))
     if not broker_crashed: # a crash may lose the record of a dispatch that had begun
         problems.extend(check_causes(history, tasks))
     overlap = pathlib.Path(folder) / "key.overlap"
     if overlap.exists():
         problems.append(f"two tasks of a concurrency key at once: {overlap.read_text().split()}")
-    return history, tasks, problems
+    return history, digests, problems
 
 
 def count(database, table):

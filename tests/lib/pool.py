@@ -282,9 +282,9 @@ def get_tasks(client, ids, **more):
     return tasks
 
 
-def wait_tasks(client, ids, timeout_s=60):
-    """Waits until all have ended, as long as some do; {id: task} with end records."""
-    ids, end = list(ids), time.monotonic() + timeout_s
+def wait_ended(client, ids, timeout_s=60):
+    """Waits until all have ended, as long as some do."""
+    end = time.monotonic() + timeout_s
     for at in range(0, len(ids), 512):
         waiting = ids[at:at + 512]
         while waiting:
@@ -298,6 +298,12 @@ def wait_tasks(client, ids, timeout_s=60):
             if ended:
                 waiting = [i for i in waiting if i not in ended]
                 end = time.monotonic() + timeout_s
+
+
+def wait_tasks(client, ids, timeout_s=60):
+    """The same; {id: task} with end records."""
+    ids = list(ids)
+    wait_ended(client, ids, timeout_s)
     return get_tasks(client, ids)
 
 
