@@ -389,7 +389,7 @@ void hp_lane_clear(struct hp_core *core, struct hp_lane *lane)
 /* ------------------------------------------------ loading */
 static void want_segments(struct hp_core *core, struct hp_lane *lane)
 {
-    if (lane->load_pending || lane->load_segment >= lane->next_segment ||
+    if (lane->load_pending || lane->load_failed || lane->load_segment >= lane->next_segment ||
         lane->run_count > core->config.window_runs / 4) {
         return;
     }
@@ -417,7 +417,7 @@ static void want_payloads(struct hp_core *core, struct hp_lane *lane)
     for (uint32_t i = index; i < lane->run_count && cold < LOAD_SPANS; i++) {
         cold += run_at(lane, i)->group == NULL;
     }
-    if (cold == 0 || lane->runs_pending) {
+    if (cold == 0 || lane->runs_pending || lane->runs_failed) {
         return;
     }
     struct hp_pending *pending = hp_pending_new(core, HP_PENDING_RUNS, NULL, 0);
@@ -490,7 +490,8 @@ static void note_damage(struct hp_core *core, struct hp_lane *lane, const struct
 void hp_lane_loaded(struct hp_core *core, struct hp_lane *lane, const struct hp_loaded *loaded)
 {
     HP_ASSERT(lane != NULL && lane->load_pending);
-    lane->load_pending = loaded->err != HP_OK; /* true for ever: asked for no more */
+    lane->load_pending = false;
+    lane->load_failed = loaded->err != HP_OK;
     if (loaded->err != HP_OK) {
         note_damage(core, lane, loaded);
     }
@@ -591,7 +592,8 @@ void hp_lane_runs_loaded(struct hp_core *core, struct hp_lane *lane, const struc
     }
     hp_free(groups);
     /* Not before: a lost run must not ask in the middle of this. */
-    lane->runs_pending = loaded->err != HP_OK;
+    lane->runs_pending = false;
+    lane->runs_failed = loaded->err != HP_OK;
     hp_lane_want(core, lane);
     hp_lane_update(core, lane);
     hp_pool_lane_loaded(core, lane);

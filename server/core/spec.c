@@ -317,7 +317,7 @@ struct hp_lane *hp_lane_of_key(struct hp_core *core, struct hp_str key, uint32_t
 void hp_lane_release(struct hp_core *core, struct hp_lane *lane)
 {
     if (lane->refs > 0 || lane->ready_count > 0 || lane->parked_count > 0 || lane->running > 0 ||
-        lane->load_pending || lane->dirty) {
+        lane->load_pending || lane->load_failed || lane->dirty) {
         return;
     }
     if (core->batch == NULL) {

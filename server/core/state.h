@@ -141,6 +141,7 @@ struct hp_lane {
     uint64_t next_segment; /* number of the next one to append */
     uint64_t load_segment; /* first that is not in memory; == next_segment: all are */
     bool load_pending;
+    bool load_failed, runs_failed; /* what is damaged is not asked for again */
     bool damaged; /* a load of it failed: what is only in the store waits for an operator */
     bool key_stored, dirty;
     bool in_memory; /* of tasks that are not durable: no row, no segments */
@@ -182,7 +183,7 @@ struct hp_attempt {
     struct hp_lease_batch *lease;   /* NULL: not durable */
     int64_t started_at_ms, created_at_ms;
     uint64_t assigned_ms, sent_after; /* monotonic; a batch: before, it is held; 0: sent at once */
-    uint64_t recalled_ms; /* asked back; 0: not */
+    uint64_t recalled_ms;             /* asked back; 0: not */
     struct hp_list node_link;
 };
 
@@ -235,10 +236,10 @@ struct hp_session {
     uint32_t refs;  /* connection, groups, attempts, pools */
     uint32_t pools; /* that it owns */
     struct hp_conn *conn;
-    bool known; /* its numbers are; else it only stands for who is to be told */
+    bool known;        /* its numbers are; else it only stands for who is to be told */
     bool dirty, ahead; /* ahead: of its row, by submits that are not durable */
     uint64_t last_number, acked, batch; /* batch: with its latest change, in this process */
-    struct hp_reply_memo *memos; /* ascending by number */
+    struct hp_reply_memo *memos;        /* ascending by number */
     uint32_t memo_count, memo_capacity;
     uint64_t seen_ms;
     int64_t stored_ms; /* wall clock of its row as last written by this process; 0: not yet */

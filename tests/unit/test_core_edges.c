@@ -165,6 +165,7 @@ static void calls_of_a_lane_that_is_damaged(void **state)
     for (uint64_t id = call; id < call + 3; id++) {
         assert_int_equal(rig_state(rig, 3, id), HP_TASK_STATE_FAILED);
     }
+    assert_int_equal(rig_state(rig, 3, pool), HP_TASK_STATE_CANCELLED);
     rig_free(rig);
 }
 
