@@ -67,7 +67,7 @@ static void unpin(struct hp_hub_block *block, uint32_t count)
 {
     HP_ASSERT(block->left >= count);
     block->left -= count; /* I4 */
-    if (block->left == 0) {
+    if (block->left == 0 && block->unknown == 0) {
         if (hp_list_is_linked(&block->link)) {
             hp_list_remove(&block->link);
         }
@@ -267,6 +267,7 @@ static void take_failure(struct hp_hub *hub, struct round *round, const struct h
             end->text = item->event.text != NULL ? item->event.text : "";
         }
         mark_ended(hub, block, piece->index, piece->count);
+        block->unknown -= piece->count;
         unpin(block, piece->count);
     }
 }
@@ -287,6 +288,7 @@ static void take_known(struct hp_hub *hub, struct round *round, const struct hp_
                            .count = piece->count,
                            .first = item->event.ids.first + piece->offset};
         round->known[i].block->left++; /* pinned */
+        round->known[i].block->unknown -= piece->count;
     }
 }
 
@@ -299,6 +301,7 @@ static void take_failed(struct hp_hub *hub, struct round *round)
 
         hp_list_remove(&block->link);
         hp_list_push_back(&round->failed, &block->link);
+        block->unknown = 0;
         if (block->is_large) {
             hub->release.release(&hub->release, block);
         }

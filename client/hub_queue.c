@@ -233,6 +233,7 @@ static bool must_send(const struct hp_hub *hub)
 static void put_block(struct hp_hub *hub, struct hp_hub_block *block)
 {
     block->left = block->count;
+    block->unknown = block->options != NULL ? block->count : 0;
     hp_list_push_back(&hub->queue, &block->link);
     hub->queue_tasks += block->count;
     hub->queue_bytes += block->size;
@@ -263,6 +264,7 @@ static enum hp_err put_single(struct hp_hub *hub, struct hp_hub_options *options
             return HP_ERR_NOMEM;
         }
         block->left++;
+        block->unknown++;
         hub->queue_tasks++;
         hub->queue_bytes += size;
         (void)atomic_fetch_add(&hub->outstanding, 1);

@@ -10,8 +10,8 @@
  *     (hp_hub_leave), so that a submit that finds it true has nothing more to do.
  * I2: `leader` is the thread that polls or delivers; only that thread sets it to NULL, except that
  * a waiting thread takes it from the hub's own thread while that polls. I3: callbacks run on
- * `deliverer`, which is the leader then. I4: a block lives until all its tasks have ended and
- * nobody pins it: `left`.
+ * `deliverer`, which is the leader then. I4: a block lives until all its tasks have ended, what
+ * became of their submit was taken, and nobody pins it: `left`, `unknown`.
  */
 #ifndef HP_CLIENT_HUB_STATE_H
 #define HP_CLIENT_HUB_STATE_H
@@ -52,8 +52,10 @@ struct hp_hub_block {
     uint32_t count;
     uint32_t capacity; /* of users and sizes */
     uint32_t left;
-    bool is_large; /* one payload over the inline limit: parts */
-    bool is_alone; /* takes no other tasks */
+    uint32_t unknown; /* tasks of a submit of which neither an id nor a refusal was taken: their
+                         item may lie behind their ends, which came first */
+    bool is_large;    /* one payload over the inline limit: parts */
+    bool is_alone;    /* takes no other tasks */
     bool is_volatile;
     struct hp_bytes *parts;
     uint32_t part_count;

@@ -38,8 +38,9 @@ struct hub_fake {
     char host[64];
     pthread_t thread;
     atomic_bool stop;
-    atomic_bool restart; /* drop the line and forget what is not durable, once */
-    atomic_bool deny;    /* each hello */
+    atomic_bool restart;    /* drop the line and forget what is not durable, once */
+    atomic_bool deny;       /* each hello */
+    atomic_bool ends_first; /* ends leave before the answer to the submit, as after a reconnect */
     atomic_uint denied_count;
     atomic_uint hello_count;
     atomic_uint message_count; /* of task.submit */
@@ -104,8 +105,6 @@ static inline void hub_fake_submit(struct hub_fake *fake, const struct hp_rpc *r
     hp_msg_task_submit_reply_init(&reply);
     reply.first = fake->next_id;
     reply.count = submit.payloads.count;
-    FAKE_OK(hp_rpc_put_reply(&fake->out, rpc->msgid));
-    FAKE_OK(hp_msg_task_submit_reply_encode(&fake->out, &reply));
     for (uint32_t i = 0; i < submit.payloads.count; i++) {
         struct hp_bin payload = submit.payloads.items[i];
         bool held = payload.size > 0 && payload.data[0] == 'h';
@@ -118,6 +117,12 @@ static inline void hub_fake_submit(struct hub_fake *fake, const struct hp_rpc *r
         }
     }
     fake->next_id += submit.payloads.count;
+    if (atomic_load(&fake->ends_first)) {
+        FAKE_OK(hp_buf_append_buf(&fake->out, &fake->events));
+        hp_buf_clear(&fake->events);
+    }
+    FAKE_OK(hp_rpc_put_reply(&fake->out, rpc->msgid));
+    FAKE_OK(hp_msg_task_submit_reply_encode(&fake->out, &reply));
 }
 
 static inline void hub_fake_get(struct hub_fake *fake, const struct hp_rpc *rpc)

@@ -240,6 +240,40 @@ static void test_many(void **state)
     hp_free(payloads);
 }
 
+#define EARLY 2000u
+
+static bool early_ended(void *arg)
+{
+    return atomic_load(&((struct rig *)arg)->ended) == EARLY;
+}
+
+/* What is submitted anew after a reconnect may have ended before its answer comes. */
+static void test_ends_before_the_answer(void **state)
+{
+    struct rig *rig = rig_new();
+    struct hp_bytes payloads[20];
+
+    (void)state;
+    /* One that does not end: so ends of tasks that are not known are kept for a moment. */
+    payloads[0] = (struct hp_bytes){.data = "h", .size = 1};
+    assert_int_equal(hp_hub_submit(rig->hub, &rig->options, payloads, 1, NULL, WAIT_MS),
+                     HP_STATUS_OK);
+    assert_true(hp_hub_flush(rig->hub, WAIT_MS));
+    atomic_store(&rig->fake->ends_first, true);
+    for (size_t i = 0; i < HP_COUNT_OF(payloads); i++) {
+        payloads[i] = (struct hp_bytes){.data = "ex", .size = 1 + i % 2};
+    }
+    for (uint32_t i = 0; i < EARLY; i += HP_COUNT_OF(payloads)) {
+        assert_int_equal(
+            hp_hub_submit(rig->hub, &rig->options, payloads, HP_COUNT_OF(payloads), NULL, WAIT_MS),
+            HP_STATUS_OK);
+    }
+    assert_true(hp_hub_wait(rig->hub, early_ended, rig, WAIT_MS));
+    assert_true(hp_hub_flush(rig->hub, WAIT_MS));
+    assert_int_equal(atomic_load(&rig->known), EARLY + 1);
+    rig_free(rig);
+}
+
 static bool flood_ended(void *arg)
 {
     return atomic_load(&((struct rig *)arg)->ended) == 5 * 40000;
@@ -501,11 +535,17 @@ static void test_fork(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one),       cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_many),      cmocka_unit_test(test_waiting_for_room),
-        cmocka_unit_test(test_nested),    cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_large),     cmocka_unit_test(test_restart),
-        cmocka_unit_test(test_no_broker), cmocka_unit_test(test_denied),
+        cmocka_unit_test(test_one),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_ends_before_the_answer),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_waiting_for_room),
+        cmocka_unit_test(test_nested),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_large),
+        cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_no_broker),
+        cmocka_unit_test(test_denied),
         cmocka_unit_test(test_fork),
     };
 
