@@ -560,6 +560,8 @@ enum hp_err hp_store_sqlite_open(const struct hp_store_options *options,
     s->base.ops = &sqlite_ops;
     s->restored = options->restored;
     s->keep_log = options->keep_log;
+    s->reap_slice_us =
+        options->reap_slice_us > 0 ? options->reap_slice_us : HP_SQLITE_REAP_SLICE_US;
     s->frames_max = HP_SQLITE_CHECKPOINT_FRAMES;
     s->ballast_bytes = options->ballast_bytes > 0 ? options->ballast_bytes : BALLAST_BYTES_DEFAULT;
     enum hp_err err = open_all(s, options, reterr);

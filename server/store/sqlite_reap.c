@@ -357,8 +357,11 @@ static enum hp_err next_group(struct hp_sqlite *s, struct hp_bucket *bucket,
     }
     if (err == HP_ERR_NOT_FOUND) {
         bool is_end = reap->kept_streak < KEPT_STREAK_MAX;
+        /* Between two slices tasks may come, and end: where ids are still given out, nothing behind
+         * the last group that was looked at is ours. */
+        uint64_t end = is_closed(s, bucket) ? bucket_end(bucket) : reap->next_first;
         reap->next_first = bucket_end(bucket);
-        reap->gap_end = is_end ? bucket_end(bucket) : reap->gap_first;
+        reap->gap_end = is_end ? end : reap->gap_first;
         reap->gap_done = reap->gap_first;
         return HP_OK;
     }
@@ -568,7 +571,7 @@ enum hp_err hp_sqlite_reap(struct hp_sqlite *s, bool *ret_more, struct hp_error 
     hp_sqlite_reap_begin(s);
     enum hp_err err = hp_sqlite_begin(s, reterr);
     if (err == HP_OK) {
-        err = run_slice(s, start_us + HP_SQLITE_REAP_SLICE_US, reterr);
+        err = run_slice(s, start_us + s->reap_slice_us, reterr);
     }
     err = err == HP_OK ? hp_sqlite_commit(s, reterr) : hp_sqlite_abort(s, err, reterr);
     if (err == HP_ERR_NOSPACE) {

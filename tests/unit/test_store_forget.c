@@ -134,11 +134,68 @@ static void test_forgetting_without_memory(void **state)
     assert_true(refused > 0);
 }
 
+#define KEPT 60u
+
+static bool result_is_there(struct hp_store *store, uint64_t id)
+{
+    struct hp_load *load = hp_load_new(HP_LOAD_TASKS);
+    load->spans = calloc(1, sizeof(*load->spans));
+    load->spans[0] = (struct hp_id_span){id, 1};
+    load->span_count = 1;
+    struct hp_loaded *loaded = run_load(store, load);
+    assert_int_equal(loaded->task_count, 1);
+    bool is_there = loaded->tasks[0].ended && !loaded->tasks[0].gone;
+    hp_loaded_free(loaded);
+    return is_there;
+}
+
+static void add_ended(struct fixture *f, uint64_t id, int64_t expires_ms)
+{
+    struct hp_batch *batch = begin_batch(f);
+    add_group(batch, id, 1, 1, WALL, "o", "p");
+    add_result(batch, id, 1, 1, expires_ms, "e");
+    apply(f, batch);
+}
+
+/* Retention works in slices; tasks come and end between two of them, wherever it stands. */
+static void test_results_that_come_during_retention(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct hp_error error = {0};
+    uint64_t id = 0;
+    fixture_open(&f, true);
+    hp_store_close(f.store);
+    struct hp_store_options options = {.dir = f.dir, .reap_slice_us = 1}; /* a step is a slice */
+    assert_int_equal(hp_store_sqlite_open(&options, &f.store, &error), HP_OK);
+    add_ended(&f, ++id, WALL + 5); /* so that there is something to do */
+    while (id < KEPT) {
+        add_ended(&f, ++id, WALL + 1000000);
+    }
+    struct hp_batch *batch = begin_batch(&f);
+    hp_batch_add(batch, HP_OP_REAP)->reap.wall_ms = WALL + 10;
+    apply(&f, batch);
+    bool more = true;
+    for (uint32_t slices = 1; more; slices++) {
+        assert_int_equal(hp_store_idle(f.store, &more, &error), HP_OK);
+        if (slices % 16 == 0) {
+            add_ended(&f, ++id, WALL + 1000000);
+        }
+    }
+    assert_true(id > KEPT + 4);
+    assert_false(result_is_there(f.store, 1));
+    for (uint64_t there = 2; there <= id; there++) {
+        assert_true(result_is_there(f.store, there));
+    }
+    fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forgotten_blobs),
         cmocka_unit_test(test_forgetting_without_memory),
+        cmocka_unit_test(test_results_that_come_during_retention),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
