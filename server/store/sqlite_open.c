@@ -528,6 +528,7 @@ static enum hp_err open_all(struct hp_sqlite *s, const struct hp_store_options *
         err = open_database(s, options, reterr);
     }
     if (err == HP_OK) {
+        s->opened_next_id = s->meta.next_id;
         s->wal_frames = 1; /* what was recovered: the log begins anew behind it, see wal.h */
         err = hp_sqlite_checkpoint(s, 1, reterr);
     }

@@ -160,11 +160,12 @@ static uint64_t bucket_end(const struct hp_bucket *bucket)
     return (bucket->number + 1) << HP_SQLITE_BUCKET_SHIFT;
 }
 
-/* True if no group will ever be added to it: ids only grow. */
+/* True if no group will ever be added to it: ids only grow, and start behind those that were
+ * reserved when it was opened. (meta.next_id is ahead of what is given out.) */
 static bool is_closed(const struct hp_sqlite *s, const struct hp_bucket *bucket)
 {
     return bucket->number < s->buckets[s->bucket_count - 1].number ||
-           bucket->number < s->meta.next_id >> HP_SQLITE_BUCKET_SHIFT;
+           bucket->number < s->opened_next_id >> HP_SQLITE_BUCKET_SHIFT;
 }
 
 static bool is_wholly_expired(const struct hp_sqlite *s, const struct hp_bucket *bucket)
@@ -340,6 +341,27 @@ static enum hp_err leave_bucket(struct hp_sqlite *s, struct hp_bucket *bucket,
     return HP_OK;
 }
 
+/*
+ * No group to judge is left. Results behind the last one that was looked at, which a crash left, go
+ * now, in the transaction that saw that there is no group: before the next slice tasks may come
+ * there, and end. What was deleted in this pass goes in chunks.
+ */
+static enum hp_err end_of_groups(struct hp_sqlite *s, struct hp_bucket *bucket,
+                                 struct hp_error *reterr)
+{
+    struct hp_reap *reap = &s->reap;
+    bool is_end = reap->kept_streak < KEPT_STREAK_MAX;
+    enum hp_err err = HP_OK;
+    if (is_end) {
+        err = hp_sqlite_reap_results(s, bucket, reap->next_first, bucket_end(bucket), reterr);
+    }
+    uint64_t gap_end = is_end ? reap->next_first : reap->gap_first;
+    reap->gap_end = HP_MAX(gap_end, UINT64_C(1)); /* 0 says that none is flushed; no id is 0 */
+    reap->gap_done = reap->gap_first;
+    reap->next_first = bucket_end(bucket);
+    return err;
+}
+
 /* Finds the next group to judge; none: begins to flush the last gap. */
 static enum hp_err next_group(struct hp_sqlite *s, struct hp_bucket *bucket,
                               struct hp_error *reterr)
@@ -356,14 +378,7 @@ static enum hp_err next_group(struct hp_sqlite *s, struct hp_bucket *bucket,
         err = hp_sqlite_step(s, stmt, "scan groups", reterr);
     }
     if (err == HP_ERR_NOT_FOUND) {
-        bool is_end = reap->kept_streak < KEPT_STREAK_MAX;
-        /* Between two slices tasks may come, and end: where ids are still given out, nothing behind
-         * the last group that was looked at is ours. */
-        uint64_t end = is_closed(s, bucket) ? bucket_end(bucket) : reap->next_first;
-        reap->next_first = bucket_end(bucket);
-        reap->gap_end = is_end ? end : reap->gap_first;
-        reap->gap_done = reap->gap_first;
-        return HP_OK;
+        return end_of_groups(s, bucket, reterr);
     }
     if (err != HP_OK) {
         return err;

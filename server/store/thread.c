@@ -30,12 +30,10 @@
 #define DISK_LOW_PERCENT_DEFAULT 5u
 #define DISK_LOW_BYTES ((uint64_t)1 << 30)
 #define NOSPACE_RETRY_MS 250u
-#define FREE_WATCHED                                                                               \
-    ((uint64_t)256 << 20) /* below this the free space is looked at every commit                   \
-                           */
-#define TICK_MS 1000u     /* free space, figures */
-#define QUIET_MS 2u       /* nothing to do for this long: background work, checks, backups go on */
-#define BUSY_IDLE_MS 50u  /* under load, background work gets a slice this often */
+#define FREE_WATCHED ((uint64_t)256 << 20) /* less is looked at every commit */
+#define TICK_MS 1000u                      /* free space, figures */
+#define QUIET_MS 2u      /* nothing to do for this long: background work, checks, backups go on */
+#define BUSY_IDLE_MS 50u /* under load, background work gets a slice this often */
 
 /* One of the two is set. */
 struct item {

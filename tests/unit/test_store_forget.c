@@ -3,6 +3,8 @@
 #include "server/store/blob_file.h"
 #include "tests/unit/store_fixture.h"
 
+#include <sqlite3.h>
+
 #define WALL INT64_C(1700000000000)
 
 static void put_blob_file(const struct fixture *f, uint64_t blob)
@@ -157,36 +159,113 @@ static void add_ended(struct fixture *f, uint64_t id, int64_t expires_ms)
     apply(f, batch);
 }
 
+/* A store in which each step of retention is a slice. */
+static void open_stepping(struct fixture *f)
+{
+    struct hp_error error = {0};
+    fixture_open(f, true);
+    hp_store_close(f->store);
+    struct hp_store_options options = {.dir = f->dir, .reap_slice_us = 1};
+    assert_int_equal(hp_store_sqlite_open(&options, &f->store, &error), HP_OK);
+}
+
+/* Runs a pass of retention; tasks from `id` on come and end between its slices, the first one
+ * behind so many; the id after the last. */
+static uint64_t reap_while_they_come(struct fixture *f, uint64_t id, uint32_t after)
+{
+    struct hp_error error = {0};
+    struct hp_batch *batch = begin_batch(f);
+    bool more = true;
+    hp_batch_add(batch, HP_OP_REAP)->reap.wall_ms = WALL + 10;
+    apply(f, batch);
+    for (uint32_t slices = 1; more; slices++) {
+        assert_int_equal(hp_store_idle(f->store, &more, &error), HP_OK);
+        if (slices % 16 == after) {
+            add_ended(f, id++, WALL + 1000000);
+        }
+    }
+    return id;
+}
+
+static void assert_there(struct fixture *f, uint64_t first, uint64_t end)
+{
+    for (uint64_t id = first; id < end; id++) {
+        assert_true(result_is_there(f->store, id));
+    }
+}
+
 /* Retention works in slices; tasks come and end between two of them, wherever it stands. */
 static void test_results_that_come_during_retention(void **state)
 {
     (void)state;
     struct fixture f;
-    struct hp_error error = {0};
-    uint64_t id = 0;
-    fixture_open(&f, true);
-    hp_store_close(f.store);
-    struct hp_store_options options = {.dir = f.dir, .reap_slice_us = 1}; /* a step is a slice */
-    assert_int_equal(hp_store_sqlite_open(&options, &f.store, &error), HP_OK);
-    add_ended(&f, ++id, WALL + 5); /* so that there is something to do */
-    while (id < KEPT) {
-        add_ended(&f, ++id, WALL + 1000000);
+    open_stepping(&f);
+    add_ended(&f, 1, WALL + 5); /* so that there is something to do */
+    for (uint64_t id = 2; id <= KEPT; id++) {
+        add_ended(&f, id, WALL + 1000000);
     }
-    struct hp_batch *batch = begin_batch(&f);
-    hp_batch_add(batch, HP_OP_REAP)->reap.wall_ms = WALL + 10;
-    apply(&f, batch);
-    bool more = true;
-    for (uint32_t slices = 1; more; slices++) {
-        assert_int_equal(hp_store_idle(f.store, &more, &error), HP_OK);
-        if (slices % 16 == 0) {
-            add_ended(&f, ++id, WALL + 1000000);
-        }
-    }
-    assert_true(id > KEPT + 4);
+    uint64_t end = reap_while_they_come(&f, KEPT + 1, 0);
+    assert_true(end > KEPT + 4);
     assert_false(result_is_there(f.store, 1));
-    for (uint64_t there = 2; there <= id; there++) {
-        assert_true(result_is_there(f.store, there));
-    }
+    assert_there(&f, 2, end);
+    fixture_close(&f);
+}
+
+/* The same where all that there was has been forgotten. */
+static void test_results_that_come_to_an_empty_bucket(void **state)
+{
+    (void)state;
+    struct fixture f;
+    open_stepping(&f);
+    add_ended(&f, 1, WALL + 1000000);
+    struct hp_batch *batch = begin_batch(&f);
+    struct hp_id_span span = {1, 1};
+    struct hp_op *op = hp_batch_add(batch, HP_OP_FORGET);
+    op->forget.spans = hp_arena_copy(&batch->arena, &span, sizeof(span));
+    op->forget.span_count = 1;
+    op->forget.wall_ms = WALL;
+    apply(&f, batch);
+    run_idle(&f);
+    uint64_t end = reap_while_they_come(&f, 2, 3);
+    assert_true(end > 2);
+    assert_there(&f, 2, end);
+    fixture_close(&f);
+}
+
+/* As the file has them; the store is opened again for it. */
+static int result_rows(struct fixture *f)
+{
+    char path[300];
+    sqlite3 *db = NULL;
+    sqlite3_stmt *stmt = NULL;
+    struct hp_error error = {0};
+    hp_store_close(f->store);
+    (void)snprintf(path, sizeof(path), "%s/hostpool.db", f->dir);
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM result_0", -1, &stmt, NULL),
+                     SQLITE_OK);
+    assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
+    int rows = sqlite3_column_int(stmt, 0);
+    (void)sqlite3_finalize(stmt);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    assert_int_equal(fixture_open_dir(f->dir, false, &f->store, &error), HP_OK);
+    return rows;
+}
+
+/* What a crash left of groups that retention had deleted goes with a later pass. */
+static void test_results_without_a_group_go(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_open(&f, true);
+    struct hp_batch *batch = begin_batch(&f);
+    add_group(batch, 1, 1, 1, WALL, "o", "p");
+    add_result(batch, 1, 1, 1, WALL + 5, "e");
+    add_result(batch, 7, 1, 1, WALL + 5, "e");
+    apply(&f, batch);
+    assert_int_equal(result_rows(&f), 2);
+    reap(&f, WALL + 10);
+    assert_int_equal(result_rows(&f), 0);
     fixture_close(&f);
 }
 
@@ -196,6 +275,8 @@ int main(void)
         cmocka_unit_test(test_forgotten_blobs),
         cmocka_unit_test(test_forgetting_without_memory),
         cmocka_unit_test(test_results_that_come_during_retention),
+        cmocka_unit_test(test_results_that_come_to_an_empty_bucket),
+        cmocka_unit_test(test_results_without_a_group_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
