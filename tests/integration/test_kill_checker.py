@@ -19,7 +19,6 @@ import specs  # noqa: E402
 import wire_ref  # noqa: E402
 
 SQUARE, ONCE, EXIT3, CANCEL, VOLATILE, HUGE = 10, 20, 30, 40, 50, 60
-LIBRARY = 70
 
 
 class Broker:
@@ -53,7 +52,7 @@ class World:
             {"x": [40]}, {"c": [[40, 0]]}, {"v": [50, 2, 8]},
             {"n": 5, "kind": "huge", "base": 9, "count": 1}, {"a": 5, "first": 60, "count": 1},
             {"e": [10, pool.DONE, 1]}, {"e": [50, pool.DONE, 1]}, {"e": [50, specs.UNKNOWN, 0]}]
-        self.library = ["A 70 1 echo 2", f"E 70 9 0 1 {check.fnv1a(specs.payload('echo', 2))}"]
+        self.load = ["A 70 1 echo 2", f"E 70 9 0 1 {check.fnv1a(specs.payload('echo', 2))}"]
         done = {"state": pool.DONE, "attempt": 1}
         self.tasks = {i: dict(done, end={"result": wire_ref.pack([base * base])[1:]})
                       for i, base in ((10, 3), (11, 4), (41, 8), (51, 9))}
@@ -70,7 +69,7 @@ class World:
 
     def problems(self, **more):
         self.folder.joinpath("journal.python").write_text("\n".join(map(json.dumps, self.lines)))
-        self.folder.joinpath("journal.library").write_text("\n".join(self.library))
+        self.folder.joinpath(f"journal.{check.LIBRARY}").write_text("\n".join(self.load))
         self.folder.joinpath("starts").write_text("\n".join(self.starts) + "\n")
         if self.overlap:
             self.folder.joinpath("key.overlap").write_text(self.overlap)
@@ -131,7 +130,7 @@ def end_in_another_attempt(world):
 
 
 def answer_changed(world):
-    world.library[1] = "E 70 9 0 1 12345"
+    world.load[1] = "E 70 9 0 1 12345"
 
 
 def break_a_promise(world):
