@@ -439,6 +439,8 @@ enum hp_err hp_sqlite_forget(struct hp_sqlite *s, bool *ret_more, struct hp_erro
     return err;
 }
 
+/* ------------------------------------------------------------------ start */
+/* Blobs whose task has no row were of tasks that were kept in memory only. */
 enum hp_err hp_sqlite_forget_lost(struct hp_sqlite *s, struct hp_error *reterr)
 {
     struct hp_spans lost = {0};
