@@ -590,4 +590,20 @@ static inline struct hp_agent_stats fx_stats(const struct fx *fx)
     return stats;
 }
 
+/* A reply whose only field is a float: no field is one. */
+static inline void fx_reply_odd(struct fx *fx, uint32_t msgid, const char *field)
+{
+    static const uint8_t one_and_a_half[] = {0xcb, 0x3f, 0xf8, 0, 0, 0, 0, 0, 0};
+    struct hp_buf frame;
+    hp_buf_init(&frame, 4096);
+    assert_int_equal(hp_rpc_put_reply(&frame, msgid), HP_OK);
+    assert_int_equal(hp_wire_put_map(&frame, 1), HP_OK);
+    assert_int_equal(hp_wire_put_cstr(&frame, field), HP_OK);
+    assert_int_equal(hp_wire_put_raw(&frame, hp_bin_make(one_and_a_half, sizeof(one_and_a_half))),
+                     HP_OK);
+    fx_give(fx, &frame);
+    hp_buf_deinit(&frame);
+    fx_drain(fx);
+}
+
 #endif

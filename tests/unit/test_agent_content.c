@@ -3,62 +3,13 @@
  * Results up and payloads down when the broker's answers make no sense, come late, or come for what
  * is not there any more; and when all calls that may be open are.
  */
-#include "tests/unit/agent_pool_fixture.h"
+#include "tests/unit/agent_large_fixture.h"
 
 #include <xxhash.h>
-
-#define LARGE_BYTES 300000u
-
-static uint8_t large[LARGE_BYTES];
-
-static void init(struct fx *fx, uint8_t offer)
-{
-    for (uint32_t i = 0; i < LARGE_BYTES; i++) {
-        large[i] = (uint8_t)(i * 7 + i / 251);
-    }
-    fx_init(fx, FXP_SLOTS);
-    hp_agent_free(fx->agent);
-    fx->config.near = offer != 0;
-    fx_make_agent(fx);
-    fx->near_offer = offer;
-    fx_up(fx);
-    fx_child(fx, 0, true);
-    fx_child(fx, 1, true);
-}
-
-static void deinit(struct fx *fx)
-{
-    assert_int_equal(fx_stats(fx).held, 0);
-    assert_int_equal(fx->files_live, 0);
-    fx_deinit(fx);
-}
-
-/* A reply whose only field is a float: no field is one. */
-static void reply_odd(struct fx *fx, uint32_t msgid, const char *field)
-{
-    static const uint8_t one_and_a_half[] = {0xcb, 0x3f, 0xf8, 0, 0, 0, 0, 0, 0};
-    struct hp_buf frame;
-    hp_buf_init(&frame, 4096);
-    assert_int_equal(hp_rpc_put_reply(&frame, msgid), HP_OK);
-    assert_int_equal(hp_wire_put_map(&frame, 1), HP_OK);
-    assert_int_equal(hp_wire_put_cstr(&frame, field), HP_OK);
-    assert_int_equal(hp_wire_put_raw(&frame, hp_bin_make(one_and_a_half, sizeof(one_and_a_half))),
-                     HP_OK);
-    fx_give(fx, &frame);
-    hp_buf_deinit(&frame);
-    fx_drain(fx);
-}
 
 static void come_again(struct fx *fx)
 {
     assert_false(fx_stats(fx).connected);
-    fx_connect(fx);
-    fx_answer_hello(fx, 1);
-}
-
-static void reconnect(struct fx *fx)
-{
-    hp_agent_disconnected(fx->agent, "reset", fx->now);
     fx_connect(fx);
     fx_answer_hello(fx, 1);
 }
@@ -138,29 +89,29 @@ static void both_outputs_of_a_command(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 0);
+    fx_large_init(&fx, FXP_SLOTS, 0 != 0, 0);
     large_command(&fx, 10, true);
     take_chunks(&fx, 71);
     take_chunks(&fx, 72);
     struct hp_st_task_end end = expect_end(&fx, 10);
     assert_int_equal(end.out_blob, 71);
     assert_int_equal(end.err_blob, 72);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void a_blob_without_a_name(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 0);
+    fx_large_init(&fx, FXP_SLOTS, 0 != 0, 0);
     large_command(&fx, 10, false);
     opened(&fx, 0);
     come_again(&fx);
-    reply_odd(&fx, fx_find(&fx, HP_METHOD_BLOB_OPEN), "blob");
+    fx_reply_odd(&fx, fx_find(&fx, HP_METHOD_BLOB_OPEN), "blob");
     come_again(&fx);
     take_chunks(&fx, 71);
     assert_int_equal(expect_end(&fx, 10).out_blob, 71);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 /* The answer to the second chunk is one for a blob that was given up with the first. */
@@ -168,7 +119,7 @@ static void answers_for_a_blob_that_was_given_up(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 0);
+    fx_large_init(&fx, FXP_SLOTS, 0 != 0, 0);
     large_command(&fx, 10, false);
     opened(&fx, 71);
     uint32_t first = fx_find(&fx, HP_METHOD_BLOB_PUT);
@@ -179,21 +130,21 @@ static void answers_for_a_blob_that_was_given_up(void **state)
     fx_pass(&fx, 1000);
     take_chunks(&fx, 72);
     assert_int_equal(expect_end(&fx, 10).out_blob, 72);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void answers_for_a_result_that_nobody_wants(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 0);
+    fx_large_init(&fx, FXP_SLOTS, 0 != 0, 0);
     large_command(&fx, 10, false);
     kill_run(&fx, 10);
     opened(&fx, 71);
     assert_int_equal(fx_stats(&fx).held, 0);
     assert_true(fx_stats(&fx).registered);
-    deinit(&fx);
-    init(&fx, 11);
+    fx_large_deinit(&fx);
+    fx_large_init(&fx, FXP_SLOTS, 11 != 0, 11);
     large_call(&fx, 10);
     large_call(&fx, 11);
     uint32_t first = fx_find(&fx, HP_METHOD_BLOB_GIVE);
@@ -209,7 +160,7 @@ static void answers_for_a_result_that_nobody_wants(void **state)
     fx.hold_near = false;
     fx_near_answer(&fx);
     assert_true(fx_stats(&fx).registered);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 /* A result whose end was refused for now is uploaded again if the link is lost meanwhile. */
@@ -218,31 +169,31 @@ static void a_busy_broker_that_is_lost(void **state)
     (void)state;
     struct fx fx;
     struct hp_msg_worker_done done;
-    init(&fx, 0);
+    fx_large_init(&fx, FXP_SLOTS, 0 != 0, 0);
     large_command(&fx, 10, false);
     take_chunks(&fx, 71);
     fx_refuse(&fx, fx_expect_done(&fx, &done), HP_RPC_ERROR_BUSY);
-    reconnect(&fx);
+    fx_reconnect(&fx);
     take_chunks(&fx, 72);
     assert_int_equal(expect_end(&fx, 10).out_blob, 72);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void odd_answers_to_what_was_given(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, FXP_SLOTS, 11 != 0, 11);
     large_call(&fx, 10);
     struct hp_msg_blob_give_reply given = {.blob = 0};
     fx_reply(&fx, fx_find(&fx, HP_METHOD_BLOB_GIVE), &hp_desc_msg_blob_give_reply, &given);
     come_again(&fx);
-    reply_odd(&fx, fx_find(&fx, HP_METHOD_BLOB_GIVE), "blob");
+    fx_reply_odd(&fx, fx_find(&fx, HP_METHOD_BLOB_GIVE), "blob");
     come_again(&fx);
     given.blob = 73;
     fx_reply(&fx, fx_find(&fx, HP_METHOD_BLOB_GIVE), &hp_desc_msg_blob_give_reply, &given);
     assert_int_equal(expect_end(&fx, 10).result_blob, 73);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 /* ------------------------------------------------------------------------------------- payloads */
@@ -263,7 +214,7 @@ static void payloads_that_change(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 0);
+    fx_large_init(&fx, FXP_SLOTS, 0 != 0, 0);
     struct hp_st_task_options options = fx_command();
     const struct {
         uint32_t bytes;
@@ -282,46 +233,46 @@ static void payloads_that_change(void **state)
     fx_refuse(&fx, fx_find(&fx, HP_METHOD_BLOB_GET), HP_RPC_ERROR_DAMAGED);
     fx_expect_end(&fx, 21, HP_REASON_DAMAGED);
     assert_int_equal(fx_count(&fx, HP_AGENT_RUN), 0);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void an_empty_payload(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 0);
+    fx_large_init(&fx, FXP_SLOTS, 0 != 0, 0);
     struct hp_st_task_options options = fx_command();
     fx_assign_blob(&fx, 10, 9, &options);
     chunk(&fx, 0, 0, 0);
     assert_int_equal(fx_last(&fx, HP_AGENT_RUN, 10)->payload.size, 0);
     fx_exited(&fx, 10, 0, 0);
     fx_expect_end(&fx, 10, HP_REASON_NONE);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void half_a_payload_is_kept(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 0);
+    fx_large_init(&fx, FXP_SLOTS, 0 != 0, 0);
     struct hp_st_task_options options = fx_command();
     fx_assign_blob(&fx, 10, 9, &options);
     chunk(&fx, 0, 200000, LARGE_BYTES);
-    reply_odd(&fx, fx_find(&fx, HP_METHOD_BLOB_GET), "data");
+    fx_reply_odd(&fx, fx_find(&fx, HP_METHOD_BLOB_GET), "data");
     come_again(&fx);
     fx_answer_register(&fx);
     chunk(&fx, 200000, 100000, LARGE_BYTES);
     assert_memory_equal(fx_last(&fx, HP_AGENT_RUN, 10)->payload.data, large, LARGE_BYTES);
     fx_exited(&fx, 10, 0, 0);
     fx_expect_end(&fx, 10, HP_REASON_NONE);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void odd_answers_about_what_is_lent(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, FXP_SLOTS, 11 != 0, 11);
     struct hp_st_task_options options = fx_function("noop");
     fx_assign_blob(&fx, 10, 9, &options);
     const uint64_t sizes[] = {0, 1ull + HP_LIMIT_BLOB_BYTES};
@@ -331,7 +282,7 @@ static void odd_answers_about_what_is_lent(void **state)
         come_again(&fx);
         fx_answer_register(&fx);
     }
-    reply_odd(&fx, fx_find(&fx, HP_METHOD_BLOB_LEND), "size");
+    fx_reply_odd(&fx, fx_find(&fx, HP_METHOD_BLOB_LEND), "size");
     come_again(&fx);
     fx_answer_register(&fx);
     assert_int_equal(fx_count(&fx, HP_AGENT_NEAR_OPEN), 0);
@@ -339,7 +290,7 @@ static void odd_answers_about_what_is_lent(void **state)
     fx_reply(&fx, fx_find(&fx, HP_METHOD_BLOB_LEND), &hp_desc_msg_blob_lend_reply, &lent);
     fx_result(&fx, 10, 10);
     fx_expect_end(&fx, 10, HP_REASON_NONE);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void order_blob(struct fx *fx, uint64_t pool, uint32_t children)
@@ -357,7 +308,7 @@ static void payloads_of_pools_and_the_link(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 0);
+    fx_large_init(&fx, FXP_SLOTS, 0 != 0, 0);
     order_blob(&fx, 7, 1);
     chunk(&fx, 0, 1000, 1000);
     fxp_up(&fx, FXP_SLOTS);
@@ -369,7 +320,7 @@ static void payloads_of_pools_and_the_link(void **state)
     fx_reply(&fx, get, &hp_desc_msg_blob_get_reply, &late); /* to nobody */
     order_blob(&fx, 9, 1);
     fx_refuse(&fx, fx_find(&fx, HP_METHOD_BLOB_GET), HP_RPC_ERROR_BUSY);
-    reconnect(&fx); /* what pool 7 has, it keeps; pool 9 asks again */
+    fx_reconnect(&fx); /* what pool 7 has, it keeps; pool 9 asks again */
     fx_answer_register(&fx);
     fx_pass(&fx, 1000);
     chunk(&fx, 0, 1000, 1000);
@@ -377,7 +328,7 @@ static void payloads_of_pools_and_the_link(void **state)
     assert_int_equal(fx_count(&fx, HP_AGENT_CHILD_START), 2);
     order_blob(&fx, 0, 1); /* no pool has this number */
     assert_int_equal(fx_count(&fx, HP_AGENT_CHILD_START), 2);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 /* ---------------------------------------------------------------------------------- many calls */
@@ -441,7 +392,7 @@ static void nothing_is_lost_when_all_calls_are_open(void **state)
     (void)state;
     uint32_t msgids[100];
     struct fx fx;
-    init(&fx, 0);
+    fx_large_init(&fx, FXP_SLOTS, 0 != 0, 0);
     struct hp_st_task_options options = fx_command();
     uint32_t count = fill_calls(&fx, msgids);
     fx_assign_blob(&fx, 10, 9, &options);
@@ -456,7 +407,7 @@ static void nothing_is_lost_when_all_calls_are_open(void **state)
     assert_int_equal(serve(&fx), 2);
     fx_exited(&fx, 10, 0, 0);
     assert_int_equal(serve(&fx), 1);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 /* In the middle of an upload there are no calls left; it goes on when there are. */
@@ -465,7 +416,7 @@ static void an_upload_waits_for_calls(void **state)
     (void)state;
     uint32_t msgids[100];
     struct fx fx;
-    init(&fx, 0);
+    fx_large_init(&fx, FXP_SLOTS, 0 != 0, 0);
     large_command(&fx, 10, false);
     uint32_t open = fx_find(&fx, HP_METHOD_BLOB_OPEN);
     uint32_t count = fill_calls(&fx, msgids);
@@ -479,7 +430,7 @@ static void an_upload_waits_for_calls(void **state)
     was_put(&fx, fx_find(&fx, HP_METHOD_BLOB_PUT));
     assert_int_equal(expect_end(&fx, 10).out_blob, 71);
     answer_calls(&fx, msgids, count);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void near_content_waits_for_calls(void **state)
@@ -487,7 +438,7 @@ static void near_content_waits_for_calls(void **state)
     (void)state;
     uint32_t msgids[100];
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, FXP_SLOTS, 11 != 0, 11);
     struct hp_st_task_options options = fx_function("noop");
     uint32_t count = fill_calls(&fx, msgids);
     fx_assign_blob(&fx, 10, 9, &options);
@@ -498,7 +449,7 @@ static void near_content_waits_for_calls(void **state)
     assert_int_equal(serve(&fx), 1); /* what was sealed without a call goes by chunks */
     fx_result(&fx, 10, 10);
     fx_expect_end(&fx, 10, HP_REASON_NONE);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 int main(void)

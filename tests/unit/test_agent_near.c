@@ -3,42 +3,7 @@
  * connection. */
 #include <xxhash.h>
 
-#include "tests/unit/agent_pool_fixture.h"
-
-#define LARGE_BYTES 300000u
-
-static uint8_t large[LARGE_BYTES];
-
-/* An agent that may, with children 0 and 1 of functions. */
-static void init(struct fx *fx, uint8_t offer)
-{
-    for (uint32_t i = 0; i < LARGE_BYTES; i++) {
-        large[i] = (uint8_t)(i * 7 + i / 251);
-    }
-    fx_init(fx, 2);
-    hp_agent_free(fx->agent);
-    fx->config.near = true;
-    fx_make_agent(fx);
-    fx->near_offer = offer;
-    fx_up(fx);
-    fx_child(fx, 0, true);
-    fx_child(fx, 1, true);
-}
-
-/* Nothing is held, and every file was freed. */
-static void deinit(struct fx *fx)
-{
-    assert_int_equal(fx_stats(fx).held, 0);
-    assert_int_equal(fx->files_live, 0);
-    fx_deinit(fx);
-}
-
-static void reconnect(struct fx *fx)
-{
-    hp_agent_disconnected(fx->agent, "reset", fx->now);
-    fx_connect(fx);
-    fx_answer_hello(fx, 1);
-}
+#include "tests/unit/agent_large_fixture.h"
 
 /* The call `id` ends with a large result in a file. */
 static void large_result(struct fx *fx, uint64_t id)
@@ -129,7 +94,7 @@ static void results_are_given(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     run_large(&fx, 10);
     run_large(&fx, 11); /* does not wait for the first */
     uint32_t first = expect_give(&fx, 11);
@@ -140,14 +105,14 @@ static void results_are_given(void **state)
     assert_int_equal(fx.files_live, 1); /* until the broker has answered worker.done */
     given(&fx, first, 71);
     expect_end(&fx, 10, 71, false);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void what_the_broker_does_not_take_goes_by_chunks(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     for (uint64_t id = 10; id < 14; id++) {
         run_large(&fx, id);
         fx_refuse(&fx, expect_give(&fx, 11), HP_RPC_ERROR_UNSUPPORTED);
@@ -158,19 +123,19 @@ static void what_the_broker_does_not_take_goes_by_chunks(void **state)
     take_chunks(&fx, 14);
     expect_end(&fx, 14, 14, true);
     assert_int_equal(fx_count(&fx, HP_AGENT_NEAR_SEAL), 4);
-    reconnect(&fx); /* but on the next connection */
+    fx_reconnect(&fx); /* but on the next connection */
     fx_answer_register(&fx);
     run_large(&fx, 15);
     given(&fx, expect_give(&fx, 11), 15);
     expect_end(&fx, 15, 15, false);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void one_that_is_taken_between_keeps_it_on(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     for (uint64_t id = 10; id < 22; id++) {
         run_large(&fx, id);
         uint32_t msgid = expect_give(&fx, 11);
@@ -182,14 +147,14 @@ static void one_that_is_taken_between_keeps_it_on(void **state)
         }
         expect_end(&fx, id, id, id % 3 != 0);
     }
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void a_busy_broker_is_asked_again(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     run_large(&fx, 10);
     for (int i = 0; i < 6; i++) {
         fx_refuse(&fx, expect_give(&fx, 11), HP_RPC_ERROR_BUSY);
@@ -198,37 +163,37 @@ static void a_busy_broker_is_asked_again(void **state)
     }
     given(&fx, expect_give(&fx, 11), 5);
     expect_end(&fx, 10, 5, false);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void too_big_for_the_broker(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     run_large(&fx, 10);
     fx_refuse(&fx, expect_give(&fx, 11), HP_RPC_ERROR_TOO_BIG);
     fx_expect_end(&fx, 10, HP_REASON_RESULT_TOO_BIG);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void what_can_not_be_sealed_goes_by_chunks(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     fx.seal_fails = true;
     run_large(&fx, 10);
     take_chunks(&fx, 3);
     expect_end(&fx, 10, 3, true);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void given_again_after_a_lost_link(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     run_large(&fx, 10); /* given, not answered */
     (void)expect_give(&fx, 11);
     run_large(&fx, 11); /* stored, but worker.done was not answered */
@@ -236,7 +201,7 @@ static void given_again_after_a_lost_link(void **state)
     struct hp_msg_worker_done done;
     (void)fx_expect_done(&fx, &done);
     fx.near_offer = 22; /* another key */
-    reconnect(&fx);
+    fx_reconnect(&fx);
     fx_answer_register(&fx);
     uint32_t first = expect_give(&fx, 22); /* the one that was further */
     uint32_t second = expect_give(&fx, 22);
@@ -244,7 +209,7 @@ static void given_again_after_a_lost_link(void **state)
     expect_end(&fx, 11, 20, false);
     given(&fx, second, 21);
     expect_end(&fx, 10, 21, false);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 /* The shell's answers for the connection that is gone come on the next one. */
@@ -252,7 +217,7 @@ static void answers_for_an_earlier_connection_are_void(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     struct hp_st_task_options options = fx_function("noop");
     fx_assign_blob(&fx, 12, 9, &options);
     fx.hold_near = true;
@@ -261,7 +226,7 @@ static void answers_for_an_earlier_connection_are_void(void **state)
     run_large(&fx, 10); /* to be sealed; 12 to be opened */
     assert_int_equal(fx.near_answer_count, 2);
     fx.near_offer = 22;
-    reconnect(&fx);
+    fx_reconnect(&fx);
     assert_int_equal(fx.near_answer_count, 3); /* and the new proof */
     fx_answer_register(&fx);
     fx.hold_near = false;
@@ -273,14 +238,14 @@ static void answers_for_an_earlier_connection_are_void(void **state)
     assert_non_null(fx_last(&fx, HP_AGENT_CALL, 12)->file);
     fx_result(&fx, 12, 5);
     fx_expect_end(&fx, 12, HP_REASON_NONE);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void a_result_that_was_to_be_given_is_spooled(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     run_large(&fx, 10);
     (void)expect_give(&fx, 11);
     fx_pass(&fx, 1500); /* no answer for long */
@@ -296,14 +261,14 @@ static void a_result_that_was_to_be_given_is_spooled(void **state)
     take_chunks(&fx, 8); /* it is in memory only now */
     expect_end(&fx, 10, 8, true);
     fx_answer_register(&fx);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void at_most_once_is_durable_first(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     fx.hold_spool = true;
     struct hp_st_task_options options = fx_function("noop");
     options.at_most_once = true;
@@ -315,14 +280,14 @@ static void at_most_once_is_durable_first(void **state)
     hp_agent_spooled(fx.agent, fx.spool_last, true, fx.now);
     given(&fx, expect_give(&fx, 11), 4);
     expect_end(&fx, 10, 4, false);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void nobody_wants_the_result(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     struct hp_st_task_options options = fx_function("noop");
     fx_assign(&fx, 10, 1, 1, &options);
     struct hp_st_run_ref kill = fx_ref(10, 1);
@@ -332,7 +297,7 @@ static void nobody_wants_the_result(void **state)
     large_result(&fx, 10);
     assert_int_equal(fx_count(&fx, HP_AGENT_NEAR_SEAL), 0);
     large_result(&fx, 10); /* of a run that is not there any more */
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 /* ------------------------------------------------------------------------------------- payloads */
@@ -380,7 +345,7 @@ static void payloads_are_lent(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     struct hp_st_task_options options = fx_function("noop");
     fx_assign_blob(&fx, 10, 9, &options);
     lent(&fx, 9);
@@ -389,14 +354,14 @@ static void payloads_are_lent(void **state)
     assert_int_equal(open->place.inode, 4);
     assert_int_equal(fx.files_live, 1);
     end_call(&fx, 10, true);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void refused_for_one_blob_only(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     struct hp_st_task_options options = fx_function("noop");
     for (uint64_t id = 10; id < 16; id++) { /* in the broker's memory */
         fx_assign_blob(&fx, id, id, &options);
@@ -407,14 +372,14 @@ static void refused_for_one_blob_only(void **state)
     fx_assign_blob(&fx, 16, 90, &options);
     lent(&fx, 90);
     end_call(&fx, 16, true);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void what_can_not_be_opened_is_fetched(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     fx.open_fails = true;
     struct hp_st_task_options options = fx_function("noop");
     for (uint64_t id = 10; id < 14; id++) {
@@ -428,19 +393,19 @@ static void what_can_not_be_opened_is_fetched(void **state)
     end_call(&fx, 14, false);
     assert_int_equal(fx_count(&fx, HP_AGENT_NEAR_OPEN), 4);
     fx.open_fails = false;
-    reconnect(&fx);
+    fx_reconnect(&fx);
     fx_answer_register(&fx);
     fx_assign_blob(&fx, 15, 9, &options);
     lent(&fx, 9);
     end_call(&fx, 15, true);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void a_busy_shell_does_not_count(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     fx.open_is_busy = true;
     struct hp_st_task_options options = fx_function("noop");
     for (uint64_t id = 10; id < 18; id++) {
@@ -449,14 +414,14 @@ static void a_busy_shell_does_not_count(void **state)
         give_chunks(&fx);
         end_call(&fx, id, false);
     }
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void missing_and_busy_are_as_with_chunks(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     struct hp_st_task_options options = fx_function("noop");
     fx_assign_blob(&fx, 10, 9, &options);
     fx_refuse(&fx, fx_find(&fx, HP_METHOD_BLOB_LEND), HP_RPC_ERROR_NOT_FOUND);
@@ -467,7 +432,7 @@ static void missing_and_busy_are_as_with_chunks(void **state)
     fx_pass(&fx, 1000);
     lent(&fx, 9);
     end_call(&fx, 11, true);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void lent_payloads_count_as_fetched(void **state)
@@ -494,14 +459,14 @@ static void lent_payloads_count_as_fetched(void **state)
     fx_pass(&fx, 1000);
     lent(&fx, 8);
     end_call(&fx, 11, true);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void released_while_it_is_opened(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     fx.hold_near = true;
     struct hp_st_task_options options = fx_function("noop");
     fx_assign_blob(&fx, 10, 9, &options);
@@ -511,27 +476,27 @@ static void released_while_it_is_opened(void **state)
     assert_int_equal(fx_stats(&fx).held, 0);
     fx.hold_near = false;
     fx_near_answer(&fx);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void commands_have_bytes(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     struct hp_st_task_options options = fx_command();
     fx_assign_blob(&fx, 10, 9, &options);
     give_chunks(&fx);
     fx_exited(&fx, 10, 0, 0);
     fx_expect_end(&fx, 10, HP_REASON_NONE);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void pools_are_set_up_with_lent_payloads(void **state)
 {
     (void)state;
     struct fx fx;
-    init(&fx, 11);
+    fx_large_init(&fx, 2, true, 11);
     struct hp_st_pool_order order = {.has =
                                          HP_HAS_ST_POOL_ORDER_OPTIONS | HP_HAS_ST_POOL_ORDER_BLOB,
                                      .pool = 7,
@@ -546,7 +511,7 @@ static void pools_are_set_up_with_lent_payloads(void **state)
     assert_int_equal(start->payload_bytes, LARGE_BYTES);
     fxp_up(&fx, FXP_SLOTS);
     fxp_up(&fx, FXP_SLOTS + 1);
-    reconnect(&fx);
+    fx_reconnect(&fx);
     fx_answer_register(&fx);
     assert_int_equal(fx.files_live, 1); /* for the next child */
     fxp_send(&fx, &order, false);
@@ -558,7 +523,7 @@ static void pools_are_set_up_with_lent_payloads(void **state)
     fxp_recycled(&fx, FXP_SLOTS + 1);
     fx_tick(&fx, 1);
     assert_int_equal(fx_count(&fx, HP_AGENT_POOL_GONE), 1);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 /* ---------------------------------------------------------------------------------- negotiation */
@@ -582,7 +547,7 @@ static void another_host_has_chunks(void **state)
     fx_assign_blob(&fx, 11, 9, &options);
     give_chunks(&fx);
     end_call(&fx, 11, false);
-    deinit(&fx);
+    fx_large_deinit(&fx);
 }
 
 static void without_an_offer_or_the_will(void **state)
@@ -601,7 +566,7 @@ static void without_an_offer_or_the_will(void **state)
         take_chunks(&fx, 3);
         expect_end(&fx, 10, 3, true);
         assert_int_equal(fx_count(&fx, HP_AGENT_NEAR_PROVE), 0);
-        deinit(&fx);
+        fx_large_deinit(&fx);
     }
 }
 

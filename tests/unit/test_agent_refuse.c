@@ -121,22 +121,6 @@ static void no_memory_for_an_agent(void **state)
 
 /* ------------------------------------------------------------------------------------ answers */
 
-/* A reply whose only field is a float: no field is one. */
-static void reply_odd(struct fx *fx, uint32_t msgid, const char *field)
-{
-    static const uint8_t one_and_a_half[] = {0xcb, 0x3f, 0xf8, 0, 0, 0, 0, 0, 0};
-    struct hp_buf frame;
-    hp_buf_init(&frame, 4096);
-    assert_int_equal(hp_rpc_put_reply(&frame, msgid), HP_OK);
-    assert_int_equal(hp_wire_put_map(&frame, 1), HP_OK);
-    assert_int_equal(hp_wire_put_cstr(&frame, field), HP_OK);
-    assert_int_equal(hp_wire_put_raw(&frame, hp_bin_make(one_and_a_half, sizeof(one_and_a_half))),
-                     HP_OK);
-    fx_give(fx, &frame);
-    hp_buf_deinit(&frame);
-    fx_drain(fx);
-}
-
 static bool has_left(const struct fx *fx)
 {
     struct hp_agent_stats stats = fx_stats(fx);
@@ -154,7 +138,7 @@ static void odd_answers_at_the_start(void **state)
         struct hp_msg_hello_reply hello = {
             .server = HP_STR("broker"), .version = HP_PROTOCOL_VERSION, .epoch = 1, .now_ms = 1};
         if (step == 0) {
-            reply_odd(&fx, msgid, "server");
+            fx_reply_odd(&fx, msgid, "server");
         } else if (step == 1) {
             hello.version = HP_PROTOCOL_VERSION + 1;
             fx_reply(&fx, msgid, &hp_desc_msg_hello_reply, &hello);
@@ -162,7 +146,7 @@ static void odd_answers_at_the_start(void **state)
             fx_reply(&fx, msgid, &hp_desc_msg_hello_reply, &hello);
             msgid = fx_expect(&fx, HP_METHOD_WORKER_REGISTER);
             if (step == 2) {
-                reply_odd(&fx, msgid, "lease_ms");
+                fx_reply_odd(&fx, msgid, "lease_ms");
             } else {
                 fx_refuse(&fx, msgid, HP_RPC_ERROR_BUSY);
             }
@@ -241,7 +225,7 @@ static void odd_answers_to_heartbeats_and_results(void **state)
             fx_pass(&fx, FX_HEARTBEAT_MS);
             uint32_t msgid = fx_find(&fx, HP_METHOD_WORKER_HEARTBEAT);
             if (step == 0) {
-                reply_odd(&fx, msgid, "lease_ms");
+                fx_reply_odd(&fx, msgid, "lease_ms");
             } else {
                 fx_refuse(&fx, msgid, HP_RPC_ERROR_ILLEGAL_STATE);
             }
@@ -249,7 +233,7 @@ static void odd_answers_to_heartbeats_and_results(void **state)
             fx_assign(&fx, 10, 1, 1, &options);
             fx_exited(&fx, 10, 0, 0);
             struct hp_msg_worker_done done;
-            reply_odd(&fx, fx_expect_done(&fx, &done), "stale");
+            fx_reply_odd(&fx, fx_expect_done(&fx, &done), "stale");
         }
         assert_true(has_left(&fx));
     }

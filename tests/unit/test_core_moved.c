@@ -145,6 +145,15 @@ static struct rig *rig_ready(void)
     return rig;
 }
 
+/* Connection 3 asks, and the store looks: what it found is not handed over yet. */
+static struct hp_loaded *asked(struct rig *rig, enum what what, uint64_t id, uint32_t *ret_msgid)
+{
+    rig_begin(rig);
+    *ret_msgid = ask(rig, 3, what, id);
+    rig_end(rig);
+    return read_store(rig);
+}
+
 static void a_task_that_ends_meanwhile(void **state)
 {
     (void)state;
@@ -153,10 +162,8 @@ static void a_task_that_ends_meanwhile(void **state)
         struct hp_st_task_options options = rig_command();
         rig_worker(rig, 2, "w", 1);
         uint64_t id = rig_submitted(rig, 1, 1, &options, 1, NULL);
-        rig_begin(rig);
-        uint32_t msgid = ask(rig, 3, what, id);
-        rig_end(rig);
-        struct hp_loaded *loaded = read_store(rig);
+        uint32_t msgid = 0;
+        struct hp_loaded *loaded = asked(rig, what, id, &msgid);
         ends(rig, id, HP_REASON_NONE);
         rig_settle(rig);
         hand_over(rig, loaded);
@@ -172,10 +179,8 @@ static void a_task_that_is_taken_meanwhile(void **state)
         struct rig *rig = rig_ready();
         struct hp_st_task_options options = rig_command();
         uint64_t id = rig_submitted(rig, 1, 1, &options, 1, NULL);
-        rig_begin(rig);
-        uint32_t msgid = ask(rig, 3, what, id);
-        rig_end(rig);
-        struct hp_loaded *loaded = read_store(rig);
+        uint32_t msgid = 0;
+        struct hp_loaded *loaded = asked(rig, what, id, &msgid);
         rig_worker(rig, 2, "w", 1);
         assert_int_equal(rig_assigned(rig, 2, runs, 64), 1);
         hand_over(rig, loaded);
@@ -193,10 +198,8 @@ static void a_delay_that_ends_meanwhile(void **state)
         options.has |= HP_HAS_ST_TASK_OPTIONS_DELAY_MS;
         options.delay_ms = 2000;
         uint64_t id = rig_submitted(rig, 1, 1, &options, 3, NULL) + 1; /* one of a row */
-        rig_begin(rig);
-        uint32_t msgid = ask(rig, 3, what, id);
-        rig_end(rig);
-        struct hp_loaded *loaded = read_store(rig);
+        uint32_t msgid = 0;
+        struct hp_loaded *loaded = asked(rig, what, id, &msgid);
         rig_pass(rig, 2000);
         hand_over(rig, loaded);
         expect_answer(rig, what, msgid, HP_TASK_STATE_READY);
@@ -215,10 +218,8 @@ static void a_task_that_fails_meanwhile_and_waits_again(void **state)
         options.max_retries = 1;
         options.retry_base_ms = 100000;
         uint64_t id = rig_submitted(rig, 1, 1, &options, 1, NULL);
-        rig_begin(rig);
-        uint32_t msgid = ask(rig, 3, what, id);
-        rig_end(rig);
-        struct hp_loaded *loaded = read_store(rig);
+        uint32_t msgid = 0;
+        struct hp_loaded *loaded = asked(rig, what, id, &msgid);
         ends(rig, id, HP_REASON_EXIT);
         hand_over(rig, loaded); /* before it is in the store */
         expect_answer(rig, what, msgid, HP_TASK_STATE_DELAYED);
