@@ -363,12 +363,9 @@ static bool run_step(struct run *run, const struct step *step)
 {
     bool works = run_blob(run, step);
     mark_run(run, works);
-    works = works && run_apply(run, step->batches, step->batch_count);
-    if (!works) {
-        if (run->result->end == SCRIPT_STUCK) {
-            mark_run(run, false); /* nothing of it may be there */
-        }
-        return false;
+    if (!works || !run_apply(run, step->batches, step->batch_count)) {
+        return false; /* A commit that failed is there whole or not at all: on a full disk, too,
+                         where the end that was not written may be what the log's file has there. */
     }
     run->acked++;
     mark_run(run, false);
