@@ -208,7 +208,7 @@ struct hp_sqlite {
     bool is_inside; /* a statement runs inside a transaction: it must not commit by itself */
     const atomic_bool *keep_log; /* see hp_store_options; may be NULL */
     uint64_t ballast_bytes;
-    uint64_t reap_slice_us;
+    uint64_t reap_slice_us, answer_slice_us;
     uint64_t opened_next_id; /* ids below are not given out by this process */
     sqlite3_stmt *stmts[HP_SQL_COUNT];
     struct hp_bucket *buckets; /* by number, rising */

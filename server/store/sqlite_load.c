@@ -352,7 +352,7 @@ bool hp_sqlite_load(struct hp_store *store, struct hp_loaded *loaded)
     struct hp_answer answer;
     enum hp_err err = HP_OK;
     hp_answer_init(&answer, loaded);
-    answer.deadline_us = hp_clock_mono_us() + HP_ANSWER_SLICE_US;
+    answer.deadline_us = hp_clock_mono_us() + s->answer_slice_us;
     hp_facts_init(&facts, s);
     switch (loaded->load->kind) {
     case HP_LOAD_LANE:

@@ -257,6 +257,21 @@ static enum hp_err grow_wal(struct hp_sqlite *s, uint64_t bytes, struct hp_error
     return err == HP_OK ? HP_OK : hp_error_set(reterr, err, "%s: grow the log", s->wal_path);
 }
 
+/* All of the log is in the database. Were the log read again, up to a damaged frame, its pages
+ * would hide newer ones; so a commit that changes nothing begins it anew at once, with another
+ * salt. */
+static enum hp_err begin_log(struct hp_sqlite *s, struct hp_error *reterr)
+{
+    enum hp_err err = HP_OK;
+    if (!s->pressure) {
+        s->meta_dirty = true;
+        err = hp_sqlite_begin(s, reterr);
+        err = err == HP_OK ? hp_sqlite_commit(s, reterr) : hp_sqlite_abort(s, err, reterr);
+    }
+    s->wal_frames = 0;                          /* there is nothing to copy */
+    return err == HP_ERR_NOSPACE ? HP_OK : err; /* then the next commit does it */
+}
+
 enum hp_err hp_sqlite_checkpoint(struct hp_sqlite *s, uint32_t frames, struct hp_error *reterr)
 {
     if (s->wal_frames < frames || s->wal_frames == 0) {
@@ -280,10 +295,7 @@ enum hp_err hp_sqlite_checkpoint(struct hp_sqlite *s, uint32_t frames, struct hp
         return HP_OK;
     }
     s->checkpoints++;
-    if (done_frames == log_frames) {
-        s->wal_frames = 0; /* the next commit starts at the front again */
-    }
-    return HP_OK;
+    return done_frames == log_frames ? begin_log(s, reterr) : HP_OK;
 }
 
 /* ------------------------------------------------------------------ ballast */
@@ -563,6 +575,8 @@ enum hp_err hp_store_sqlite_open(const struct hp_store_options *options,
     s->keep_log = options->keep_log;
     s->reap_slice_us =
         options->reap_slice_us > 0 ? options->reap_slice_us : HP_SQLITE_REAP_SLICE_US;
+    s->answer_slice_us =
+        options->answer_slice_us > 0 ? options->answer_slice_us : HP_ANSWER_SLICE_US;
     s->frames_max = HP_SQLITE_CHECKPOINT_FRAMES;
     s->ballast_bytes = options->ballast_bytes > 0 ? options->ballast_bytes : BALLAST_BYTES_DEFAULT;
     enum hp_err err = open_all(s, options, reterr);

@@ -124,6 +124,8 @@ struct hp_store_options {
     uint64_t wal_bytes;     /* size the WAL is grown to at start; 0: default, 16 MiB */
     uint64_t ballast_bytes; /* kept free for results on a full disk; 0: default, 4 MiB */
     uint64_t reap_slice_us; /* a slice of retention in idle(); 0: default, 4 ms */
+    uint64_t
+        answer_slice_us; /* an answer to load() that takes longer ends early; 0: default, 2 ms */
     /* Asked when it is closed, also by an open that fails: while it is true the log stays beside
      * the database, as in a crash. NULL: it is folded in and removed. */
     const atomic_bool *keep_log;

@@ -3,6 +3,7 @@
  * Random histories, applied to the store in memory and to SQLite: whatever is asked, both print the
  * same. HP_SEED and HP_ROUNDS choose others.
  */
+#define STORE_FIXTURE_ANSWER_US 1 /* answers of a few steps each */
 #include "tests/lib/store_history.h"
 
 struct pair {

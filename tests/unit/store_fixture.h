@@ -21,6 +21,11 @@
 #include "server/core/op.h"
 #include "server/store/store.h"
 
+/* How long an answer may take before it ends early. A test either reads on, or wants it whole. */
+#ifndef STORE_FIXTURE_ANSWER_US
+#define STORE_FIXTURE_ANSWER_US UINT64_C(600000000)
+#endif
+
 struct fixture {
     char dir[200]; /* empty: the memory store */
     struct hp_store *store;
@@ -50,8 +55,11 @@ static inline void fixture_make_dir(char dir[200])
 static inline enum hp_err fixture_open_dir(const char *dir, bool create,
                                            struct hp_store **ret_store, struct hp_error *reterr)
 {
-    struct hp_store_options options = {
-        .dir = dir, .create = create, .wal_bytes = 256 << 10, .ballast_bytes = 256 << 10};
+    struct hp_store_options options = {.dir = dir,
+                                       .create = create,
+                                       .wal_bytes = 256 << 10,
+                                       .ballast_bytes = 256 << 10,
+                                       .answer_slice_us = STORE_FIXTURE_ANSWER_US};
     return hp_store_sqlite_open(&options, ret_store, reterr);
 }
 
