@@ -201,9 +201,12 @@ static bool is_eager(const struct hp_core *core, const struct hp_node *node,
                      const struct hp_group *group, uint64_t last_id)
 {
     const struct hp_st_task_options *options = &group->spec->options;
-    if (group->in_memory) { /* behind the reply to its registration */
-        return hp_volatile_is_now(core, group->spec, last_id) &&
-               node->register_batch <= core->durable_number;
+    /* Behind the reply to its registration: a worker that has no lease yet fences nothing. */
+    if (node->register_batch > core->durable_number) {
+        return false;
+    }
+    if (group->in_memory) {
+        return hp_volatile_is_now(core, group->spec, last_id);
     }
     return core->config.eager && options->kind != HP_TASK_KIND_COMMAND && !options->at_most_once &&
            group->batch == core->batch_number && last_id < core->durable_reserved_id;

@@ -356,9 +356,9 @@ RIG_UNUSED void rig_hello(struct rig *rig, uint64_t conn, const char *session, c
     assert_false(rpc.failed);
 }
 
-/* A worker with functions f, commands and `slots`, that names `runs` as its own. */
-RIG_UNUSED void rig_register(struct rig *rig, uint64_t conn, uint32_t slots,
-                             struct hp_list_run_ref runs)
+/* Within a turn: a worker with functions f, commands and `slots`, that names `runs` as its own. */
+RIG_UNUSED void rig_ask_register(struct rig *rig, uint64_t conn, uint32_t slots,
+                                 struct hp_list_run_ref runs)
 {
     static struct hp_str functions[] = {HP_STR_INIT("f")};
     struct hp_msg_worker_register msg = {
@@ -371,8 +371,14 @@ RIG_UNUSED void rig_register(struct rig *rig, uint64_t conn, uint32_t slots,
         .functions = {.items = functions, .count = 1},
         .commands = true,
         .runs = runs};
-    rig_begin(rig);
     (void)RIG_CALL(rig, conn, WORKER_REGISTER, worker_register, &msg);
+}
+
+RIG_UNUSED void rig_register(struct rig *rig, uint64_t conn, uint32_t slots,
+                             struct hp_list_run_ref runs)
+{
+    rig_begin(rig);
+    rig_ask_register(rig, conn, slots, runs);
     rig_end(rig);
     rig_settle(rig);
     struct hp_rpc rpc;

@@ -55,6 +55,34 @@ static void only_functions_go_before_their_commit(void **state)
     rig_free(rig);
 }
 
+/* The reply to its registration gives a worker its lease, and waits for a commit. */
+static void nothing_goes_to_a_worker_before_its_lease(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_new(NULL);
+    struct hp_st_task_options options = rig_function();
+    rig_hello(rig, 1, NULL, NULL);
+    rig_worker(rig, 2, "w", 1);
+    uint64_t id = rig_submitted(rig, 1, 0, &options, 1, NULL); /* reserves ids */
+    assert_int_equal(assigned(rig, 2, NULL), 1);
+    rig_done(rig, 2, id, 1, 1, HP_REASON_NONE);
+    rig_begin(rig);
+    rig_disconnect(rig, 2);
+    rig_end(rig);
+    rig_hello(rig, 3, NULL, "v");
+    rig_begin(rig);
+    rig_ask_register(rig, 3, 1, (struct hp_list_run_ref){0});
+    (void)rig_submit(rig, 1, 0, &options, 1);
+    rig_end(rig);
+    assert_int_equal(assigned(rig, 3, NULL), 0);
+    rig_settle(rig);
+    struct hp_rpc rpc;
+    assert_true(rig_next(rig, 3, &rpc));
+    assert_int_equal(rpc.type, HP_RPC_RESPONSE);
+    assert_int_equal(assigned(rig, 3, NULL), 1);
+    rig_free(rig);
+}
+
 static void priority_ages(void **state)
 {
     (void)state;
@@ -198,6 +226,7 @@ static void a_million_tasks_wait_in_little_memory(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(only_functions_go_before_their_commit),
+    cmocka_unit_test(nothing_goes_to_a_worker_before_its_lease),
     cmocka_unit_test(priority_ages),
     cmocka_unit_test(a_concurrency_key_limits),
     cmocka_unit_test(a_lane_larger_than_its_window),
