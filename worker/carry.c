@@ -44,6 +44,10 @@ static void run_command(struct hp_worker *worker, const struct hp_agent_command 
     if (err == HP_OK) {
         return;
     }
+    if (err == HP_ERR_CLOSED) { /* the helper died since the agent decided: not the task's fault */
+        hp_worker_feed_add(worker, HP_AGENT_EXEC_HANDED_BACK)->key = from->key;
+        return;
+    }
     struct hp_agent_event *event = hp_worker_feed_add(worker, HP_AGENT_EXEC_ENDED);
     event->key = from->key;
     event->start_errno = err == HP_ERR_INVALID ? EINVAL : EAGAIN;

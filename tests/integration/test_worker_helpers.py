@@ -60,6 +60,23 @@ def test_at_most_once_is_kept(worker, tmp_path):
     assert (tmp_path / "runs").read_text() == "x\n"
 
 
+def test_commands_on_the_way_to_a_dead_helper_run_later(worker, tmp_path):
+    """The daemon reads of the assignment and of its helper's death in the same moment."""
+    client = worker.client
+    worker.signal(signal.SIGSTOP)
+    task = client.run_command("sh", "-c", f"echo x >>{tmp_path}/runs", at_most_once=True)
+    procs.wait_until(lambda: client.get(task)["state"] == 4, "it is leased")
+    spawner = helpers(worker)[0]
+    os.kill(spawner, signal.SIGKILL)
+    procs.wait_until(lambda: pathlib.Path(f"/proc/{spawner}/stat").read_text().rsplit(")", 1)[1]
+                     .split()[0] == "Z", "the spawner is dead")
+    worker.signal(signal.SIGCONT)
+    ended = client.wait([task])[0]
+    assert ended["state"] == 9, ended
+    assert (tmp_path / "runs").read_text() == "x\n"
+    assert len(worker.events("starting_again")) == 1
+
+
 def test_helpers_are_killed_while_they_start(worker):
     """As soon as one is there: mostly before its modules are loaded."""
     def kill_one():

@@ -104,13 +104,14 @@ static void end_some(struct world *world)
         return;
     }
     task->given = false;
-    if (!task->is_call) {
+    bool comes_back = roll(world, 8) == 0 && !world->quiet; /* a command, too: its helper died */
+    if (comes_back) {
+        event(world, (struct hp_agent_event){.kind = HP_AGENT_EXEC_HANDED_BACK, .key = task->key});
+    } else if (!task->is_call) {
         event(world, (struct hp_agent_event){.kind = HP_AGENT_EXEC_ENDED,
                                              .key = task->key,
                                              .exit_code = (int32_t)roll(world, 2),
                                              .run_us = 100});
-    } else if (roll(world, 8) == 0 && !world->quiet) {
-        event(world, (struct hp_agent_event){.kind = HP_AGENT_EXEC_HANDED_BACK, .key = task->key});
     } else if (roll(world, 4) == 0) {
         struct fx_file *file = fx_file_new(&world->fx, hp_bin_make(large, LARGE_BYTES));
         event(world, (struct hp_agent_event){.kind = HP_AGENT_EXEC_RESULT,

@@ -413,6 +413,30 @@ static void stop_without_a_broker_spools(void **state)
     fx_deinit(&fx);
 }
 
+/* Who starts commands has died; the agent learned of it when some were on the way there. */
+static void commands_that_nobody_starts_are_handed_back(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, 2);
+    fx_up(&fx);
+    struct hp_st_task_options options = fx_command();
+    fx_assign(&fx, 10, 2, 1, &options);
+    assert_int_equal(fx_count(&fx, HP_AGENT_RUN), 2);
+    cancel(&fx, 11, HP_CANCEL_MODE_FORCE, 500);
+    fx_handed_back(&fx, 10);
+    (void)fx_find(&fx, HP_METHOD_WORKER_RELEASE);
+    struct hp_msg_worker_release release;
+    assert_int_equal(hp_msg_worker_release_decode(fx.rpc.params, &fx.arena, &release, NULL), HP_OK);
+    assert_int_equal(release.runs.count, 1);
+    assert_int_equal(release.runs.items[0].id, 10);
+    fx_handed_back(&fx, 11);
+    fx_expect_end(&fx, 11, HP_REASON_CANCELLED);
+    assert_int_equal(fx_count(&fx, HP_AGENT_RUN), 2);
+    assert_int_equal(fx_stats(&fx).started_total, 0);
+    fx_deinit(&fx);
+}
+
 static void broker_drains_and_resumes(void **state)
 {
     (void)state;
@@ -451,6 +475,7 @@ int main(void)
         cmocka_unit_test(drain_hands_back_and_ends),
         cmocka_unit_test(drain_timeout_kills),
         cmocka_unit_test(stop_without_a_broker_spools),
+        cmocka_unit_test(commands_that_nobody_starts_are_handed_back),
         cmocka_unit_test(broker_drains_and_resumes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

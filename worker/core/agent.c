@@ -287,7 +287,6 @@ static void on_run_event(struct hp_agent *agent, struct hp_agent_run *run,
         hp_agent_end_call(agent, run, event);
         break;
     case HP_AGENT_EXEC_HANDED_BACK:
-        HP_ASSERT(is_call);
         hp_agent_hand_back(agent, run);
         break;
     case HP_AGENT_EXEC_CHILD_UP:

@@ -209,7 +209,8 @@ enum hp_agent_event_kind {
     HP_AGENT_EXEC_OUTPUT,      /* output of a followed command: key, stream, offset, out */
     HP_AGENT_EXEC_ENDED,       /* a command ended, or could not be started */
     HP_AGENT_EXEC_RESULT,      /* a call ended: outcome */
-    HP_AGENT_EXEC_HANDED_BACK, /* a call came back unclaimed: it never ran */
+    HP_AGENT_EXEC_HANDED_BACK, /* it never ran: a call that came back unclaimed, or a command and
+                                  nobody is left to start it */
     HP_AGENT_EXEC_CHILD_UP,   /* a function child takes calls from now on (all are down at start) */
     HP_AGENT_EXEC_CHILD_DOWN, /* it takes no more; calls that it still has end as any other */
     HP_AGENT_EXEC_CHILD_WAITS, /* its call waits for other tasks (on), or no more */

@@ -339,9 +339,14 @@ void hp_agent_recall_all(struct hp_agent *agent, uint32_t more_than)
     }
 }
 
+/* The executor never began it: its call came back unclaimed, or who starts commands is gone. The
+ * latter's worker will end: a command does not wait for that here. */
 void hp_agent_hand_back(struct hp_agent *agent, struct hp_agent_run *run)
 {
-    agent->children[run->child].given--;
+    bool is_call = run->child != HP_AGENT_NO_CHILD;
+    if (is_call) {
+        agent->children[run->child].given--;
+    }
     hp_agent_unplace(agent, run);
     run->started_ms = 0;
     run->told = false;
@@ -351,15 +356,16 @@ void hp_agent_hand_back(struct hp_agent *agent, struct hp_agent_run *run)
     bool cancelled = run->why == HP_AGENT_WHY_CANCEL;
     run->why = HP_AGENT_WHY_NONE;
     struct hp_agent_crew *crew = run->parcel->crew;
-    hp_agent_run_move(agent, run, HP_AGENT_WAITING, &crew->waiting, true);
+    hp_agent_run_move(agent, run, HP_AGENT_WAITING, is_call ? &crew->waiting : &agent->commands,
+                      true);
     agent->totals.started_total--;
     if (run->drop) {
         hp_agent_run_free(agent, run);
-    } else if (crew->orphaned) {
+    } else if (is_call && crew->orphaned) {
         hp_agent_end_unstarted(agent, run, HP_REASON_POOL_ENDED, "the pool was terminated");
     } else if (cancelled) {
         hp_agent_end_unstarted(agent, run, HP_REASON_CANCELLED, "cancelled before it started");
-    } else if (agent->draining_self || agent->draining_broker || run->recalled) {
+    } else if (!is_call || agent->draining_self || agent->draining_broker || run->recalled) {
         hp_agent_release(agent, run);
     }
 }
