@@ -34,7 +34,10 @@
  *                                                                    hp_agent_check
  *  R23 peers speak the protocol, and the broker accepts it           feed_frame, sim_user_pump
  *
- * Not to be seen here: blob files and the audit trail (the simulation has no blobs).
+ *  R24 a task's blobs are whole on the disk before it names them,    broker_blob.c, audit_payloads,
+ *      and have the bytes that were sent, wherever they are read     sim_node_add_run, read_result
+ *
+ * Not to be seen here: the audit trail.
  */
 #include <stdio.h>
 
@@ -196,6 +199,12 @@ uint64_t audit_next_pool(struct sim *sim, uint64_t after)
 bool audit_is_in_memory(struct sim *sim, uint64_t wid)
 {
     return want_of(sim, wid)->spec.in_memory;
+}
+
+bool audit_is_task_in_memory(struct sim *sim, uint64_t id)
+{
+    const struct audit_spec *spec = task_of(sim, id)->spec;
+    return spec != NULL && spec->in_memory;
 }
 
 bool audit_is_pool(struct sim *sim, uint64_t id)

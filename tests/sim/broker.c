@@ -115,7 +115,8 @@ static void do_effects(struct sim_broker *broker)
             effect->load = NULL;
             break;
         case HP_EFFECT_BLOB:
-            break; /* the workload has no blobs */
+            sim_blobs_ask(broker, effect);
+            break;
         case HP_EFFECT_TRACE:
             sim_say(broker->sim, "broker's log: %s %s", effect->trace.event,
                     effect->trace.text != NULL ? effect->trace.text : "");
@@ -127,6 +128,13 @@ static void do_effects(struct sim_broker *broker)
 }
 
 /* ------------------------------------------------ the turn */
+static void free_news(struct news *news)
+{
+    hp_loaded_free(news->loaded);
+    hp_free(news->blob);
+    hp_free(news);
+}
+
 static void feed_store(struct sim_broker *broker)
 {
     while (broker->news_first != NULL) {
@@ -135,6 +143,8 @@ static void feed_store(struct sim_broker *broker)
         struct hp_event event = {.kind = HP_EVENT_COMMITTED, .number = news->durable};
         if (news->loaded != NULL) {
             event = (struct hp_event){.kind = HP_EVENT_LOADED, .loaded = news->loaded};
+        } else if (news->blob != NULL) {
+            event = *news->blob;
         } else if (news->pressure) {
             event = (struct hp_event){.kind = HP_EVENT_PRESSURE};
             event.pressure.disk_low = news->disk_low;
@@ -142,8 +152,7 @@ static void feed_store(struct sim_broker *broker)
             broker->durable = news->durable;
         }
         hp_core_step(broker->core, &event);
-        hp_loaded_free(news->loaded);
-        hp_free(news);
+        free_news(news);
     }
     broker->news_last = NULL;
 }
@@ -393,6 +402,7 @@ void sim_broker_new(struct sim *sim)
     struct sim_broker *broker = sim_alloc(sizeof(*broker));
     broker->sim = sim;
     broker->store = hp_store_mem_new();
+    broker->blobs = sim_blobs_new();
     hp_effects_init(&broker->effects);
     sim->broker = broker;
 }
@@ -459,8 +469,7 @@ static void drop_all(struct sim_broker *broker)
     }
     while (broker->news_first != NULL) {
         struct news *next = broker->news_first->next;
-        hp_loaded_free(broker->news_first->loaded);
-        hp_free(broker->news_first);
+        free_news(broker->news_first);
         broker->news_first = next;
     }
     broker->news_last = NULL;
@@ -498,6 +507,7 @@ void sim_broker_crash(struct sim *sim, bool gone)
     hp_effects_clear(&broker->effects);
     hp_core_free(broker->core);
     broker->core = NULL;
+    sim_blobs_crash(broker);
     hp_store_mem_crash(broker->store);
     audit_restarted(sim);
     sim_net_died(sim, 0, true, gone);
@@ -599,6 +609,7 @@ bool sim_broker_is_disk_full(const struct sim *sim)
 void sim_broker_stall_store(struct sim *sim, uint64_t us)
 {
     sim->broker->stall_us += us;
+    sim->broker->blob_stall_us += us;
 }
 
 void sim_broker_dump(struct sim *sim)
@@ -664,6 +675,7 @@ void sim_broker_final(struct sim *sim)
     broker->generation++;
     broker->up = false;
     drop_all(broker);
+    sim_blobs_crash(broker);
     sim_broker_start(sim);
     SIM_RULE(sim, hp_idmap_count(&broker->core->attempts) == 0, "leases are left in the store");
     check_store(broker);
@@ -675,6 +687,7 @@ void sim_broker_free(struct sim *sim)
     drop_all(broker);
     hp_core_free(broker->core);
     hp_effects_deinit(&broker->effects);
+    sim_blobs_free(broker);
     hp_store_close(broker->store);
     hp_free(broker);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What broker.c and broker_store.c share. */
+/* What broker.c, broker_store.c and broker_blob.c share. */
 #ifndef HP_TESTS_SIM_BROKER_STATE_H
 #define HP_TESTS_SIM_BROKER_STATE_H
 #include <stdio.h>
@@ -45,8 +45,11 @@ struct news {
     struct news *next;
     uint64_t durable;         /* or */
     struct hp_loaded *loaded; /* or */
+    struct hp_event *blob;    /* or; its data behind it */
     bool pressure, disk_low;
 };
+
+struct sim_blobs;
 
 struct sim_broker {
     struct sim *sim;
@@ -61,7 +64,8 @@ struct sim_broker {
     bool store_busy, store_slow, disk_full, told_full;
     uint64_t in_commit; /* batches of the commit under way */
     uint64_t stored;    /* number of the latest batch in the store */
-    uint64_t stall_us;
+    uint64_t stall_us, blob_stall_us;
+    struct sim_blobs *blobs;
     struct sim_fault *armed;
     bool has_sent; /* something that waited for a commit, in this turn */
     struct news *news_first, *news_last;
@@ -78,5 +82,20 @@ void sim_broker_apply(struct sim_broker *broker, uint64_t count);
 /* It dies here, if that fault is armed; it is back after the fault's span. */
 bool sim_broker_strikes(struct sim_broker *broker, enum sim_fault_kind kind);
 void sim_broker_wake(struct sim_broker *broker);
+/* An answer of the blob thread; its data is copied. */
+void sim_broker_tell_blob(struct sim_broker *broker, const struct hp_event *answer);
+
+/* broker_blob.c */
+struct sim_blobs *sim_blobs_new(void);
+void sim_blobs_free(struct sim_broker *broker);
+void sim_blobs_ask(struct sim_broker *broker, const struct hp_effect *effect);
+void sim_blobs_crash(struct sim_broker *broker);
+/* Of a whole blob; empty: it is not there. */
+struct hp_bin sim_blobs_bytes(const struct sim_broker *broker, uint64_t id);
+/* A commit says that a task has it, and ties its file to a task: whole, and to the same one. */
+void sim_blobs_want(struct sim_broker *broker, uint64_t id, uint64_t task);
+void sim_blobs_tie(struct sim_broker *broker, uint64_t id, uint64_t owner);
+/* The whole transaction is in; files whose task the store has forgotten go. */
+void sim_blobs_committed(struct sim_broker *broker);
 
 #endif

@@ -38,6 +38,18 @@ static void put_news(struct sim_broker *broker, struct news from)
     sim_broker_wake(broker);
 }
 
+void sim_broker_tell_blob(struct sim_broker *broker, const struct hp_event *answer)
+{
+    size_t size = answer->blob.data.size;
+    struct hp_event *event = sim_alloc(sizeof(*event) + size);
+    *event = *answer;
+    if (size > 0) {
+        memcpy(event + 1, answer->blob.data.data, size);
+        event->blob.data = hp_bin_make((uint8_t *)(event + 1), size);
+    }
+    put_news(broker, (struct news){.blob = event});
+}
+
 /* The pool of calls; else 0. */
 static uint64_t pool_of(const struct hp_op *op)
 {
@@ -58,26 +70,55 @@ static uint64_t pool_of(const struct hp_op *op)
 }
 
 /* Each task of a group is bound to the work that its payload names. */
-static void audit_payloads(struct sim *sim, const struct hp_op *op)
+static void audit_payloads(struct sim_broker *broker, const struct hp_op *op)
 {
+    struct sim *sim = broker->sim;
     for (uint32_t i = 0; i < op->group.count; i++) {
         struct hp_bin payload = hp_pack_payload(op->group.pack, i);
-        uint64_t wid = 0;
-        for (uint32_t k = 0; payload.size == 8 && k < 8; k++) {
-            wid |= (uint64_t)payload.data[k] << (8 * k);
+        uint64_t blob = hp_pack_blob(op->group.pack, i);
+        if (blob != 0) {
+            payload = sim_blobs_bytes(broker, blob);
+            SIM_RULE(sim, payload.size > 8, "the payload of task %llu, blob %llu, is not there",
+                     (unsigned long long)(op->group.first + i), (unsigned long long)blob);
+            sim_blobs_want(broker, blob, op->group.first + i);
         }
+        uint64_t wid = sim_content_number(payload.data, payload.size);
         if (wid != 0) {
             audit_payload(sim, op->group.first + i, wid);
         }
     }
 }
 
-static void audit_op(struct sim *sim, const struct hp_op *op)
+/* What a result says of blobs. */
+static void audit_parts(struct sim_broker *broker, const struct hp_op *op)
 {
+    struct hp_wire *wire = hp_wire_new();
+    struct hp_arena arena;
+    struct hp_error error;
+    const struct hp_wire_obj *map = NULL;
+    struct hp_st_task_end end;
+    hp_arena_init(&arena, 1024, 4U << 20);
+    HP_ASSERT(wire != NULL &&
+              hp_wire_unpack_checked(wire, &hp_tok_limits_open, op->result.end, &map, &error) ==
+                  HP_OK &&
+              hp_st_task_end_decode(map, &arena, &end, &error) == HP_OK);
+    const uint64_t parts[] = {end.result_blob, end.out_blob, end.err_blob};
+    for (size_t i = 0; i < HP_COUNT_OF(parts); i++) {
+        if (parts[i] != 0) {
+            sim_blobs_want(broker, parts[i], op->result.first);
+        }
+    }
+    hp_arena_deinit(&arena);
+    hp_wire_free(wire);
+}
+
+static void audit_op(struct sim_broker *broker, const struct hp_op *op)
+{
+    struct sim *sim = broker->sim;
     switch (op->kind) {
     case HP_OP_GROUP:
         audit_group(sim, op->group.first, op->group.count, sim->plan.pools ? pool_of(op) : 0);
-        audit_payloads(sim, op);
+        audit_payloads(broker, op);
         break;
     case HP_OP_LEASE:
         audit_lease(sim, op->lease.id, op->lease.attempt, op->lease.epoch, op->lease.node);
@@ -95,12 +136,18 @@ static void audit_op(struct sim *sim, const struct hp_op *op)
     case HP_OP_RESULT:
         audit_result(sim, op->result.first, op->result.count, op->result.state, op->result.reason,
                      op->result.attempt, op->result.failures, op->result.losses);
+        if (sim->plan.blobs && op->result.end.size > 0) {
+            audit_parts(broker, op);
+        }
         break;
     case HP_OP_UKEY:
         if (op->ukey.key.data[0] == 0) {
             break; /* a pool's */
         }
         audit_ukey(sim, (uint32_t)(op->ukey.key.data[op->ukey.key.size - 1] - '0'), op->ukey.id);
+        break;
+    case HP_OP_BLOB:
+        sim_blobs_tie(broker, op->blob.blob, op->blob.owner);
         break;
     case HP_OP_LANE:
     case HP_OP_LANE_DEL:
@@ -111,7 +158,6 @@ static void audit_op(struct sim *sim, const struct hp_op *op)
     case HP_OP_SESSION:
     case HP_OP_QUEUE:
     case HP_OP_NODE:
-    case HP_OP_BLOB:
     case HP_OP_META:
     case HP_OP_REAP:
     case HP_OP_FORGET:
@@ -138,7 +184,7 @@ void sim_broker_apply(struct sim_broker *broker, uint64_t count)
         struct job *job = sim_broker_take_job(broker);
         HP_ASSERT(hp_store_apply(broker->store, &job->batch, 1, &error) == HP_OK);
         for (uint32_t k = 0; k < job->batch->op_count; k++) {
-            audit_op(sim, &job->batch->ops[k]);
+            audit_op(broker, &job->batch->ops[k]);
         }
         durable = job->batch->number;
         hp_batch_free(job->batch);
@@ -146,6 +192,9 @@ void sim_broker_apply(struct sim_broker *broker, uint64_t count)
     }
     bool more = false;
     HP_ASSERT(hp_store_idle(broker->store, &more, &error) == HP_OK);
+    if (sim->plan.blobs) {
+        sim_blobs_committed(broker);
+    }
     audit_committed(sim);
     sim->figures.commits++;
     sim_note(sim, "commit", durable, count, 0, 0);

@@ -173,11 +173,12 @@ static void one(const struct sim_options *options)
     static struct sim sim;
     sim_run(options, &sim);
     (void)printf("seed %llu ok: hash %016llx, %llu s, %llu tasks, %llu starts, %llu faults, "
-                 "%llu crashes, %llu turns\n",
+                 "%llu crashes, %llu turns, %llu blobs\n",
                  (unsigned long long)options->seed, (unsigned long long)sim.hash,
                  (unsigned long long)(sim_ms(&sim) / 1000), (unsigned long long)sim.figures.tasks,
                  (unsigned long long)sim.figures.starts, (unsigned long long)sim.figures.faults,
-                 (unsigned long long)sim.figures.crashes, (unsigned long long)sim.figures.turns);
+                 (unsigned long long)sim.figures.crashes, (unsigned long long)sim.figures.turns,
+                 (unsigned long long)sim.figures.blobs);
 }
 
 static FILE *must_open(const char *path, const char *how)

@@ -194,7 +194,7 @@ static void do_effect(struct sim_node *node, const struct hp_agent_effect *effec
     case HP_AGENT_NEAR_PROVE:
     case HP_AGENT_NEAR_OPEN:
     case HP_AGENT_NEAR_SEAL:
-        break; /* the workload has no blobs */
+        break; /* nobody is on the broker's host */
     case HP_AGENT_EXIT:
         sim_note(node->sim, "node_exit", node->index, 0, 0, 0);
         sim_after(node->sim, 200 * SIM_MS, gone_now, node, node->generation, 0);
@@ -240,6 +240,15 @@ static void drain_effects(struct sim_node *node)
     }
 }
 
+/* A large result: what tells whose it is, and content behind it. */
+static uint8_t *make_large(const uint8_t result[12], uint32_t large)
+{
+    uint8_t *bytes = sim_alloc(12 + (size_t)large);
+    memcpy(bytes, result, 12);
+    sim_content_fill(bytes + 12, large, sim_content_number(bytes, 12));
+    return bytes;
+}
+
 /* What the executor and the spool have to tell. */
 static void listen(struct sim *sim, void *context, uint64_t generation, uint64_t b)
 {
@@ -251,12 +260,17 @@ static void listen(struct sim *sim, void *context, uint64_t generation, uint64_t
     node->woken = false;
     static struct hp_agent_event events[EVENTS_MAX];
     static uint8_t results[EVENTS_MAX][12];
+    static uint8_t *larges[EVENTS_MAX];
     uint32_t count = node->event_count;
     memcpy(events, node->events, count * sizeof(events[0]));
     memcpy(results, node->results, count * sizeof(results[0]));
     bool down[SLOTS_MAX] = {0};
     for (uint32_t i = 0; i < count; i++) {
-        if (events[i].out.size > 0) {
+        larges[i] = NULL;
+        if (node->larges[i] > 0) {
+            larges[i] = make_large(results[i], node->larges[i]);
+            events[i].out = hp_bin_make(larges[i], 12 + (size_t)node->larges[i]);
+        } else if (events[i].out.size > 0) {
             events[i].out.data = results[i];
         }
         if (events[i].kind == HP_AGENT_EXEC_CHILD_DOWN && events[i].child < node->slots) {
@@ -266,6 +280,9 @@ static void listen(struct sim *sim, void *context, uint64_t generation, uint64_t
     node->event_count = 0;
     if (count > 0) {
         hp_agent_exec(node->agent, events, count, sim_ms(sim));
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        hp_free(larges[i]);
     }
     if (node->spooled_up_to > 0) {
         uint64_t id = node->spooled_up_to;

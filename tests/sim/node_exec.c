@@ -3,13 +3,15 @@
 #include "tests/sim/node_state.h"
 
 /* ------------------------------------------------ what the executor sees */
-void sim_node_post(struct sim_node *node, const struct hp_agent_event *event, const uint8_t *result)
+void sim_node_post(struct sim_node *node, const struct hp_agent_event *event, const struct run *run)
 {
     HP_ASSERT(node->event_count < EVENTS_MAX);
     struct hp_agent_event *slot = &node->events[node->event_count];
     *slot = *event;
-    if (result != NULL) {
-        memcpy(node->results[node->event_count], result, 12);
+    node->larges[node->event_count] = 0;
+    if (run != NULL) {
+        memcpy(node->results[node->event_count], run->result, 12);
+        node->larges[node->event_count] = run->large;
         slot->out = hp_bin_make(node->results[node->event_count], 12);
     }
     node->event_count++;
@@ -46,7 +48,7 @@ static void finish(struct sim *sim, void *context, uint64_t key, uint64_t serial
         struct hp_agent_event waits = {.kind = HP_AGENT_EXEC_CHILD_WAITS, .child = run->child};
         sim_node_post(node, &waits, NULL);
     }
-    sim_node_post(node, &run->end, ok ? run->result : NULL);
+    sim_node_post(node, &run->end, ok ? run : NULL);
     uint32_t child = run->child;
     hp_free(run);
     if (child == HP_AGENT_NO_CHILD) {
@@ -156,6 +158,9 @@ static void begin(struct sim_node *node, struct run *run)
     uint64_t took_us = run_time_us(node->sim, run->child != HP_AGENT_NO_CHILD);
     run->end.run_us = took_us;
     bool waits_too = sim_percent(sim, 10);
+    if (sim->plan.blobs && sim_percent(sim, 15)) {
+        run->large = (uint32_t)sim_pick(sim, SIM_LARGE_LEAST, SIM_LARGE_MOST);
+    }
     sim_enter(sim, before);
     if (run->child != HP_AGENT_NO_CHILD && run->child >= node->slots && waits_too) {
         struct hp_agent_event waits = {
@@ -194,9 +199,11 @@ struct run *sim_node_add_run(struct sim_node *node, uint64_t key, uint64_t id, u
                         .attempt = attempt,
                         .fence = sim_node_fence,
                         .child = child};
-    for (uint32_t i = 0; payload.size == 8 && i < 8; i++) {
-        run->wid |= (uint64_t)payload.data[i] << (8 * i);
-    }
+    run->wid = sim_content_number(payload.data, payload.size);
+    SIM_RULE(node->sim,
+             payload.size <= 8 || sim_content_is(payload.data + 8, payload.size - 8, run->wid),
+             "task %llu: attempt %u has not the bytes that were sent", (unsigned long long)id,
+             attempt);
     struct run **at = &node->runs;
     while (*at != NULL) {
         at = &(*at)->next;

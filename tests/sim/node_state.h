@@ -24,6 +24,7 @@ struct run {
     uint64_t serial;
     struct hp_agent_event end; /* how it will end */
     uint8_t result[12];
+    uint32_t large; /* bytes of content behind it; 0: none */
 };
 
 struct record {
@@ -55,6 +56,7 @@ struct sim_node {
     struct record *spool;
     struct hp_agent_event events[EVENTS_MAX]; /* for the agent, when it listens */
     uint8_t results[EVENTS_MAX][12];
+    uint32_t larges[EVENTS_MAX];
     uint32_t event_count;
     uint64_t deadline_us, fence_ms, next_serial;
     uint64_t spooled_up_to; /* told when it listens; 0: nothing */
@@ -70,8 +72,9 @@ void sim_node_recall(struct sim_node *node, uint32_t child);
 void sim_node_do_kill(struct sim_node *node, uint64_t key, int signal);
 void sim_node_fence(struct sim *sim, void *context, uint64_t generation, uint64_t deadline_ms);
 void sim_node_wake(struct sim_node *node);
+/* run: whose result it is; NULL: none. */
 void sim_node_post(struct sim_node *node, const struct hp_agent_event *event,
-                   const uint8_t *result);
+                   const struct run *run);
 /* It dies before anything else happens, if that fault is armed. */
 void sim_node_strikes(struct sim_node *node, enum sim_fault_kind kind);
 /* node_pool.c */

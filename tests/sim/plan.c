@@ -142,6 +142,7 @@ void sim_plan(struct sim *sim)
         plan->long_run_ms = plan->lease_ms * 2;
     }
     plan->pools = sim->seed >= SIM_POOL_SEEDS;
+    plan->blobs = sim->seed >= SIM_BLOB_SEEDS;
     for (int i = 0; i < SIM_KEYS; i++) {
         plan->ckey_max[i] = (uint32_t)sim_pick(sim, 1, 4);
     }

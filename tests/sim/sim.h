@@ -7,6 +7,7 @@
  *   words.c   the trace in words
  *   net.c     connections: delay, cuts, partitions, lost ends
  *   broker.c  core + store in memory, turns, commits, crash and restart; broker_store.c: its disk
+ *             broker_blob.c: its large payloads and results; content.c: their bytes
  *   node.c    agent + simulated executor and spool; node_pool.c: children of pools
  *   user.c    client engine + workload; user_pool.c: pools and their calls
  *   audit.c   what must hold; it sees submits, commits, starts and ends, and never the core
@@ -28,8 +29,9 @@
 #include "common/base/rand.h"
 
 #define SIM_NEVER UINT64_MAX
-#define SIM_MS UINT64_C(1000)            /* the agenda counts microseconds */
-#define SIM_POOL_SEEDS UINT64_C(1000000) /* from here on there are pools, too */
+#define SIM_MS UINT64_C(1000)              /* the agenda counts microseconds */
+#define SIM_POOL_SEEDS UINT64_C(1000000)   /* from here on there are pools, too */
+#define SIM_BLOB_SEEDS UINT64_C(100000000) /* and from here on large payloads and results */
 enum { SIM_NODES_MAX = 5, SIM_USERS_MAX = 4, SIM_KEYS = 4, SIM_TAIL = 3000 };
 enum { SIM_FAULTS_MAX = 96, SIM_FAULTS_LEAST = 20 };
 
@@ -160,7 +162,7 @@ struct sim_plan {
     uint32_t task_goal;
     bool bursts;          /* of work */
     uint64_t long_run_ms; /* longest run of a task */
-    bool pools;           /* decided by the seed's range */
+    bool pools, blobs;    /* decided by the seed's range */
     struct sim_fault faults[SIM_FAULTS_MAX];
     uint32_t fault_count;
 };
@@ -195,6 +197,7 @@ struct sim {
     struct {
         uint64_t tasks, starts, crashes, turns, commits;
         uint64_t faults; /* that really happened */
+        uint64_t blobs;  /* that became a task's payload or result */
         uint64_t taken;  /* attempts taken from workers that ran them, or had their success */
         uint32_t kinds[SIM_FAULT_KINDS];
     } figures;
@@ -237,6 +240,14 @@ void sim_be_brief(void);
 void *sim_alloc(size_t size);
 /* Runs one seed to its end. It does not return if a rule is broken. */
 void sim_run(const struct sim_options *options, struct sim *ret_sim);
+
+/* ------------------------------------------------ content.c */
+enum { SIM_LARGE_LEAST = 65537, SIM_LARGE_MOST = 300000 };
+/* Bytes that the number decides. */
+void sim_content_fill(uint8_t *data, size_t size, uint64_t number);
+bool sim_content_is(const uint8_t *data, size_t size, uint64_t number);
+/* The number of a payload, its first eight bytes; 0: it has none. */
+uint64_t sim_content_number(const uint8_t *payload, size_t size);
 
 /* ------------------------------------------------ words.c */
 void sim_words_head(const struct sim *sim, FILE *out);
@@ -397,6 +408,7 @@ uint64_t audit_some_id(struct sim *sim); /* of a task that was acknowledged; 0: 
 void audit_dump(struct sim *sim, uint64_t id);
 /* It was asked for without durability: it may be lost with the broker. */
 bool audit_is_in_memory(struct sim *sim, uint64_t wid);
+bool audit_is_task_in_memory(struct sim *sim, uint64_t id);
 bool audit_is_pool(struct sim *sim, uint64_t id);
 /* Of a pool that was acknowledged, mostly one of the last; 0: none. */
 uint64_t audit_some_pool(struct sim *sim);

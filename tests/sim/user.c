@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "client/fetch.h"
 #include "tests/sim/user_state.h"
 
 /* ------------------------------------------------ events */
@@ -15,6 +16,65 @@ static uint64_t little(const uint8_t *data, uint32_t size)
     return value;
 }
 
+/* A large result on its way. */
+struct reading {
+    struct reading *next;
+    struct sim_user *user;
+    uint64_t task;
+    uint32_t state, attempt;
+    bool in_memory; /* a restart of the broker may have lost it */
+};
+
+static void read_result(void *context, enum hp_status status, const char *text,
+                        struct hp_buffer *buffer)
+{
+    struct reading *reading = context;
+    struct sim_user *user = reading->user;
+    struct sim *sim = user->sim;
+    const uint8_t *data = (const uint8_t *)buffer->data;
+    sim_note(sim, "read", user->index, reading->task, (uint64_t)status, buffer->size);
+    SIM_RULE(sim, status == HP_STATUS_OK || (status == HP_STATUS_NOT_FOUND && reading->in_memory),
+             "task %llu: its result cannot be read: %s (%s)", (unsigned long long)reading->task,
+             hp_strerror(status), text);
+    SIM_RULE(
+        sim,
+        status != HP_STATUS_OK ||
+            (buffer->size > 12 && sim_content_is(data + 12, buffer->size - 12, little(data, 8))),
+        "task %llu: its result has other bytes", (unsigned long long)reading->task);
+    bool has = status == HP_STATUS_OK;
+    audit_told(sim, reading->task, reading->state, has ? little(data, 8) : 0,
+               has ? (uint32_t)little(data + 8, 4) : reading->attempt, has);
+    hp_free(buffer->data);
+    struct reading **at = &user->readings;
+    while (*at != reading) {
+        at = &(*at)->next;
+    }
+    *at = reading->next;
+    hp_free(reading);
+}
+
+static void read_large(struct sim_user *user, const struct hp_task *task, uint64_t blob)
+{
+    struct reading *reading = sim_alloc(sizeof(*reading));
+    *reading = (struct reading){.next = user->readings,
+                                .user = user,
+                                .task = task->id,
+                                .state = (uint32_t)task->state,
+                                .attempt = task->attempt,
+                                .in_memory = audit_is_task_in_memory(user->sim, task->id)};
+    user->readings = reading;
+    HP_ASSERT(hp_fetch_begin(user->engine, blob, read_result, reading) != NULL);
+}
+
+static void drop_readings(struct sim_user *user)
+{
+    while (user->readings != NULL) {
+        struct reading *next = user->readings->next;
+        hp_free(user->readings);
+        user->readings = next;
+    }
+}
+
 static void told(struct sim_user *user, const struct hp_task *task)
 {
     struct sim *sim = user->sim;
@@ -22,6 +82,11 @@ static void told(struct sim_user *user, const struct hp_task *task)
     struct hp_bytes bytes = {0};
     if (end != NULL) {
         bytes = end->result.size > 0 ? end->result : end->out;
+        uint64_t blob = end->result_blob != 0 ? end->result_blob : end->out_blob;
+        if (blob != 0) {
+            read_large(user, task, blob);
+            return;
+        }
     }
     bool has = bytes.size == 12;
     SIM_RULE(sim, task->state != HP_STATE_DONE || has || audit_is_pool(sim, task->id),
@@ -283,18 +348,33 @@ static void draw_all(struct sim *sim, struct draw *draw)
     draw->spec.child_losses = options->child_losses;
 }
 
+/* Its number, and content behind it in every fourth submit of histories with blobs. */
+static uint8_t *make_payload(struct sim *sim, const struct draw *draw, uint64_t wid, bool is_large,
+                             size_t *ret_size)
+{
+    *ret_size = is_large ? (size_t)sim_pick(sim, SIM_LARGE_LEAST, SIM_LARGE_MOST) : 8;
+    uint8_t *bytes = sim_alloc(*ret_size);
+    for (uint32_t k = 0; k < 8; k++) {
+        bytes[k] = (uint8_t)(wid >> (8 * k));
+    }
+    sim_content_fill(bytes + 8, *ret_size - 8, wid);
+    HP_ASSERT(draw->count <= MAX_PER_SUBMIT);
+    return bytes;
+}
+
 void sim_user_submit(struct sim_user *user, struct draw *draw_ptr)
 {
     struct sim *sim = user->sim;
     struct draw draw = *draw_ptr;
     uint64_t wid = sim_wid(user->index, sim->wids[user->index] + 1);
-    uint8_t bytes[MAX_PER_SUBMIT][8];
+    uint8_t *bytes[MAX_PER_SUBMIT];
     struct hp_bytes payloads[MAX_PER_SUBMIT];
+    bool is_large = sim->plan.blobs && draw.payloads && !draw.spec.pool && sim_percent(sim, 25);
+    draw.count = is_large ? HP_MIN(draw.count, 2U) : draw.count;
     for (uint32_t i = 0; i < draw.count; i++) {
-        for (uint32_t k = 0; k < 8; k++) {
-            bytes[i][k] = (uint8_t)((wid + i) >> (8 * k));
-        }
-        payloads[i] = (struct hp_bytes){.data = bytes[i], .size = 8};
+        size_t size = 0;
+        bytes[i] = make_payload(sim, &draw, wid + i, is_large, &size);
+        payloads[i] = (struct hp_bytes){.data = bytes[i], .size = size};
     }
     struct hp_engine_submit call = {.options = &draw.options,
                                     .payloads = draw.payloads ? payloads : NULL,
@@ -302,6 +382,9 @@ void sim_user_submit(struct sim_user *user, struct draw *draw_ptr)
                                     .array = !draw.payloads,
                                     .user = (void *)(uintptr_t)wid};
     enum hp_status status = hp_engine_submit(user->engine, &call, NULL);
+    for (uint32_t i = 0; i < draw.count; i++) {
+        hp_free(bytes[i]);
+    }
     if (status == HP_STATUS_AGAIN) {
         return;
     }
@@ -518,6 +601,7 @@ void sim_user_new(struct sim *sim, uint32_t index)
 void sim_user_free(struct sim *sim, uint32_t index)
 {
     hp_engine_free(sim->users[index]->engine);
+    drop_readings(sim->users[index]);
     hp_free(sim->users[index]);
 }
 
@@ -530,6 +614,7 @@ void sim_user_crash(struct sim *sim, uint32_t index)
     sim_user_pause(sim, index, false);
     sim_net_died(sim, SIM_NODES_MAX + index, false, false);
     hp_engine_free(user->engine);
+    drop_readings(user);
     user->conn = 0;
     user->connected = false;
     start(user);
@@ -564,7 +649,8 @@ void sim_user_settle(struct sim *sim, uint32_t index)
 bool sim_user_waits(struct sim *sim, uint32_t index)
 {
     const struct hp_engine *engine = sim->users[index]->engine;
-    return hp_engine_outstanding(engine) > 0 || hp_engine_unacknowledged(engine) > 0;
+    return hp_engine_outstanding(engine) > 0 || hp_engine_unacknowledged(engine) > 0 ||
+           sim->users[index]->readings != NULL;
 }
 
 void sim_user_final(struct sim *sim, uint32_t index)
@@ -574,6 +660,7 @@ void sim_user_final(struct sim *sim, uint32_t index)
     uint64_t outstanding = hp_engine_outstanding(user->engine);
     SIM_RULE(sim, unacknowledged == 0, "user %u: %llu submits without an answer", index,
              (unsigned long long)unacknowledged);
+    SIM_RULE(sim, user->readings == NULL, "user %u: a result is not read to its end", index);
     SIM_RULE(sim, outstanding == 0, "user %u: was not told of the end of %llu tasks", index,
              (unsigned long long)outstanding);
 }

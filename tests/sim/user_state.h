@@ -10,13 +10,16 @@
 
 enum { MAX_PER_SUBMIT = 20 };
 
+struct reading;
+
 struct sim_user {
     struct sim *sim;
     uint32_t index;
     struct hp_engine *engine;
     uint64_t generation, conn, deadline_us;
     bool connected, paused, closing;
-    uint64_t acts; /* that it has come to */
+    uint64_t acts;            /* that it has come to */
+    struct reading *readings; /* results that it fetches */
 };
 
 struct draw {

@@ -53,6 +53,7 @@ static const struct words all[] = {
     {"pool_end", "{0:client}", "ends pool {1}, way {2}"},
     {"reply", "{0:client}", "has the answer to request {1}, status {2}"},
     {"ended", "{0:client}", "is told: task {1} is {2:state}, attempt {3}"},
+    {"read", "{0:client}", "has read the result of task {1}: status {2}, {3} bytes"},
     {"fault", "FAULT", "number {0}: {1:fault}, at {2:place}, for {3} ms"},
     {"cut", "net", "the link of {0:place} is cut"},
     {"mend", "net", "the link of {0:place} is whole again"},
