@@ -18,6 +18,7 @@
 #include "server/store/page_sum.h"
 #include "server/store/salvage.h"
 #include "server/store/sqlite_job.h"
+#include "server/store/wal.h"
 
 #define PATH_BYTES 4096u
 #define NEW_WAL_BYTES ((uint64_t)1 << 20)
@@ -142,6 +143,7 @@ static void free_handle(struct hp_sqlite *s)
     hp_row_out_deinit(&s->out);
     hp_free(s->dir);
     hp_free(s->db_path);
+    hp_free(s->wal_path);
     hp_free(s->blob_dir);
 }
 
@@ -164,7 +166,12 @@ static enum hp_err check_all(struct hp_sqlite *s, struct hp_offline_check *ret,
 {
     struct hp_error error = {0};
     struct hp_check check;
-    enum hp_err err = open_unchanged(s, &error);
+    enum hp_err err = hp_wal_check(s->wal_path, &error);
+    if (err == HP_ERR_CORRUPT) { /* SQLite reads to the damage, and calls it the end */
+        add_line(ret, error.text);
+        err = HP_OK;
+    }
+    err = err == HP_OK ? open_unchanged(s, &error) : err;
     bool is_open = err == HP_OK;
     err = err == HP_OK ? check_version(s, &error) : err;
     if (is_our_trouble(err)) {
@@ -223,8 +230,9 @@ enum hp_err hp_offline_check(const char *dir, struct hp_offline_check *ret_check
     }
     s.dir = hp_strdup(dir);
     s.db_path = join(dir, "hostpool.db");
+    s.wal_path = join(dir, "hostpool.db-wal");
     s.blob_dir = join(dir, "blobs");
-    err = s.dir != NULL && s.db_path != NULL && s.blob_dir != NULL
+    err = s.dir != NULL && s.db_path != NULL && s.wal_path != NULL && s.blob_dir != NULL
               ? check_all(&s, ret_check, reterr)
               : hp_error_set(reterr, HP_ERR_NOMEM, NULL);
     free_handle(&s);

@@ -127,7 +127,7 @@ static enum hp_err read_log(struct hp_pages *p, uint8_t *page, struct hp_error *
     p->frames_end = HP_WAL_HEADER_BYTES;
     memcpy(p->salt, header + 16, sizeof(p->salt));
     if (!good) {
-        p->figures.log_damaged = true;
+        p->figures.log_damaged = !hp_wal_is_blank(header); /* then see look */
         guess_salt(p);
         return HP_OK;
     }
@@ -234,6 +234,10 @@ static enum hp_err look(struct hp_pages *p, struct hp_error *reterr)
     }
     enum hp_err err = p->wal_fd >= 0 ? read_log(p, page, reterr) : HP_OK;
     hp_free(page);
+    if (err == HP_OK && p->wal_fd >= 0 &&
+        hp_wal_check_fd(p->wal_fd, "", NULL) == HP_ERR_CORRUPT) {
+        p->figures.log_damaged = true; /* also where a frame's mark is what is damaged */
+    }
     if (err == HP_OK) {
         p->page_count = (uint32_t)HP_MAX(in_file, p->page_count);
         p->seen = hp_calloc((size_t)p->page_count + 1, 1);

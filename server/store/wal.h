@@ -31,6 +31,13 @@ static inline void hp_wal_sum(bool big, const uint8_t *data, size_t size, uint32
     }
 }
 
+/* A log that was made longer, and nothing was written yet. */
+static inline bool hp_wal_is_blank(const uint8_t header[HP_WAL_HEADER_BYTES])
+{
+    static const uint8_t zeros[HP_WAL_HEADER_BYTES];
+    return memcmp(header, zeros, sizeof(zeros)) == 0;
+}
+
 /* Is the header's own checksum right? Begins the sum of the frames. */
 static inline bool hp_wal_header_is_good(const uint8_t header[HP_WAL_HEADER_BYTES], bool *ret_big,
                                          uint32_t ret_sum[2])
@@ -64,5 +71,7 @@ static inline bool hp_wal_frame_is_good(const uint8_t header[HP_WAL_FRAME_BYTES]
  * begins anew with another salt and no frame of an earlier crash is mistaken.
  */
 enum hp_err hp_wal_check(const char *path, struct hp_error *reterr);
+/* The same of an open file; its path is for the text. */
+enum hp_err hp_wal_check_fd(int fd, const char *path, struct hp_error *reterr);
 
 #endif

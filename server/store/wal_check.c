@@ -7,6 +7,7 @@
 #include "common/base/macro.h"
 #include "common/base/mem.h"
 #include "common/sys/file.h"
+#include "server/store/sqlite.h"
 #include "server/store/wal.h"
 
 #define PAGE_BYTES_MAX 65536u
@@ -75,41 +76,52 @@ static enum hp_err check_frames(struct log *log, const char *path, struct hp_err
     return HP_OK;
 }
 
-static bool is_blank(const uint8_t header[HP_WAL_HEADER_BYTES])
+/* SQLite writes and syncs the header before any frame, and the file is grown by zeros: without a
+ * header there is no frame. */
+static enum hp_err check_blank(struct log *log, const char *path, struct hp_error *reterr)
 {
-    for (size_t i = 0; i < HP_WAL_HEADER_BYTES; i++) {
-        if (header[i] != 0) {
-            return false;
+    static const uint8_t zeros[HP_WAL_FRAME_BYTES];
+    for (uint64_t number = 1; next_frame(log); number++) {
+        if (memcmp(log->frame, zeros, sizeof(zeros)) != 0) {
+            return hp_error_set(reterr, HP_ERR_CORRUPT,
+                                "%s: damaged: its header is gone, and frame %" PRIu64 " is there; "
+                                "restore a backup, or see 'hostpool broker recover DIR NEW'",
+                                path, number);
         }
     }
-    return true;
+    return HP_OK;
 }
 
-enum hp_err hp_wal_check(const char *path, struct hp_error *reterr)
+enum hp_err hp_wal_check_fd(int fd, const char *path, struct hp_error *reterr)
 {
     uint8_t header[HP_WAL_HEADER_BYTES];
-    struct log log = {0};
-    int fd HP_CLEANUP(hp_fd_close) = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || !read_whole(fd, header, sizeof(header), 0) || is_blank(header)) {
+    struct log log = {.fd = fd};
+    if (!read_whole(fd, header, sizeof(header), 0)) {
         return HP_OK;
     }
     /* It is one sector: a power cut leaves the old one or the new one. */
-    uint32_t page_bytes = hp_get_be32(header + 8);
-    if (!hp_wal_header_is_good(header, &log.big, log.sum) || page_bytes == 0 ||
-        page_bytes > PAGE_BYTES_MAX) {
+    bool blank = hp_wal_is_blank(header);
+    uint32_t page_bytes = blank ? HP_SQLITE_PAGE_BYTES : hp_get_be32(header + 8);
+    if (!blank && (!hp_wal_header_is_good(header, &log.big, log.sum) || page_bytes == 0 ||
+                   page_bytes > PAGE_BYTES_MAX)) {
         return hp_error_set(reterr, HP_ERR_CORRUPT,
                             "%s: damaged: its header fails its checksum; restore a backup, or see "
                             "'hostpool broker recover DIR NEW'",
                             path);
     }
-    log.fd = fd;
     log.page_bytes = page_bytes;
     memcpy(log.salt, header + 16, sizeof(log.salt));
     log.frame = hp_alloc(HP_WAL_FRAME_BYTES + log.page_bytes);
     if (log.frame == NULL) {
         return hp_error_set(reterr, HP_ERR_NOMEM, NULL);
     }
-    enum hp_err err = check_frames(&log, path, reterr);
+    enum hp_err err = blank ? check_blank(&log, path, reterr) : check_frames(&log, path, reterr);
     hp_free(log.frame);
     return err;
+}
+
+enum hp_err hp_wal_check(const char *path, struct hp_error *reterr)
+{
+    int fd HP_CLEANUP(hp_fd_close) = open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? HP_OK : hp_wal_check_fd(fd, path, reterr);
 }

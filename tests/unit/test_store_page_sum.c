@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Pages of the database that are damaged as a whole: rows must not vanish without a word. */
+#include "server/store/offline.h"
 #include "tests/unit/store_fixture.h"
 
 #include <fcntl.h>
@@ -155,13 +156,12 @@ static void copy_to(const struct fixture *f, const char *to)
     assert_int_equal(system(command), 0);
 }
 
-/* A bit of the log, as a killed broker leaves it: commits behind it are not dropped in silence. */
-static void damage_within_the_log_is_noticed(void **state)
+/* A folder as a killed broker leaves it, with four commits in its log. */
+static void crash(struct fixture *f, struct fixture *ret_crashed)
 {
-    struct fixture *f = *state;
-    struct fixture crashed = {0};
     struct hp_error error = {0};
-    fixture_make_dir(crashed.dir);
+    *ret_crashed = (struct fixture){0};
+    fixture_make_dir(ret_crashed->dir);
     assert_int_equal(fixture_open_dir(f->dir, false, &f->store, &error), HP_OK);
     (void)hp_store_recover(f->store, ignore_record, NULL, &error);
     for (uint64_t i = 0; i < 4; i++) {
@@ -169,9 +169,75 @@ static void damage_within_the_log_is_noticed(void **state)
         add_group(batch, 1000 + i, 1, 1, 0, "options", "pack");
         apply(f, batch);
     }
-    copy_to(f, crashed.dir);
+    copy_to(f, ret_crashed->dir);
     hp_store_close(f->store);
     f->store = NULL;
+}
+
+/* What the offline check finds, and what the salvage says is lost. */
+static void look_offline(const struct fixture *f, uint64_t *ret_problems, uint64_t *ret_lost)
+{
+    char to[300];
+    struct hp_error error = {0};
+    struct hp_offline_check check;
+    struct hp_offline_salvage salvage;
+    assert_int_equal(hp_offline_check(f->dir, &check, &error), HP_OK);
+    *ret_problems = check.problem_count;
+    hp_buf_deinit(&check.lines);
+    (void)snprintf(to, sizeof(to), "%s.new", f->dir);
+    assert_int_equal(hp_offline_salvage(f->dir, to, &salvage, &error), HP_OK);
+    *ret_lost = salvage.lost_count;
+    hp_buf_deinit(&salvage.lines);
+    fixture_remove_dir(to);
+}
+
+/* The first sector of a log: start, check and salvage all see it, whatever byte it is. */
+static void damage_to_the_front_of_the_log_is_noticed(void **state)
+{
+    static const struct {
+        off_t at;
+        size_t size;
+    } harms[] = {{0, 512}, {2, 1},  {9, 1},  {17, 1}, {25, 1},
+                 {33, 1},  {37, 1}, {41, 1}, {49, 1}, {57, 1}};
+    struct fixture *f = *state;
+    struct fixture crashed;
+    struct hp_error error = {0};
+    char path[300];
+    uint8_t front[512];
+    uint64_t problems = 0;
+    uint64_t lost = 0;
+    uint64_t lost_anyway = 0; /* the fixture's options are no options */
+    crash(f, &crashed);
+    look_offline(&crashed, &problems, &lost_anyway);
+    assert_int_equal(problems, 0);
+    (void)snprintf(path, sizeof(path), "%s/hostpool.db-wal", crashed.dir);
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, front, sizeof(front), 0), sizeof(front));
+    for (size_t i = 0; i < HP_COUNT_OF(harms); i++) {
+        uint8_t harmed[512] = {0};
+        harmed[0] = front[harms[i].at] ^ 0x10;
+        harmed[0] = harms[i].size > 1 ? 0 : harmed[0];
+        assert_int_equal(pwrite(fd, harmed, harms[i].size, harms[i].at), harms[i].size);
+        look_offline(&crashed, &problems, &lost);
+        assert_true(problems > 0 && lost > lost_anyway);
+        assert_int_equal(fixture_open_dir(crashed.dir, false, &crashed.store, &error),
+                         HP_ERR_CORRUPT);
+        assert_int_equal(pwrite(fd, front, sizeof(front), 0), sizeof(front));
+    }
+    close(fd);
+    look_offline(&crashed, &problems, &lost);
+    assert_true(problems == 0 && lost == lost_anyway);
+    fixture_remove_dir(crashed.dir);
+}
+
+/* A bit of the log, as a killed broker leaves it: commits behind it are not dropped in silence. */
+static void damage_within_the_log_is_noticed(void **state)
+{
+    struct fixture *f = *state;
+    struct fixture crashed;
+    struct hp_error error = {0};
+    crash(f, &crashed);
     char path[300];
     uint8_t byte = 0;
     (void)snprintf(path, sizeof(path), "%s/hostpool.db-wal", crashed.dir);
@@ -197,6 +263,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_error_names_page_and_command, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_no_damage, setup, teardown),
         cmocka_unit_test_setup_teardown(damage_within_the_log_is_noticed, setup, teardown),
+        cmocka_unit_test_setup_teardown(damage_to_the_front_of_the_log_is_noticed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
