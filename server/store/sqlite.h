@@ -209,6 +209,7 @@ struct hp_sqlite {
     const atomic_bool *keep_log; /* see hp_store_options; may be NULL */
     uint64_t ballast_bytes;
     uint64_t reap_slice_us, answer_slice_us;
+    bool reap_restless;
     uint64_t opened_next_id; /* ids below are not given out by this process */
     sqlite3_stmt *stmts[HP_SQL_COUNT];
     struct hp_bucket *buckets; /* by number, rising */

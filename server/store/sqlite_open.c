@@ -575,6 +575,7 @@ enum hp_err hp_store_sqlite_open(const struct hp_store_options *options,
     s->keep_log = options->keep_log;
     s->reap_slice_us =
         options->reap_slice_us > 0 ? options->reap_slice_us : HP_SQLITE_REAP_SLICE_US;
+    s->reap_restless = options->reap_restless;
     s->answer_slice_us =
         options->answer_slice_us > 0 ? options->answer_slice_us : HP_ANSWER_SLICE_US;
     s->frames_max = HP_SQLITE_CHECKPOINT_FRAMES;

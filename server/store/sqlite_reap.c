@@ -331,7 +331,8 @@ static enum hp_err leave_bucket(struct hp_sqlite *s, struct hp_bucket *bucket,
                                 struct hp_error *reterr)
 {
     struct hp_reap *reap = &s->reap;
-    int64_t soonest_ms = reap->wall_ms + (int64_t)(reap->spent_us * SCAN_SHARE / 1000);
+    uint64_t rest_ms = s->reap_restless ? 0 : reap->spent_us * SCAN_SHARE / 1000;
+    int64_t soonest_ms = reap->wall_ms + (int64_t)rest_ms;
     bucket->reap_at_ms = HP_MAX(HP_MIN(bucket->reap_at_ms, reap->found_ms), soonest_ms);
     reap->in_bucket = false;
     reap->bucket = bucket->number + 1;

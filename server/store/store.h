@@ -124,6 +124,7 @@ struct hp_store_options {
     uint64_t wal_bytes;     /* size the WAL is grown to at start; 0: default, 16 MiB */
     uint64_t ballast_bytes; /* kept free for results on a full disk; 0: default, 4 MiB */
     uint64_t reap_slice_us; /* a slice of retention in idle(); 0: default, 4 ms */
+    bool reap_restless;     /* passes of retention do not rest in proportion to what they cost */
     uint64_t
         answer_slice_us; /* an answer to load() that takes longer ends early; 0: default, 2 ms */
     /* Asked when it is closed, also by an open that fails: while it is true the log stays beside

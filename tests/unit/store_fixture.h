@@ -59,6 +59,7 @@ static inline enum hp_err fixture_open_dir(const char *dir, bool create,
                                        .create = create,
                                        .wal_bytes = 256 << 10,
                                        .ballast_bytes = 256 << 10,
+                                       .reap_restless = true,
                                        .answer_slice_us = STORE_FIXTURE_ANSWER_US};
     return hp_store_sqlite_open(&options, ret_store, reterr);
 }

@@ -225,6 +225,22 @@ static void fence_comes_before_the_lease_ends(void **state)
     fx_deinit(&fx);
 }
 
+static void nothing_starts_without_a_lease(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, 1);
+    fx_connect(&fx);
+    fx_answer_hello(&fx, 1);
+    struct hp_st_task_options options = fx_command();
+    fx_assign(&fx, 10, 1, 1, &options);
+    fx_pass(&fx, 1);
+    assert_int_equal(fx_count(&fx, HP_AGENT_RUN), 0);
+    fx_answer_register(&fx);
+    assert_int_equal(fx_count(&fx, HP_AGENT_RUN), 1);
+    fx_deinit(&fx);
+}
+
 static void nothing_starts_when_fenced(void **state)
 {
     (void)state;
@@ -467,6 +483,7 @@ int main(void)
         cmocka_unit_test(timeout_of_a_call),
         cmocka_unit_test(deaths_have_causes),
         cmocka_unit_test(fence_comes_before_the_lease_ends),
+        cmocka_unit_test(nothing_starts_without_a_lease),
         cmocka_unit_test(nothing_starts_when_fenced),
         cmocka_unit_test(heartbeats_push_the_fence),
         cmocka_unit_test(kill_drops_the_result),

@@ -165,8 +165,10 @@ static void open_stepping(struct fixture *f)
     struct hp_error error = {0};
     fixture_open(f, true);
     hp_store_close(f->store);
-    struct hp_store_options options = {
-        .dir = f->dir, .reap_slice_us = 1, .answer_slice_us = STORE_FIXTURE_ANSWER_US};
+    struct hp_store_options options = {.dir = f->dir,
+                                       .reap_slice_us = 1,
+                                       .reap_restless = true,
+                                       .answer_slice_us = STORE_FIXTURE_ANSWER_US};
     assert_int_equal(hp_store_sqlite_open(&options, &f->store, &error), HP_OK);
 }
 

@@ -24,9 +24,11 @@ static struct hp_agent_run *first_of(const struct hp_list *list)
     return node == NULL ? NULL : HP_LIST_ENTRY(node, struct hp_agent_run, link);
 }
 
+/* Nothing begins without a lease: there would be no time by which it must have ended. */
 static bool stopped(const struct hp_agent *agent)
 {
-    return agent->fenced || agent->draining_self || agent->draining_broker || agent->stopping;
+    return agent->lease_from_ms == HP_AGENT_NEVER || agent->fenced || agent->draining_self ||
+           agent->draining_broker || agent->stopping;
 }
 
 void hp_agent_measure(struct hp_agent *agent, const struct hp_agent_parcel *parcel, uint64_t run_us)
