@@ -199,6 +199,36 @@ static void a_pool_of_nobody(void **state)
     rig_free(rig);
 }
 
+/* Each absence of its client counts from its own beginning; a detached pool has none to miss, also
+ * after a restart. */
+static void a_client_that_comes_and_goes(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_new(NULL);
+    struct hp_st_task_options options = pool_options(1);
+    options.orphan_ms = 20000;
+    options.has |= HP_HAS_ST_TASK_OPTIONS_ORPHAN_MS;
+    rig_hello(rig, 1, SESSION, NULL);
+    rig_hello(rig, 3, OTHER_SESSION, NULL);
+    uint64_t pool = rig_submitted(rig, 1, 1, &options, 1, NULL);
+    uint64_t detached = rig_submitted(rig, 1, 2, &options, 1, NULL);
+    struct hp_msg_pool_detach detach = {.has = HP_HAS_POOL_DETACH_ON, .pool = detached, .on = true};
+    assert_true(rig_ask(rig, 1, HP_METHOD_POOL_DETACH, &detach, NULL));
+    for (int absence = 0; absence < 3; absence++) {
+        pool_disconnect(rig, 1);
+        pool_pass(rig, 15000, NULL, 0, NULL);
+        assert_int_equal(pool_state(rig, 3, pool), HP_POOL_STATE_OPEN);
+        rig_hello(rig, 1, SESSION, NULL);
+        pool_pass(rig, 15000, NULL, 0, NULL);
+    }
+    rig_crash(rig);
+    rig_hello(rig, 3, OTHER_SESSION, NULL);
+    pool_pass(rig, 60000, NULL, 0, NULL);
+    assert_int_equal(rig_state(rig, 3, pool), HP_TASK_STATE_DONE);
+    assert_int_equal(pool_state(rig, 3, detached), HP_POOL_STATE_OPEN);
+    rig_free(rig);
+}
+
 static void options_larger_than_any(void **state)
 {
     (void)state;
@@ -370,6 +400,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(each_follows_his_own),
     cmocka_unit_test(a_call_whose_pool_was_not_read),
     cmocka_unit_test(a_pool_of_nobody),
+    cmocka_unit_test(a_client_that_comes_and_goes),
     cmocka_unit_test(options_larger_than_any),
     cmocka_unit_test(attempts_that_their_worker_gave_up),
     cmocka_unit_test(a_cancelled_attempt_that_is_handed_back),

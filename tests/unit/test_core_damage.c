@@ -327,6 +327,12 @@ static void delayed_tasks_meet_damage_when_they_are_due(void **state)
     assert_int_equal(rig_state(rig, 1, first), HP_TASK_STATE_READY);
     assert_int_equal(rig_get(rig, 1, first + 1).reason, HP_REASON_DAMAGED);
     assert_int_equal(rig_get(rig, 1, first + 2).reason, HP_REASON_DAMAGED);
+    rig_crash(rig); /* what has failed stays so: its row went with its end */
+    rig_hello(rig, 1, NULL, NULL);
+    rig_worker(rig, 2, "w", 4);
+    rig_pass(rig, 1);
+    assert_int_equal(rig_assigned(rig, 2, runs, 64), 1);
+    assert_int_equal(runs[0].first, first);
     rig_free(rig);
 }
 

@@ -106,6 +106,11 @@ static void sessions_live_as_long_as_their_clients(void **state)
     uint64_t first = rig_submitted(rig, 1, 1, &options, 3, NULL);
     for (int hour = 0; hour < 50; hour++) { /* connected, and silent */
         pass_and_reap(rig, HOUR_MS);
+        if (hour == 30) { /* more than a day, and not on any other's beat */
+            rig_crash(rig);
+            rig_hello(rig, 1, session_a, NULL);
+            assert_int_equal(first_again(rig), first);
+        }
     }
     rig_crash(rig);
     rig_hello(rig, 1, session_a, NULL);
