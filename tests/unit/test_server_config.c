@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "server/config.h"
+#include "server/notify.h"
 
 static char dir[64];
 static char path[128];
@@ -212,6 +213,23 @@ static void test_texts(void **state)
     hp_buf_deinit(&text);
 }
 
+/* The manager's time is in microseconds, and may be meant for another process. */
+static void test_watchdog(void **state)
+{
+    char pid[24];
+    (void)state;
+    (void)snprintf(pid, sizeof(pid), "%d", (int)getpid());
+    assert_int_equal(unsetenv("WATCHDOG_USEC") | unsetenv("WATCHDOG_PID"), 0);
+    assert_int_equal(hp_notify_watchdog_ms(), 0);
+    assert_int_equal(setenv("WATCHDOG_USEC", "3000000", 1), 0);
+    assert_int_equal(hp_notify_watchdog_ms(), 3000);
+    assert_int_equal(setenv("WATCHDOG_PID", pid, 1), 0);
+    assert_int_equal(hp_notify_watchdog_ms(), 3000);
+    assert_int_equal(setenv("WATCHDOG_PID", "1", 1), 0);
+    assert_int_equal(hp_notify_watchdog_ms(), 0);
+    assert_int_equal(unsetenv("WATCHDOG_USEC") | unsetenv("WATCHDOG_PID"), 0);
+}
+
 #define WITH_DIR(test) cmocka_unit_test_setup_teardown(test, make_dir, remove_dir)
 
 static const struct CMUnitTest tests[] = {
@@ -222,6 +240,7 @@ static const struct CMUnitTest tests[] = {
     WITH_DIR(test_exposed_without_token),
     WITH_DIR(test_tokens),
     WITH_DIR(test_texts),
+    cmocka_unit_test(test_watchdog),
 };
 
 HP_TEST_MAIN(tests)

@@ -208,6 +208,8 @@ static void test_order_and_repeats(void **state)
     expect(scene, 7, HP_OK, 100, false);
     send_put(scene, 7, 0, data, 100, NULL); /* its reply was lost */
     expect(scene, 7, HP_OK, 100, false);
+    send_put(scene, 7, 50, data + 50, 100, NULL); /* half of it would be missing */
+    expect(scene, 7, HP_ERR_STALE, 100, false);
     send_put(scene, 7, 100, data + 100, 100, &digest);
     expect(scene, 7, HP_OK, 200, true);
     send_put(scene, 7, 100, data + 100, 100, &digest); /* that one, too */
@@ -235,6 +237,28 @@ static void test_refused(void **state)
     send_put(scene, 9, 0, data, 100, NULL);
     expect(scene, 9, HP_ERR_RANGE, 0, false);
     free(data);
+}
+
+/* Uploads that nobody goes on with hold an open file each: the oldest gives way to a new one. */
+static void test_many_uploads(void **state)
+{
+    enum { COUNT = 300 };
+    struct scene *scene = *state;
+    uint8_t byte = 1;
+    for (uint64_t blob = 1; blob <= COUNT; blob++) {
+        send_open(scene, blob, 2);
+        expect(scene, blob, HP_OK, 0, false);
+    }
+    uint32_t open_count = 0;
+    for (uint64_t blob = 1; blob <= COUNT; blob++) {
+        send_put(scene, blob, 0, &byte, 1, NULL);
+        struct hp_blob_answer *answer = next_answer(scene);
+        assert_true(answer->err == HP_OK || answer->err == HP_ERR_NOT_FOUND);
+        assert_true(answer->err == HP_OK || blob < COUNT);
+        open_count += answer->err == HP_OK;
+        hp_blob_answer_free(answer);
+    }
+    assert_int_equal(open_count, 256);
 }
 
 /* Any flipped byte gives an error where it matters, never other bytes. */
@@ -424,6 +448,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_round_trip, setup, teardown),
         cmocka_unit_test_setup_teardown(test_order_and_repeats, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_many_uploads, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flips, setup, teardown),
         cmocka_unit_test_setup_teardown(test_restart, setup, teardown),
         cmocka_unit_test_setup_teardown(test_repeat_syncs_again, setup, teardown),

@@ -353,6 +353,7 @@ static void test_names(void **state)
     op->session.seen_at_ms = WALL + 1;
     op = hp_batch_add(batch, HP_OP_META);
     op->meta.next_id = 900; /* never back */
+    op->meta.grace_ms = 20000;
     apply(f, batch);
     expect_text(TEXT_OF(print_session(out, f->store, "session-00000001")),
                 "session session-00000001 found=1 state=state-2\n");
@@ -360,7 +361,7 @@ static void test_names(void **state)
                 "session session-00000002 found=0 state=\n");
     fixture_reopen(f);
     expect_text(TEXT_OF(print_recovery(out, f->store)),
-                "meta epoch=1 id=1000 blob=50 grace=0 sides=0 delayed=0\n"
+                "meta epoch=1 id=1000 blob=50 grace=20000 sides=0 delayed=0\n"
                 "queue name=default state=paused\nnode 4 name=host boot=boot state=\n"
                 "ukey key=q1/key id=77\n");
     batch = begin_batch(f);

@@ -203,6 +203,16 @@ static void load_tasks(struct scene *scene, uint64_t cookie, uint64_t id)
     hp_store_thread_load(scene->thread, load);
 }
 
+static const char *const sessions[] = {"session-00000001", "session-00000002", "session-00000003"};
+
+static void load_session(struct scene *scene, uint64_t cookie)
+{
+    struct hp_load *load = hp_load_new(HP_LOAD_SESSION);
+    load->cookie = cookie;
+    hp_load_set_text(load, sessions[cookie], 16);
+    hp_store_thread_load(scene->thread, load);
+}
+
 static void gate_set(struct scene *scene, bool closed)
 {
     pthread_mutex_lock(&scene->gate.mutex);
@@ -290,6 +300,44 @@ static void test_full_disk(void **state)
     struct hp_store_thread_figures figures;
     hp_store_thread_figures(scene->thread, &figures);
     assert_int_equal(figures.nospace_count, 1);
+    scene_free(scene);
+}
+
+/* While the disk is full new clients are greeted, but not one whose numbers wait to be written: it
+ * would be told that they never came. */
+static void test_greeting_on_full_disk(void **state)
+{
+    (void)state;
+    struct scene *scene = scene_new(hp_store_mem_new());
+    pthread_mutex_lock(&scene->gate.mutex);
+    scene->gate.fail_count = UINT32_MAX;
+    pthread_mutex_unlock(&scene->gate.mutex);
+    put_group(scene, 1);
+    while (!scene->disk_low) {
+        wait_wake(scene);
+    }
+    struct hp_batch *batch = hp_batch_new();
+    hp_batch_clear(batch, 2);
+    struct hp_op *op = hp_batch_add(batch, HP_OP_SESSION);
+    op->session.id = hp_batch_copy(batch, sessions[1], 16);
+    op->session.state = hp_batch_copy(batch, "state", 5);
+    hp_store_thread_put(scene->thread, batch);
+    load_session(scene, 1);
+    load_session(scene, 2); /* behind it, and before it */
+    while (scene->loaded_count < 1) {
+        wait_wake(scene);
+    }
+    assert_int_equal(scene->loaded_count, 1);
+    assert_int_equal(scene->loaded[0]->load->cookie, 2);
+    assert_int_equal(scene->durable, 0);
+    pthread_mutex_lock(&scene->gate.mutex);
+    scene->gate.fail_count = 0;
+    pthread_mutex_unlock(&scene->gate.mutex);
+    while (scene->durable < 2 || scene->loaded_count < 2) {
+        wait_wake(scene);
+    }
+    assert_true(scene->loaded[1]->load->cookie == 1 && scene->loaded[1]->found);
+    assert_int_equal(hp_store_thread_stop(scene->thread, 1000), HP_OK);
     scene_free(scene);
 }
 
@@ -466,11 +514,17 @@ static void test_sqlite(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),        cmocka_unit_test(test_empty_batches),
-        cmocka_unit_test(test_full_disk),    cmocka_unit_test(test_stop_on_full_disk),
-        cmocka_unit_test(test_stop_flushes), cmocka_unit_test(test_check_between_commits),
-        cmocka_unit_test(test_sqlite),       cmocka_unit_test(test_read_error),
-        cmocka_unit_test(test_write_error),  cmocka_unit_test(test_durable_after_the_commit),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_empty_batches),
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_greeting_on_full_disk),
+        cmocka_unit_test(test_stop_on_full_disk),
+        cmocka_unit_test(test_stop_flushes),
+        cmocka_unit_test(test_check_between_commits),
+        cmocka_unit_test(test_sqlite),
+        cmocka_unit_test(test_read_error),
+        cmocka_unit_test(test_write_error),
+        cmocka_unit_test(test_durable_after_the_commit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
