@@ -174,6 +174,25 @@ static void backoff_grows(void **state)
     fx_deinit(&fx);
 }
 
+/* A broker that was away for long and is back is met at once when it is lost again. */
+static void backoff_begins_anew_after_a_registration(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, 1);
+    for (int i = 0; i < 8; i++) {
+        fx_connect(&fx);
+        hp_agent_disconnected(fx.agent, "refused", fx.now);
+        fx_drain(&fx);
+    }
+    fx_up(&fx);
+    uint32_t connects = fx_count(&fx, HP_AGENT_CONNECT);
+    hp_agent_disconnected(fx.agent, "reset", fx.now);
+    fx_pass(&fx, 100);
+    assert_int_equal(fx_count(&fx, HP_AGENT_CONNECT), connects + 1);
+    fx_deinit(&fx);
+}
+
 /* Every answer that does not belong to a call, and every frame that is no message, ends the link.
  */
 static void hostile_bytes_close(void **state)
@@ -262,6 +281,7 @@ int main(void)
         cmocka_unit_test(older_broker_is_refused),
         cmocka_unit_test(denied_waits_long),
         cmocka_unit_test(backoff_grows),
+        cmocka_unit_test(backoff_begins_anew_after_a_registration),
         cmocka_unit_test(hostile_bytes_close),
         cmocka_unit_test(random_bytes_never_break_it),
         cmocka_unit_test(bytes_come_one_by_one),

@@ -63,6 +63,48 @@ static void cancel_soft_never_kills(void **state)
     fx_deinit(&fx);
 }
 
+/* Who asked softly, and then loses patience, is heard. */
+static void a_soft_cancel_may_be_forced_later(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, 1);
+    fx_up(&fx);
+    struct hp_st_task_options options = fx_command();
+    start_command(&fx, 10, &options);
+    cancel(&fx, 10, HP_CANCEL_MODE_SOFT, 500);
+    fx_pass(&fx, 1000);
+    cancel(&fx, 10, HP_CANCEL_MODE_FORCE, 500);
+    fx_pass(&fx, 499);
+    assert_int_equal(fx_last(&fx, HP_AGENT_KILL, 0)->signal, SIGTERM);
+    fx_pass(&fx, 1);
+    assert_int_equal(fx_last(&fx, HP_AGENT_KILL, 0)->signal, SIGKILL);
+    fx_deinit(&fx);
+}
+
+/* A cancel that went lost with its connection comes with the answers to heartbeats. */
+static void heartbeats_name_cancels(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, 1);
+    fx_up(&fx);
+    struct hp_st_task_options options = fx_command();
+    start_command(&fx, 10, &options);
+    struct hp_st_cancel_item item = {.has = HP_HAS_ST_CANCEL_ITEM_MODE,
+                                     .id = 10,
+                                     .attempt = 1,
+                                     .epoch = 1,
+                                     .mode = HP_CANCEL_MODE_SOFT};
+    struct hp_msg_worker_heartbeat_reply reply = {.has = HP_HAS_WORKER_HEARTBEAT_REPLY_CANCEL,
+                                                  .cancel = {.items = &item, .count = 1}};
+    fx_heartbeat(&fx, &reply);
+    assert_int_equal(fx_last(&fx, HP_AGENT_KILL, 0)->signal, SIGTERM);
+    fx_exited(&fx, 10, 0, SIGTERM);
+    fx_expect_end(&fx, 10, HP_REASON_CANCELLED);
+    fx_deinit(&fx);
+}
+
 static void cancel_of_a_waiting_one(void **state)
 {
     (void)state;
@@ -472,11 +514,62 @@ static void broker_drains_and_resumes(void **state)
     fx_deinit(&fx);
 }
 
+/* Nothing begins while the broker drains, so what waits is of more use elsewhere. */
+static void a_drain_by_the_broker_hands_back_what_waits(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, 1);
+    fx_up(&fx);
+    struct hp_st_task_options options = fx_command();
+    start_command(&fx, 10, &options);
+    fx_assign(&fx, 11, 3, 1, &options);
+    control(&fx, (struct hp_msg_worker_control){.has = HP_HAS_WORKER_CONTROL_DRAINING,
+                                                .draining = true});
+    (void)fx_find(&fx, HP_METHOD_WORKER_RELEASE);
+    struct hp_msg_worker_release release;
+    assert_int_equal(hp_msg_worker_release_decode(fx.rpc.params, &fx.arena, &release, NULL), HP_OK);
+    assert_int_equal(release.runs.count, 3);
+    assert_int_equal(release.runs.items[0].id, 11);
+    fx_exited(&fx, 10, 0, 0);
+    fx_expect_end(&fx, 10, HP_REASON_NONE);
+    fx_deinit(&fx);
+}
+
+/* Else the broker would learn of it only when the lease has ended. */
+static void a_drained_agent_stays_until_it_has_handed_back(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, 1);
+    fx_up(&fx);
+    struct hp_st_task_options options = fx_command();
+    start_command(&fx, 10, &options);
+    fx_assign(&fx, 11, 1, 1, &options);
+    hp_agent_drain(fx.agent, 60000, fx.now);
+    uint32_t msgid = fx_expect(&fx, HP_METHOD_WORKER_REGISTER);
+    uint32_t release_id = fx_expect(&fx, HP_METHOD_WORKER_RELEASE);
+    struct hp_msg_worker_register_reply again = {.lease_ms = FX_LEASE_MS,
+                                                 .heartbeat_ms = FX_HEARTBEAT_MS};
+    fx_reply(&fx, msgid, &hp_desc_msg_worker_register_reply, &again);
+    fx_exited(&fx, 10, 0, 0);
+    fx_expect_end(&fx, 10, HP_REASON_NONE);
+    fx_tick(&fx, 0);
+    assert_null(fx_last(&fx, HP_AGENT_EXIT, 0));
+    struct hp_msg_worker_release_reply released = {0};
+    fx_reply(&fx, release_id, &hp_desc_msg_worker_release_reply, &released);
+    fx_tick(&fx, 0);
+    assert_non_null(fx_last(&fx, HP_AGENT_EXIT, 0));
+    fx_deinit(&fx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cancel_force_terms_then_kills),
         cmocka_unit_test(cancel_soft_never_kills),
+        cmocka_unit_test(a_soft_cancel_may_be_forced_later),
+        cmocka_unit_test(heartbeats_name_cancels),
         cmocka_unit_test(cancel_of_a_waiting_one),
         cmocka_unit_test(cancel_of_an_unclaimed_call),
         cmocka_unit_test(timeouts),
@@ -494,6 +587,8 @@ int main(void)
         cmocka_unit_test(stop_without_a_broker_spools),
         cmocka_unit_test(commands_that_nobody_starts_are_handed_back),
         cmocka_unit_test(broker_drains_and_resumes),
+        cmocka_unit_test(a_drain_by_the_broker_hands_back_what_waits),
+        cmocka_unit_test(a_drained_agent_stays_until_it_has_handed_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -174,6 +174,9 @@ static void test_a_torn_write_hides_nothing(void **state)
         bool fits = room >= 148;
         assert_int_equal(hp_spool_sync(scene->spool, &error) == HP_OK, fits);
         write_room = -1;
+        struct hp_spool_stats stats;
+        hp_spool_get_stats(scene->spool, &stats);
+        assert_int_equal(stats.live_count, fits ? 2 : 1); /* what is not there keeps no file */
         append(scene, 3, 20);
         assert_int_equal(hp_spool_sync(scene->spool, &error), HP_OK);
         start_again(scene);
