@@ -2,6 +2,8 @@
 /* Commands: ends, errors, environment, output. Real processes. */
 #include "tests/unit/exec_words.h"
 
+#include "worker/exec/exec_priv.h"
+
 static void exit_codes_and_output(void **state)
 {
     struct fixture *f = *state;
@@ -325,6 +327,63 @@ static void following_later_replays(void **state)
     assert_int_equal(hp_exec_follow(f->exec, 1, true), HP_ERR_NOT_FOUND);
 }
 
+/* More may have come by the time that what is kept is replayed: the follower gets it in order. */
+static void what_comes_before_the_replay_is_in_order(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    int go[2];
+    char folder[] = "/tmp/hp-exec-XXXXXX";
+    char printed[64];
+    assert_int_equal(pipe2(go, O_CLOEXEC), 0);
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(printed, sizeof(printed), "%s/printed", folder);
+    WORDS(&words, 1, "sh", "-c", "echo first; read x; echo second; : > \"$0\"; read x", printed);
+    words.command.stdin_fd = go[0];
+    start(f, &words);
+    (void)close(go[0]);
+    WAIT_UNTIL(f, f->exec->cmds[0].pipes[0].tail.total == 6);
+    assert_int_equal(write(go[1], "\n", 1), 1);
+    for (uint32_t i = 0; i < PATIENCE_MS && access(printed, F_OK) != 0; i++) {
+        (void)poll(NULL, 0, 1); /* not served meanwhile: it is still to be read */
+    }
+    assert_int_equal(hp_exec_follow(f->exec, 1, true), HP_OK);
+    WAIT_UNTIL(f, f->output.size >= 13);
+    (void)close(go[1]);
+    WAIT_UNTIL(f, f->end_count == 1);
+    assert_int_equal(f->output.size, 13);
+    assert_memory_equal(f->output.data, "first\nsecond\n", 13);
+    assert_int_equal(f->gap_count, 0);
+    assert_int_equal(unlink(printed) | rmdir(folder), 0);
+}
+
+/* Who holds a command's output open, here the test, may still print for as long as is set. */
+static void output_is_read_on_after_the_end(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    char path[64];
+    int go[2];
+    uint64_t start_us = hp_clock_mono_us();
+    f->exec->config.drain_ms = 600000;
+    assert_int_equal(pipe2(go, O_CLOEXEC), 0);
+    WORDS(&words, 1, "sh", "-c", "read x");
+    words.command.stdin_fd = go[0];
+    start(f, &words);
+    (void)close(go[0]);
+    WAIT_UNTIL(f, f->started_count == 1);
+    (void)snprintf(path, sizeof(path), "/proc/%d/fd/1", (int)f->last_pid);
+    int held_fd = open(path, O_WRONLY | O_CLOEXEC);
+    assert_true(held_fd >= 0);
+    (void)close(go[1]);
+    WAIT_UNTIL(f, f->exec->cmds[0].state == HP_COMMAND_ENDED);
+    assert_true(f->exec->cmds[0].drain_until_us >= start_us + UINT64_C(600000000));
+    assert_int_equal(write(held_fd, "late", 4), 4);
+    (void)close(held_fd);
+    WAIT_UNTIL(f, f->end_count == 1);
+    assert_int_equal(f->ends[0].out_bytes, 4);
+}
+
 static void limits_and_keys(void **state)
 {
     struct fixture *f = *state;
@@ -400,14 +459,24 @@ int main(void)
 {
 #define EXEC_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        EXEC_TEST(exit_codes_and_output),   EXEC_TEST(death_by_signal),
-        EXEC_TEST(what_can_not_start),      EXEC_TEST(too_many_arguments),
-        EXEC_TEST(long_arguments_arrive),   EXEC_TEST(bad_commands_are_refused),
-        EXEC_TEST(clean_environment),       EXEC_TEST(working_directory_and_path_search),
-        EXEC_TEST(input_of_any_size),       EXEC_TEST(input_from_a_descriptor),
-        EXEC_TEST(nothing_is_inherited),    EXEC_TEST(output_is_capped_and_keeps_the_tail),
-        EXEC_TEST(a_flood_starves_nobody),  EXEC_TEST(following),
-        EXEC_TEST(following_later_replays), EXEC_TEST(limits_and_keys),
+        EXEC_TEST(exit_codes_and_output),
+        EXEC_TEST(death_by_signal),
+        EXEC_TEST(what_can_not_start),
+        EXEC_TEST(too_many_arguments),
+        EXEC_TEST(long_arguments_arrive),
+        EXEC_TEST(bad_commands_are_refused),
+        EXEC_TEST(clean_environment),
+        EXEC_TEST(working_directory_and_path_search),
+        EXEC_TEST(input_of_any_size),
+        EXEC_TEST(input_from_a_descriptor),
+        EXEC_TEST(nothing_is_inherited),
+        EXEC_TEST(output_is_capped_and_keeps_the_tail),
+        EXEC_TEST(a_flood_starves_nobody),
+        EXEC_TEST(following),
+        EXEC_TEST(following_later_replays),
+        EXEC_TEST(what_comes_before_the_replay_is_in_order),
+        EXEC_TEST(output_is_read_on_after_the_end),
+        EXEC_TEST(limits_and_keys),
         EXEC_TEST(a_thousand_starts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
