@@ -2,15 +2,62 @@
 /* Tests of connections and listeners over loopback and socket pairs. */
 #include "tests/lib/hp_test.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/net/listener.h"
 
 #define TRIES 5000
+#define TWO_ADDRESSES "two-addresses.test"
+
+/* ---------------------------------------------------------------- the system, played */
+
+static int user_timeout_ms; /* as it was set last */
+static bool meets_itself;   /* the kernel picks the port that is connected to */
+
+int setsockopt(int fd, int level, int name, const void *value, socklen_t size)
+{
+    if (level == IPPROTO_TCP && name == TCP_USER_TIMEOUT) {
+        memcpy(&user_timeout_ms, value, sizeof(user_timeout_ms));
+    }
+    return (int)syscall(SYS_setsockopt, fd, level, name, value, size);
+}
+
+int connect(int fd, __CONST_SOCKADDR_ARG to, socklen_t size)
+{
+    const struct sockaddr *addr = to.__sockaddr__;
+    if (meets_itself && addr->sa_family == AF_INET) {
+        assert_int_equal(bind(fd, addr, size), 0);
+    }
+    return (int)syscall(SYS_connect, fd, addr, size);
+}
+
+/* One name has two addresses, of which nobody listens at the first. */
+int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
+                struct addrinfo **ret)
+{
+    typedef int resolve_fn(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    static resolve_fn *real;
+    if (real == NULL) {
+        *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
+    }
+    bool is_number = hints != NULL && (hints->ai_flags & AI_NUMERICHOST) != 0;
+    if (name == NULL || strcmp(name, TWO_ADDRESSES) != 0 || is_number) {
+        return real(name, service, hints, ret);
+    }
+    int failed = real("127.0.0.2", service, hints, ret);
+    return failed != 0 ? failed : real("127.0.0.1", service, hints, &(*ret)->ai_next);
+}
+
+/* ---------------------------------------------------------------- ends */
 
 /* What one end has seen. */
 struct end {
@@ -408,6 +455,60 @@ static void test_connect_fails(void **state)
     hp_loop_free(loop);
 }
 
+static void test_all_addresses_are_tried(void **state)
+{
+    struct hp_loop *loop = loop_of();
+    struct server server;
+    struct hp_endpoint endpoint = listen_on(loop, &server, "127.0.0.1:0", NULL);
+    struct end end;
+    (void)state;
+    (void)snprintf(endpoint.host, sizeof(endpoint.host), "%s", TWO_ADDRESSES);
+    connect_to(loop, &endpoint, &end);
+    TURN_UNTIL(loop, end.opened + end.closed == 1);
+    assert_int_equal(end.opened, 1);
+    assert_non_null(strstr(hp_conn_peer(end.conn), "127.0.0.1:"));
+    hp_conn_free(end.conn);
+    free_server(&server);
+    hp_loop_free(loop);
+}
+
+/* It would talk to itself, and keep the port from the broker that is to come. */
+static void test_nobody_meets_himself(void **state)
+{
+    struct hp_loop *loop = loop_of();
+    struct server server;
+    struct hp_endpoint endpoint = listen_on(loop, &server, "127.0.0.1:0", NULL);
+    struct end end;
+    (void)state;
+    free_server(&server); /* the port is free */
+    meets_itself = true;
+    connect_to(loop, &endpoint, &end);
+    meets_itself = false;
+    TURN_UNTIL(loop, end.opened + end.closed == 1);
+    assert_int_equal(end.closed, 1);
+    hp_conn_free(end.conn);
+    hp_loop_free(loop);
+}
+
+/* The kernel ends a connection whose peer is gone, in the time that was asked for: too soon would
+ * cut slow links, too late would keep a worker's place. */
+static void test_silence_is_told_to_the_kernel(void **state)
+{
+    struct hp_loop *loop = loop_of();
+    struct server server;
+    struct hp_endpoint endpoint = listen_on(loop, &server, "127.0.0.1:0", NULL);
+    struct hp_conn_options options;
+    struct end end;
+    (void)state;
+    hp_conn_options_init(&options);
+    connect_to(loop, &endpoint, &end);
+    TURN_UNTIL(loop, end.opened == 1);
+    assert_int_equal(user_timeout_ms, options.user_timeout_ms);
+    hp_conn_free(end.conn);
+    free_server(&server);
+    hp_loop_free(loop);
+}
+
 static void test_port_in_use(void **state)
 {
     struct hp_loop *loop = loop_of();
@@ -525,6 +626,9 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_half_close),
     cmocka_unit_test(test_connect),
     cmocka_unit_test(test_connect_fails),
+    cmocka_unit_test(test_all_addresses_are_tried),
+    cmocka_unit_test(test_nobody_meets_himself),
+    cmocka_unit_test(test_silence_is_told_to_the_kernel),
     cmocka_unit_test(test_port_in_use),
     cmocka_unit_test(test_cap),
     cmocka_unit_test(test_out_of_files),
