@@ -31,6 +31,7 @@ struct near {
     uint64_t inode_error;           /* added to the inode that is told */
     bool has_digest;
     uint64_t digest;
+    uint64_t damage; /* of what comes in chunks: its digest is off by that */
 };
 
 static void on_hello(struct fake *fake, struct hp_msg_hello_reply *reply)
@@ -98,7 +99,8 @@ static void on_get(struct fake *fake, struct near *near, const struct hp_rpc *rp
     uint64_t size = HP_MIN((uint64_t)get.size, CONTENT_BYTES - get.offset);
     struct hp_msg_blob_get_reply reply = {.data = hp_bin_make(near->content + get.offset, size),
                                           .size = CONTENT_BYTES,
-                                          .digest = XXH3_64bits(near->content, CONTENT_BYTES)};
+                                          .digest = XXH3_64bits(near->content, CONTENT_BYTES) +
+                                                    near->damage};
     assert_ok(hp_rpc_put_reply(&fake->out, rpc->msgid));
     assert_ok(hp_msg_blob_get_reply_encode(&fake->out, &reply));
 }
@@ -385,6 +387,21 @@ static void test_not_lent_comes_in_chunks(void **state)
     near_free(fake);
 }
 
+/* What arrives is what was given, or an error. */
+static void test_chunks_are_checked(void **state)
+{
+    struct fake *fake = near_new();
+    struct near *near = fake->context;
+    struct fetched fetched = {0};
+    (void)state;
+    near->damage = 1;
+    fetch(fake, &fetched);
+    assert_true(near->get_count > 1);
+    assert_int_equal(fetched.status, HP_STATUS_DAMAGED);
+    assert_null(fetched.buffer.data);
+    near_free(fake);
+}
+
 /* The descriptor's number may be another file's by the time it is opened. */
 static void test_another_file_is_not_taken(void **state)
 {
@@ -410,6 +427,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_lent_memory),
     cmocka_unit_test(test_lent_file_is_checked),
     cmocka_unit_test(test_not_lent_comes_in_chunks),
+    cmocka_unit_test(test_chunks_are_checked),
     cmocka_unit_test(test_another_file_is_not_taken),
 };
 
