@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include "common/base/endian.h"
+#include "worker/exec/exec_priv.h"
 
 static const char *const example[] = {HP_EXAMPLE_MODULE};
 
@@ -616,6 +617,23 @@ static void hooks_run_where_they_should(void **state)
     fixture_free(f);
 }
 
+/* Its place is tried again, and filled once there is what it takes. */
+static void a_child_that_can_not_be_forked(void **state)
+{
+    struct fixture *f = *state;
+    struct rlimit none = {.rlim_cur = 3};
+    struct rlimit before;
+    assert_int_equal(prlimit(f->exec->zygote.pid, RLIMIT_NOFILE, NULL, &before), 0);
+    none.rlim_max = before.rlim_max;
+    assert_int_equal(prlimit(f->exec->zygote.pid, RLIMIT_NOFILE, &none, NULL), 0);
+    assert_int_equal(hp_exec_child_kill(f->exec, 0, SIGKILL), HP_OK);
+    WAIT_UNTIL(f, f->died_count == 1 && f->exec->kids[0].state == HP_KID_NONE);
+    assert_int_equal(prlimit(f->exec->zygote.pid, RLIMIT_NOFILE, &before, NULL), 0);
+    WAIT_UNTIL(f, f->child_is_ready[0]);
+    put(f, 0, 1, "noop", "", 0);
+    WAIT_UNTIL(f, f->ok_count == 1);
+}
+
 static void hooks_that_fail(void **state)
 {
     (void)state;
@@ -658,6 +676,7 @@ int main(void)
         cmocka_unit_test(recycling_by_count),
         cmocka_unit_test(recycling_by_memory),
         cmocka_unit_test(results_over_the_cap),
+        EXEC_TEST(a_child_that_can_not_be_forked),
         EXEC_TEST(the_dead_mans_switch),
         EXEC_TEST(the_zygotes_death_is_told),
         cmocka_unit_test(modules_that_are_no_good),
