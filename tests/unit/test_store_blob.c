@@ -214,6 +214,9 @@ static void test_order_and_repeats(void **state)
     expect(scene, 7, HP_OK, 200, true);
     send_put(scene, 7, 100, data + 100, 100, &digest); /* that one, too */
     expect(scene, 7, HP_OK, 200, true);
+    digest++; /* of something else */
+    send_put(scene, 7, 100, data + 100, 100, &digest);
+    expect(scene, 7, HP_ERR_CORRUPT, 0, false);
     send_get(scene, 8, 0, 100);
     expect(scene, 8, HP_ERR_NOT_FOUND, 0, false);
     free(data);

@@ -4,11 +4,25 @@
 #include "tests/unit/store_fixture.h"
 
 #include <pthread.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 
 #include "server/store/thread.h"
 
 #define WALL INT64_C(1700000000000)
+
+/* Of the disk that is looked at: a share, and MiB. */
+static uint32_t free_percent, free_mib;
+
+int statvfs(const char *path, struct statvfs *ret)
+{
+    (void)path;
+    *ret = (struct statvfs){.f_frsize = 1 << 20,
+                            .f_blocks = (fsblkcnt_t)free_mib * 100 / free_percent,
+                            .f_bfree = free_mib,
+                            .f_bavail = free_mib};
+    return 0;
+}
 
 /* A store whose applies can be held up or failed; else the one in memory. */
 struct gate {
@@ -122,7 +136,7 @@ static void on_fatal_exit(void *context, const struct hp_error *error)
     _exit(error->code == HP_ERR_IO ? 70 : 1);
 }
 
-static struct scene *scene_new(struct hp_store *inner)
+static struct scene *scene_on(struct hp_store *inner, const char *dir)
 {
     struct scene *scene = calloc(1, sizeof(*scene));
     struct hp_error error = {0};
@@ -132,10 +146,18 @@ static struct scene *scene_new(struct hp_store *inner)
     pthread_cond_init(&scene->gate.cond, NULL);
     pthread_mutex_init(&scene->mutex, NULL);
     pthread_cond_init(&scene->cond, NULL);
-    struct hp_store_thread_options options = {
-        .store = &scene->gate.base, .wake = on_wake, .fatal = on_fatal, .context = scene};
+    struct hp_store_thread_options options = {.store = &scene->gate.base,
+                                              .wake = on_wake,
+                                              .fatal = on_fatal,
+                                              .context = scene,
+                                              .dir = dir};
     assert_int_equal(hp_store_thread_new(&options, &scene->thread, &error), HP_OK);
     return scene;
+}
+
+static struct scene *scene_new(struct hp_store *inner)
+{
+    return scene_on(inner, NULL);
 }
 
 static void take(struct scene *scene)
@@ -301,6 +323,25 @@ static void test_full_disk(void **state)
     hp_store_thread_figures(scene->thread, &figures);
     assert_int_equal(figures.nospace_count, 1);
     scene_free(scene);
+}
+
+/* A small share of a large disk is room enough; so is a small disk of which much is free. */
+static void test_when_the_disk_is_low(void **state)
+{
+    static const struct {
+        uint32_t percent, mib;
+        bool low;
+    } cases[] = {{2, 4000, false}, {2, 900, true}, {50, 900, false}, {4, 1000, true}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        free_percent = cases[i].percent;
+        free_mib = cases[i].mib;
+        struct scene *scene = scene_on(hp_store_mem_new(), "/some/where");
+        take(scene);
+        assert_int_equal(scene->disk_low, cases[i].low);
+        assert_int_equal(hp_store_thread_stop(scene->thread, 1000), HP_OK);
+        scene_free(scene);
+    }
 }
 
 /* While the disk is full new clients are greeted, but not one whose numbers wait to be written: it
@@ -517,6 +558,7 @@ int main(void)
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_empty_batches),
         cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_when_the_disk_is_low),
         cmocka_unit_test(test_greeting_on_full_disk),
         cmocka_unit_test(test_stop_on_full_disk),
         cmocka_unit_test(test_stop_flushes),
