@@ -130,6 +130,58 @@ static void a_spool_that_fails_does_not_stop_work(void **state)
     fx_deinit(&fx);
 }
 
+/* What could not be spooled while the disk was full is spooled once there is room: an agent that
+ * ends while no broker is there would lose it, and think it safe. */
+static void a_result_is_spooled_once_there_is_room(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, 1);
+    fx_up(&fx);
+    struct hp_st_task_options once = fx_command();
+    once.at_most_once = true;
+    once.has |= HP_HAS_ST_TASK_OPTIONS_AT_MOST_ONCE;
+    fx_assign(&fx, 10, 1, 1, &once);
+    fx_started(&fx, 10);
+    hp_agent_disconnected(fx.agent, "gone", fx.now);
+    fx_drain(&fx);
+    fx.spool_fails = true;
+    fx_exited(&fx, 10, 0, 0);
+    assert_int_equal(fx_count(&fx, HP_AGENT_SPOOL_APPEND), 1);
+    fx.spool_fails = false;
+    fx_pass(&fx, 15000);
+    hp_agent_drain(fx.agent, 60000, fx.now);
+    fx_pass(&fx, 1000);
+    assert_non_null(fx_last(&fx, HP_AGENT_EXIT, 0));
+    assert_int_equal(fx_count(&fx, HP_AGENT_SPOOL_APPEND), 2);
+    fx_deinit(&fx);
+}
+
+/* It does not go while the only copy is in its memory, but not for ever either. */
+static void an_agent_that_ends_waits_for_its_spool(void **state)
+{
+    (void)state;
+    for (int comes_back = 0; comes_back < 2; comes_back++) {
+        struct fx fx;
+        fx_init(&fx, 1);
+        fx_up(&fx);
+        struct hp_st_task_options options = fx_command();
+        fx_assign(&fx, 10, 1, 1, &options);
+        fx_started(&fx, 10);
+        hp_agent_disconnected(fx.agent, "gone", fx.now);
+        fx_drain(&fx);
+        fx.spool_fails = true;
+        fx_exited(&fx, 10, 0, 0);
+        hp_agent_drain(fx.agent, 60000, fx.now);
+        fx_pass(&fx, 700);
+        assert_null(fx_last(&fx, HP_AGENT_EXIT, 0));
+        fx.spool_fails = comes_back == 0;
+        fx_pass(&fx, comes_back == 0 ? 5000 : 700);
+        assert_non_null(fx_last(&fx, HP_AGENT_EXIT, 0));
+        fx_deinit(&fx);
+    }
+}
+
 static void earlier_boot_comes_first(void **state)
 {
     (void)state;
@@ -455,6 +507,8 @@ int main(void)
         cmocka_unit_test(late_answers_are_spooled),
         cmocka_unit_test(long_runs_are_durable_first),
         cmocka_unit_test(a_spool_that_fails_does_not_stop_work),
+        cmocka_unit_test(a_result_is_spooled_once_there_is_room),
+        cmocka_unit_test(an_agent_that_ends_waits_for_its_spool),
         cmocka_unit_test(earlier_boot_comes_first),
         cmocka_unit_test(cut_records_are_refused),
         cmocka_unit_test(few_calls_are_in_flight),

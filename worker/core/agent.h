@@ -318,8 +318,9 @@ void hp_agent_exec(struct hp_agent *agent, const struct hp_agent_event *events, 
                    uint64_t now_ms);
 
 /*
- * All records up to `spool_id` are durable (ok), or could not be written (not ok: the agent goes on
- * without, and says so in the log).
+ * All records up to `spool_id` are durable (ok), or what was given since the last success could
+ * not be written (not ok: the agent goes on without, says so in the log, and gives it again later,
+ * under new ids).
  */
 void hp_agent_spooled(struct hp_agent *agent, uint64_t spool_id, bool ok, uint64_t now_ms);
 

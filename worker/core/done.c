@@ -12,6 +12,7 @@
 #define BUSY_WAIT_MS 200u
 #define ERROR_WAIT_MS 1000u
 #define SPOOL_RETRY_MS 10000u
+#define SPOOL_RETRY_ENDING_MS 500u /* of an agent that is about to go */
 
 /* ------------------------------------------------------------------------------------- sending */
 
@@ -262,6 +263,10 @@ uint64_t hp_agent_spool_deadline_ms(const struct hp_agent *agent)
 
 void hp_agent_spool_tick(struct hp_agent *agent)
 {
+    if (agent->draining_self) {
+        agent->spool_retry_ms =
+            HP_MIN(agent->spool_retry_ms, agent->now_ms + SPOOL_RETRY_ENDING_MS);
+    }
     if (agent->spool_failed && agent->now_ms >= agent->spool_retry_ms) {
         agent->spool_failed = false;
     }
@@ -270,17 +275,42 @@ void hp_agent_spool_tick(struct hp_agent *agent)
     }
 }
 
+static void unspool(const struct hp_list *list, uint64_t durable_id)
+{
+    HP_LIST_FOR_EACH (node, list) {
+        struct hp_agent_run *run = HP_LIST_ENTRY(node, struct hp_agent_run, link);
+        run->spool_id = run->spool_id > durable_id ? 0 : run->spool_id;
+    }
+}
+
+/* What was to be written since the last success is not there: it is written when it can be. */
+static void spool_failed(struct hp_agent *agent)
+{
+    hp_agent_log(agent, HP_AGENT_LOG_ERROR,
+                 "the spool can not be written: results are kept in memory only");
+    unspool(&agent->spooling, agent->spool_durable_id);
+    unspool(&agent->uploading, agent->spool_durable_id);
+    unspool(&agent->ready, agent->spool_durable_id);
+    for (uint32_t i = 0; i < HP_AGENT_RPC_MAX; i++) {
+        struct hp_agent_rpc *rpc = &agent->rpcs[i];
+        if (rpc->used && rpc->method == HP_METHOD_WORKER_DONE) {
+            unspool(&rpc->runs, agent->spool_durable_id);
+            rpc->spooled = false;
+        }
+    }
+    agent->spool_failed = true;
+    agent->spool_retry_ms =
+        agent->now_ms + (agent->draining_self ? SPOOL_RETRY_ENDING_MS : SPOOL_RETRY_MS);
+}
+
 void hp_agent_spooled(struct hp_agent *agent, uint64_t spool_id, bool ok, uint64_t now_ms)
 {
     agent->now_ms = HP_MAX(agent->now_ms, now_ms);
     HP_ASSERT(spool_id < agent->next_spool_id);
-    agent->spool_durable_id = HP_MAX(agent->spool_durable_id, spool_id);
     if (!ok) {
-        hp_agent_log(agent, HP_AGENT_LOG_ERROR,
-                     "the spool can not be written: results are kept in memory only");
-        agent->spool_failed = true;
-        agent->spool_retry_ms = agent->now_ms + SPOOL_RETRY_MS;
+        spool_failed(agent);
     }
+    agent->spool_durable_id = HP_MAX(agent->spool_durable_id, spool_id);
     for (;;) {
         struct hp_list *node = hp_list_first(&agent->spooling);
         struct hp_agent_run *run =

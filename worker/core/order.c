@@ -310,7 +310,7 @@ static bool all_safe(const struct hp_agent *agent)
     if (unacked == 0 && agent->releases.count == 0) {
         return agent->link != HP_AGENT_LINK_UP || agent->rpc_count == 0;
     }
-    bool durable = agent->spool_durable_id + 1 == agent->next_spool_id || agent->spool_failed;
+    bool durable = agent->spool_durable_id + 1 == agent->next_spool_id && !agent->spool_failed;
     bool waited = agent->link != HP_AGENT_LINK_UP || agent->now_ms >= agent->exit_at_ms;
     return durable && waited && unacked > 0;
 }
