@@ -120,6 +120,10 @@ static int take_output(void *context, uint64_t index, const struct hp_result *re
     if (!drive_is_right(drive, index, &result->task, result->value)) {
         drive->wrong++;
     }
+    struct hp_ids id = {.first = result->task.id, .count = 1};
+    if (drive->forgets && hp_forget(drive->client, &id, 1) != HP_STATUS_OK) {
+        drive_die(drive, "forget");
+    }
     return 0;
 }
 

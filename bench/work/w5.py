@@ -53,7 +53,7 @@ def lower_bar(figures):
 WORKLOAD = Workload(
     "W5", "64 tasks of 16 MiB in and out, 4 at a time, 2 slots, every byte checked",
     [Side(DURABLE, SYNCED, stream(), MB),
-     Side(VOLATILE, NOTHING, stream(durable=False), MB),
+     Side(VOLATILE, NOTHING, stream(durable=False, forget=True), MB),
      Side(PYTHON, SYNCED, python_stream("big"), MB),
      Side(PYTHON_VOLATILE, NOTHING, python_stream("big-nd"), MB),
      limits.DISK,
