@@ -42,11 +42,11 @@ def explain(packages):
 
 
 def install(packages):
-    """Installs what is missing; services of these packages are not started."""
+    """Installs what is missing. Debian may start their services: see bench/setup."""
     wanted = missing(packages)
     if not wanted:
         return
     become = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     subprocess.run([*become, "apt-get", "update", "-q"], check=True, env=env)
     subprocess.run([*become, *install_command(wanted)], check=True, env=env)

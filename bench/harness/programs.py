@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -20,7 +21,10 @@ def build_folder():
 
 
 def use_build(folder):
-    """Sets the build folder for all that follows, tests/lib included, and completes it."""
+    """Sets the build folder for all that follows, tests/lib included, and completes it.
+
+    SIGTERM ends the program in order from now on: what it started must not stay behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = folder.resolve()
     if not (folder / "build.ninja").exists():
         raise SystemExit(f"{folder} is no build folder:\n"

@@ -8,7 +8,8 @@
  *      sustained: pipelined for `seconds`; submit: acknowledgements only; sync: one blocking submit
  *      at a time; map: hp_map; poolmap: hp_pool_map in two children; stream: hp_map_stream.
  * NAME work=echo|noop|square|sleep|command|mixed, bytes=N of a payload (100), window=N (20000),
- *      queue=NAME, durable=yes|no, seconds=N, forget=yes|no (give results back once read).
+ *      queue=NAME, durable=yes|no, seconds=N, forget=yes|no (give results back once read),
+ *      submits=N messages without an acknowledgement (default: the library's).
  *
  * Prints figures as JSON, one object a line; exits 0 if each task ended once and rightly.
  */
@@ -86,6 +87,8 @@ static void parse_option(struct drive *drive, const char *argument)
         drive->seconds = (double)bench_number(value);
     } else if (is_name(argument, size, "forget")) {
         drive->forgets = parse_flag(value);
+    } else if (is_name(argument, size, "submits")) {
+        drive->client_options.window_submits = (uint32_t)bench_number(value);
     } else {
         bench_fail("no such option", argument);
     }
@@ -109,6 +112,7 @@ int main(int argc, char **argv)
         return 2;
     }
     hp_options_init(&drive.options);
+    hp_client_options_init(&drive.client_options);
     const struct mode *mode = find_mode(argv[2]);
     drive.count = bench_number(argv[3]);
     for (int i = 4; i < argc; i++) {
@@ -118,7 +122,6 @@ int main(int argc, char **argv)
     drive.seen = bench_room(drive.count + 1, 1);
     drive.payload = bench_room(drive.bytes + 1, 1);
     memset(drive.payload, 'x', drive.bytes);
-    hp_client_options_init(&drive.client_options);
     drive.client_options.host = argv[1];
     drive.client_options.name = "bench";
     drive.client_options.events = mode->wants_ends;
