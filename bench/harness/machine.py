@@ -36,7 +36,12 @@ def file_system(folder):
     return first_line(["stat", "-f", "-c", "%T", str(folder)])
 
 
-def facts(folder):
+def version_of(package):
+    return first_line(["dpkg-query", "-W", "-f", "${Version}\n", package])
+
+
+def facts(folder, packages=()):
+    """packages: those of Debian that are measured."""
     build = programs.build_folder()
     return {
         "at": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -49,6 +54,7 @@ def facts(folder):
         "file_system": file_system(folder),
         "load": os.getloadavg()[0],
         "hostpool": first_line([str(build / "server/hostpoold"), "--version"]),
+        "packages": {package: version_of(package) for package in sorted(packages)},
         "commit": first_line(["git", "-C", str(programs.ROOT), "describe", "--always", "--dirty"]),
     }
 
