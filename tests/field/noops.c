@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Many short function tasks through libhostpool; every result is checked. The base of bench/ and of
- * the test of 100,000 tasks.
+ * Many short function tasks through libhostpool; every result is checked. For tests; the loads that
+ * are measured are those of bench/programs/drive.c.
  *
  *   noops HOST MODE COUNT [FUNCTION [QUEUE]]
  *

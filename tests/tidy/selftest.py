@@ -81,6 +81,7 @@ class Layers(unittest.TestCase):
         self.expect("server/core/a.c", "<sqlite3.h>", ["library", "pure-header"])
         self.expect("server/main.c", "<sqlite3.h>", ["library"])
         self.expect("server/store/a.c", "<sqlite3.h>", [])
+        self.expect("bench/programs/a.c", "<sqlite3.h>", [])
 
     def test_pure_headers(self):
         for header in ["unistd.h", "time.h", "pthread.h", "sys/socket.h", "threads.h", "fcntl.h"]:

@@ -199,7 +199,8 @@ def rule_library(source):
         return
     for number, _, header in includes(source):
         for pattern, homes in LIBRARY_HOMES:
-            is_home = source.path.startswith("tests/") or any(map(source.in_folder, homes))
+            is_home = (source.path.startswith(("tests/", "bench/"))
+                       or any(map(source.in_folder, homes)))
             if pattern.match(header) and not is_home:
                 yield number, f"<{header}> belongs to {', '.join(homes)} alone"
 
