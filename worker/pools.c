@@ -113,8 +113,9 @@ static bool is_own_name(char *const *env, size_t count, const char *entry)
             return true;
         }
     }
-    /* A token in the environment is this daemon's affair; its children have the file. */
-    return strncmp(entry, "HOSTPOOL_RUN=", 13) == 0;
+    /* A token in the environment is this daemon's affair: to its children it would be stronger than
+     * the file that they are told of. */
+    return strncmp(entry, "HOSTPOOL_RUN=", 13) == 0 || strncmp(entry, "HOSTPOOL_TOKEN=", 15) == 0;
 }
 
 static bool make_env(struct hp_worker *worker)

@@ -61,6 +61,30 @@ def test_a_wrong_token_is_told_at_once(program, guarded_broker):
     assert (code, out.splitlines(), err) == (0, ["('denied', True, True)"] * 6 + ["1"], "")
 
 
+INHERITED = HEAD + """
+import os
+host, path = sys.argv[1:]
+
+def look():
+    return [os.environ.get(name) for name in ("HOSTPOOL_TOKEN", "FROM_THE_DAEMON")]
+
+with Pool(1, connection=hostpool.connect(host, token_file=path)) as pool:
+    print(pool.apply(look))
+"""
+
+
+def test_a_token_of_the_daemons_environment_stays_there(program, guarded_broker, tmp_path):
+    address, token = guarded_broker
+    env = pyfarm.daemon_environment(HOSTPOOL_TOKEN="of-somebody-else" * 3, FROM_THE_DAEMON="yes")
+    worker = procs.Worker(tmp_path, address, flags=["--token-file", token, "--inherit-env"],
+                          env=env)
+    try:
+        code, out, err = program(INHERITED, address, token).finish(45)
+    finally:
+        worker.end()
+    assert (code, out, err) == (0, "[None, 'yes']\n", "")
+
+
 # ------------------------------------------------------------------------------ pools
 
 def test_more_processes_than_the_workers_can_have(farm):
