@@ -293,8 +293,8 @@ void sim_net_send(struct sim *sim, uint64_t number, bool from_broker, const void
 {
     struct conn *conn = find(sim->net, number);
     const uint8_t *at = data;
-    if (conn == NULL || size == 0) {
-        return;
+    if (conn == NULL || size == 0 || !(from_broker ? conn->broker_open : conn->client_open)) {
+        return; /* also if it gave up, and has not heard of it: what it sent before is lost */
     }
     enum sim_stream before = sim_enter(sim, SIM_NET);
     uint32_t pieces = (uint32_t)sim_pick(sim, 1, 3);
