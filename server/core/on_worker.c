@@ -261,11 +261,18 @@ void hp_on_worker_started(struct hp_request *request)
 }
 
 /* ------------------------------------------------ done */
-/* Keeps the moving average of run times that prefetching goes by; one sample a message. */
-static void sample_run(struct hp_attempt *attempt, const struct hp_st_task_end *end)
+/* Did it run as long as such tasks do? What failed by itself did, too. */
+static bool tells_run_time(enum hp_reason reason)
+{
+    return reason == HP_REASON_NONE || reason == HP_REASON_ERROR || reason == HP_REASON_PERMANENT;
+}
+
+/* Keeps the moving average of run times that prefetching goes by; one sample a message, and one of
+ * whatever has none yet. */
+static void sample_run(struct hp_attempt *attempt, const struct hp_st_task_end *end, bool sample)
 {
     struct hp_class *class_ = attempt->spec->lane->class_;
-    if ((end->has & HP_HAS_ST_TASK_END_RUN_US) == 0) {
+    if ((end->has & HP_HAS_ST_TASK_END_RUN_US) == 0 || (!sample && class_->run_us != 0)) {
         return;
     }
     uint64_t run_us = end->run_us > 0 ? end->run_us : 1;
@@ -313,8 +320,8 @@ static void take_done(struct hp_core *core, struct hp_node *node,
         ref_add(core, stale, item->id, item->attempt, item->epoch);
         return;
     }
-    if (sample && item->reason == HP_REASON_NONE) {
-        sample_run(attempt, &end);
+    if (tells_run_time(item->reason)) {
+        sample_run(attempt, &end, sample);
     }
     put_end_blobs(core, attempt, &end);
     hp_attempt_ended(core, attempt, item->reason, item->retry_ms,

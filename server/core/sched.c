@@ -6,12 +6,16 @@
  * rank first (priority with ageing, then age, then id). A round gives each worker with room tasks
  * of the best lane it can serve; rounds repeat until nobody takes anything. First idle slots are
  * filled, on all workers, then function tasks are prefetched, as many as a few milliseconds of
- * measured run time hold.
+ * measured run time hold; of a function that was never measured one goes ahead, to measure it.
+ *
+ * Nobody is overtaken for ever: a lane whose turn it is, but which finds no room on a worker beside
+ * what that holds ahead, has one worker at a time take no others until there is room.
  */
 #include "server/core/sched.h"
 #include "server/core/state.h"
 
-enum { PREFETCH_TARGET_US = 10000, ROUND_MAX = 128, OVERLAP_BELOW_US = 100000 };
+/* Half of what is given ahead may still wait for the commit of its leases. */
+enum { PREFETCH_TARGET_US = 20000, ROUND_MAX = 128, OVERLAP_BELOW_US = 100000 };
 
 static struct hp_lane *top_lane(const struct hp_class *class_)
 {
@@ -59,7 +63,8 @@ uint32_t hp_sched_room(const struct hp_core *core, const struct hp_class *class_
     uint32_t open = node->slots > node->used_cpus ? node->slots - node->used_cpus : 0;
     if (hp_sched_is_light(class_)) {
         uint64_t most = (uint64_t)open * depth_of(class_, node, ahead);
-        return most > node->fn_count ? (uint32_t)(most - node->fn_count) : 0;
+        bool probes = ahead && class_->run_us == 0 && class_->held == 0 && open > 0;
+        return most > node->fn_count ? (uint32_t)(most - node->fn_count) : probes;
     }
     uint32_t held = node->fn_count < open ? node->fn_count : open;
     return open - held >= class_->cpus ? 1 : 0;
@@ -73,7 +78,13 @@ static bool ranks_before(const struct hp_lane *a, const struct hp_lane *b)
     return a->rank_id < b->rank_id;
 }
 
-/* May this node stay free for the lane's big task? One node at a time does that for a lane. */
+/* Idle slots are alike to all that take one; what goes ahead of its need depends on run times. */
+static bool may_block(const struct hp_class *class_, bool prefetch)
+{
+    return class_->kind != HP_TASK_KIND_CALL && (prefetch || !hp_sched_is_light(class_));
+}
+
+/* May this node stay free for the lane's task? One node at a time does that for a lane. */
 static bool reserve(struct hp_core *core, struct hp_lane *lane, struct hp_node *node)
 {
     struct hp_node *holder = hp_idmap_find_ptr(&core->nodes, lane->reserved_node);
@@ -100,7 +111,7 @@ static struct hp_lane *best_lane(struct hp_core *core, struct hp_node *node, boo
         }
         uint32_t room = hp_sched_room(core, class_, node, prefetch);
         if (room == 0) {
-            if (!hp_sched_is_light(class_) && ranks_before(lane, blocked) &&
+            if (may_block(class_, prefetch) && ranks_before(lane, blocked) &&
                 reserve(core, lane, node)) {
                 blocked = lane;
             }
@@ -112,7 +123,7 @@ static struct hp_lane *best_lane(struct hp_core *core, struct hp_node *node, boo
         }
     }
     if (blocked != NULL && (best == NULL || ranks_before(blocked, best))) {
-        return NULL; /* what runs ends first, then the big one gets its slots */
+        return NULL; /* what runs ends first, then this one gets its slots */
     }
     *ret_room = best_room;
     return best;

@@ -126,9 +126,9 @@ static void short_calls_are_sent_ahead(void **state)
     class_->run_us = 100000;
     rig_done(rig, 2, first + 1, 1, 1, HP_REASON_NONE);
     assert_int_equal(pool_look(rig, 2).call_count, 0);
-    class_->run_us = 1000; /* 10 ms of work for each child */
+    class_->run_us = 1000; /* 20 ms of work for each child */
     rig_done(rig, 2, first + 2, 1, 1, HP_REASON_NONE);
-    assert_int_equal(pool_look(rig, 2).call_count, 20 - 2);
+    assert_int_equal(pool_look(rig, 2).call_count, 40 - 2);
     rig_free(rig);
 }
 
