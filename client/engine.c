@@ -575,7 +575,7 @@ static uint64_t open_deadline(const struct hp_engine *engine)
         deadline = HP_MIN(deadline, engine->received_at_ms + SILENCE_MS);
     }
     /* With much output waiting it is the transport that decides when submits go on. */
-    if (engine->unsent != &engine->submits && engine->out.size < HP_ENGINE_OUT_BYTES) {
+    if (hp_submit_is_ready(engine) && engine->out.size < HP_ENGINE_OUT_BYTES) {
         deadline = HP_MIN(deadline, HP_MAX(engine->hold_until_ms, engine->now_ms));
     }
     return deadline;

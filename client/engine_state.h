@@ -224,6 +224,7 @@ void hp_submit_reply(struct hp_engine *engine, struct hp_message *message,
                      const struct hp_reply *reply);
 void hp_submit_flush(struct hp_engine *engine);   /* the open message takes no more */
 bool hp_submit_compose(struct hp_engine *engine); /* one message to out; false: nothing to do */
+bool hp_submit_is_ready(const struct hp_engine *engine);
 void hp_submit_clear(struct hp_engine *engine);
 /* Whether the broker keeps them on its disk: of a pool that is not durable, it keeps the pool. */
 bool hp_submit_is_lasting(const struct hp_options *options);

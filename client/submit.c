@@ -212,37 +212,6 @@ static enum hp_status encode_options(struct hp_engine *engine,
     return HP_STATUS_OK;
 }
 
-enum hp_status hp_submit_check(const struct hp_engine_submit *submit, const char **ret_text)
-{
-    const struct hp_options *options = submit->options;
-    uint32_t size_count = submit->part_count > 0 ? submit->part_count : submit->count;
-    uint64_t size = 0;
-
-    *ret_text = NULL;
-    if (options == NULL || submit->count == 0) {
-        *ret_text = "no options, or no tasks";
-    } else if (options->kind == HP_KIND_FUNCTION && options->fn == NULL) {
-        *ret_text = "options: fn is not set";
-    } else if (options->kind == HP_KIND_COMMAND && options->argv_count == 0) {
-        *ret_text = "options: argv is empty";
-    } else if (options->kind == HP_KIND_CALL && options->pool == 0) {
-        *ret_text = "options: pool is not set";
-    } else if (options->ukey != NULL && submit->count != 1) {
-        *ret_text = "options: a unique key is for one task only";
-    } else if (submit->count >
-               (submit->payloads == NULL ? HP_LIMIT_ARRAY_TASKS : HP_LIMIT_SUBMIT_TASKS)) {
-        *ret_text = "too many tasks in one submit";
-    }
-    for (uint32_t i = 0; *ret_text == NULL && submit->payloads != NULL && i < size_count; i++) {
-        size = submit->payloads[i].size + (submit->part_count > 0 ? size : 0);
-        if (size > HP_LIMIT_BLOB_BYTES) {
-            *ret_text = "a payload is over the limit of 1 GiB";
-            return HP_STATUS_TOO_BIG;
-        }
-    }
-    return *ret_text == NULL ? HP_STATUS_OK : HP_STATUS_BAD_ARGUMENT;
-}
-
 bool hp_engine_has_room(const struct hp_engine *engine)
 {
     /* An open message counts as one even though it takes more, hence `<=`. */
@@ -443,12 +412,26 @@ static enum hp_err put_message(struct hp_engine *engine, struct hp_message *mess
     return err == HP_OK ? hp_wire_put_raw(out, hp_buf_bin(&message->body)) : err;
 }
 
+/* One call may make more messages than the window has: the broker would refuse those as busy. */
+static bool is_ahead(const struct hp_engine *engine)
+{
+    uint64_t first = message_of(hp_list_first(&engine->submits))->number;
+
+    return first != 0 && message_of(engine->unsent)->number == 0 &&
+           engine->next_number - first >= HP_LIMIT_SESSION_REPLIES;
+}
+
+bool hp_submit_is_ready(const struct hp_engine *engine)
+{
+    return engine->unsent != &engine->submits && !is_ahead(engine);
+}
+
 bool hp_submit_compose(struct hp_engine *engine)
 {
     struct hp_message *message;
     uint64_t first;
 
-    if (engine->unsent == &engine->submits || engine->now_ms < engine->hold_until_ms) {
+    if (!hp_submit_is_ready(engine) || engine->now_ms < engine->hold_until_ms) {
         return false;
     }
     message = message_of(engine->unsent);

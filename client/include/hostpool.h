@@ -203,7 +203,7 @@ struct hp_client_options {
     uint32_t timeout_ms;     /* what HP_TIMEOUT_DEFAULT means; default 30,000 */
     uint32_t retry_base_ms;  /* first wait between attempts to connect, jittered; default 100 */
     uint32_t retry_cap_ms;   /* longest; default 5,000 */
-    uint32_t window_submits; /* unacknowledged submit messages in flight; 1..256, default 64 */
+    uint32_t window_submits; /* unacknowledged submit messages in flight; 1..256, default 256 */
     uint32_t window_bytes;   /* unacknowledged submitted bytes, at most; default 8 MiB */
     uint32_t event_bytes;    /* undelivered events at which reading pauses; default 8 MiB */
     bool events;             /* ask the broker to push ends of the session's tasks; default true.

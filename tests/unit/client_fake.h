@@ -271,6 +271,7 @@ static inline bool fake_submit(struct fake *fake, const struct hp_rpc *rpc)
     memo.outcome = HP_SUBMIT_OUTCOME_CREATED;
     fake->acked = submit.acked_up_to;
     assert_true(submit.acked_up_to < submit.number);
+    assert_true(submit.number - submit.acked_up_to <= HP_LIMIT_SESSION_REPLIES);
     seen = fake_memo(fake, submit.number);
     if (seen != NULL) {
         fake_submit_reply(fake, rpc->msgid, seen);

@@ -88,7 +88,32 @@ static void test_no_memory(void **state)
     }
 }
 
+/* A full window of messages, and one more that the last call begins: the fake broker looks at the
+ * numbers, as a broker refuses what is further ahead than it keeps replies. */
+static void test_full_window(void **state)
+{
+    struct fake *fake = fake_new_with(HP_LIMIT_SESSION_REPLIES, 8u << 20);
+    struct hp_options options;
+    struct hp_engine_submit submit = {.options = &options, .count = 1};
+    uint32_t count = 0;
+
+    (void)state;
+    hp_options_init(&options);
+    options.fn = "f";
+    fake_settle(fake);
+    (void)fake_events(fake);
+    do {
+        options.priority = 1 + count % 2; /* each needs a message of its own */
+    } while (hp_engine_submit(fake->engine, &submit, NULL) == HP_STATUS_OK && ++count < 1000);
+    assert_true(count > HP_LIMIT_SESSION_REPLIES && count < 1000);
+    fake_pass(fake, 100);
+    assert_int_equal(fake->tasks_created, count);
+    assert_int_equal(fake_events(fake).submitted, count);
+    fake_free(fake);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(test_full_window),
     cmocka_unit_test(test_follow),
     cmocka_unit_test(test_no_memory),
 };
