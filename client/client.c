@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "client/near.h"
 #include "client/shell.h"
@@ -16,14 +15,15 @@
 #include "common/base/assert.h"
 #include "common/base/mem.h"
 #include "common/sys/clock.h"
+#include "common/sys/fork.h"
 #include "common/sys/random.h"
 
 #define CONNECT_TIMEOUT_MS 5000u
 #define TIMEOUT_MS 30000u
 #define RETRY_BASE_MS 100u
 #define RETRY_CAP_MS 5000u
-#define WINDOW_SUBMITS 64u
-#define WINDOW_SUBMITS_MAX 256u
+#define WINDOW_SUBMITS HP_LIMIT_SESSION_REPLIES
+#define WINDOW_SUBMITS_MAX HP_LIMIT_SESSION_REPLIES
 #define WINDOW_BYTES (8u << 20)
 #define EVENT_BYTES (8u << 20)
 
@@ -115,7 +115,7 @@ enum hp_status hp_client_new(const struct hp_client_options *options, struct hp_
     hp_client_options_init(&defaults);
     options = options == NULL ? &defaults : options;
     client->fd = -1;
-    client->pid = getpid();
+    client->process = hp_fork_mark();
     status = hp_host_parse(client, options->host);
     status = status == HP_STATUS_OK ? hp_client_token_read(client, options, &token) : status;
     status = status == HP_STATUS_OK ? make_engine(client, options, token) : status;
@@ -168,7 +168,7 @@ enum hp_status hp_connect(const struct hp_client_options *options, int64_t timeo
 
 void hp_close(struct hp_client *client)
 {
-    if (client != NULL && client->engine != NULL && client->pid == getpid()) {
+    if (client != NULL && client->engine != NULL && client->process == hp_fork_mark()) {
         uint64_t deadline_ms = hp_client_deadline_ms(client, HP_TIMEOUT_DEFAULT);
 
         while (hp_engine_is_open(client->engine) && hp_engine_unacknowledged(client->engine) > 0 &&
@@ -186,13 +186,13 @@ enum hp_status hp_client_check(struct hp_client *client)
     if (client->engine == NULL) {
         return HP_STATUS_BAD_ARGUMENT; /* the text is that of hp_client_new */
     }
-    if (client->pid == getpid()) {
+    if (client->process == hp_fork_mark()) {
         return HP_STATUS_OK;
     }
     if (hp_random_id16(session) != HP_OK || hp_random_u64(&seed) != HP_OK) {
         return hp_client_fail(client, HP_STATUS_SYSTEM, "no random numbers from the system");
     }
-    client->pid = getpid();
+    client->process = hp_fork_mark();
     hp_socket_drop(client);
     hp_engine_fork(client->engine, session, seed, hp_clock_mono_ms());
     return HP_STATUS_OK;

@@ -21,7 +21,7 @@ struct hp_hub;
 
 struct hp_client {
     struct hp_engine *engine; /* NULL: the options were bad */
-    pid_t pid;                /* of the process that made it */
+    uint64_t process;         /* hp_fork_mark of the one that made it */
     int fd;
     bool connecting;
     char *host; /* name or address */

@@ -161,7 +161,7 @@ static enum hp_err set_pragmas(struct hp_sqlite *s, bool create, struct hp_error
     };
     const char *const after[] = {
         "PRAGMA synchronous=FULL",
-        "PRAGMA cache_size=-2048",
+        "PRAGMA cache_size=-8192", /* what is changed among 20,000 tasks under way */
         "PRAGMA journal_size_limit=67108864",
     };
     enum hp_err err = HP_OK;
