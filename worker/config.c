@@ -94,8 +94,8 @@ static const struct hp_conf_option options[] = {
     [OPT_PREFETCH] = {.name = "prefetch",
                       .type = HP_CONF_INT,
                       .max = 4096,
-                      .text = "Function tasks held beyond the slots, so that short ones never wait "
-                              "for the network. Default: 4000."},
+                      .text = "Tasks of one slot held beyond the slots, so that short ones never "
+                              "wait for the network. Default: 4000."},
     [OPT_TOKEN_FILE] = {.name = "token_file",
                         .type = HP_CONF_STR,
                         .value_name = "FILE",

@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 
+#include "server/core/sched.h"
 #include "server/core/state.h"
 
 /* Sums by object. */
@@ -123,7 +124,7 @@ static uint32_t check_node(struct check *check, const struct hp_node *node)
         mem += options->mem_bytes;
         if (options->kind == HP_TASK_KIND_CALL) {
             HP_ASSERT(attempt->pool_node != NULL && attempt->pool_node->node == node);
-        } else if (options->kind == HP_TASK_KIND_FUNCTION && options->cpus == 1) {
+        } else if (hp_sched_takes_a_slot(options->kind, options->cpus, options->mem_bytes)) {
             light++;
         } else {
             cpus += options->cpus;

@@ -264,7 +264,8 @@ void hp_on_worker_started(struct hp_request *request)
 /* Did it run as long as such tasks do? What failed by itself did, too. */
 static bool tells_run_time(enum hp_reason reason)
 {
-    return reason == HP_REASON_NONE || reason == HP_REASON_ERROR || reason == HP_REASON_PERMANENT;
+    return reason == HP_REASON_NONE || reason == HP_REASON_ERROR ||
+           reason == HP_REASON_PERMANENT || reason == HP_REASON_EXIT;
 }
 
 /* Keeps the moving average of run times that prefetching goes by; one sample a message, and one of

@@ -5,7 +5,7 @@
  * Lanes are homogeneous, so only their heads compete: per class of needs a heap of open lanes, best
  * rank first (priority with ageing, then age, then id). A round gives each worker with room tasks
  * of the best lane it can serve; rounds repeat until nobody takes anything. First idle slots are
- * filled, on all workers, then function tasks are prefetched, as many as a few milliseconds of
+ * filled, on all workers, then tasks of one slot are prefetched, as many as a few milliseconds of
  * measured run time hold; of a function that was never measured one goes ahead, to measure it.
  *
  * Nobody is overtaken for ever: a lane whose turn it is, but which finds no room on a worker beside
@@ -26,7 +26,13 @@ static struct hp_lane *top_lane(const struct hp_class *class_)
 bool hp_sched_is_light(const struct hp_class *class_)
 {
     return class_->kind == HP_TASK_KIND_CALL ||
-           (class_->kind == HP_TASK_KIND_FUNCTION && class_->cpus == 1);
+           hp_sched_takes_a_slot(class_->kind, class_->cpus, class_->mem_bytes);
+}
+
+bool hp_sched_takes_a_slot(uint32_t kind, uint32_t cpus, uint64_t mem_bytes)
+{
+    return cpus == 1 && (kind == HP_TASK_KIND_FUNCTION ||
+                         (kind == HP_TASK_KIND_COMMAND && mem_bytes == 0));
 }
 
 bool hp_sched_is_taking(const struct hp_node *node)
@@ -38,7 +44,7 @@ bool hp_sched_is_taking(const struct hp_node *node)
 /* How many function tasks per slot the node may hold. */
 static uint32_t depth_of(const struct hp_class *class_, const struct hp_node *node, bool prefetch)
 {
-    bool is_stuck = node->stuck && class_->kind == HP_TASK_KIND_FUNCTION;
+    bool is_stuck = node->stuck && class_->kind != HP_TASK_KIND_CALL;
     if (!prefetch || class_->run_us == 0 || is_stuck) {
         return 1;
     }
@@ -78,6 +84,19 @@ static bool ranks_before(const struct hp_lane *a, const struct hp_lane *b)
     return a->rank_id < b->rank_id;
 }
 
+/* If a worker is lost, all at-most-once tasks it has are failed: commands of that kind, which may
+ * run for days, are given when they can begin, and not before. */
+static bool is_given_late(struct hp_lane *lane)
+{
+    const struct hp_spec *spec;
+    if (lane->parked_count > 0) {
+        spec = HP_CONTAINER_OF(hp_list_first(&lane->parked), struct hp_parked, link)->group->spec;
+    } else {
+        spec = hp_lane_front(lane)->group->spec;
+    }
+    return spec->options.at_most_once && spec->options.kind == HP_TASK_KIND_COMMAND;
+}
+
 /* Idle slots are alike to all that take one; what goes ahead of its need depends on run times. */
 static bool may_block(const struct hp_class *class_, bool prefetch)
 {
@@ -109,7 +128,8 @@ static struct hp_lane *best_lane(struct hp_core *core, struct hp_node *node, boo
         if (lane == NULL || !hp_class_fits(core, class_, node)) {
             continue;
         }
-        uint32_t room = hp_sched_room(core, class_, node, prefetch);
+        bool late = prefetch && is_given_late(lane);
+        uint32_t room = late ? 0 : hp_sched_room(core, class_, node, prefetch);
         if (room == 0) {
             if (may_block(class_, prefetch) && ranks_before(lane, blocked) &&
                 reserve(core, lane, node)) {

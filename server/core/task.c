@@ -101,6 +101,12 @@ struct hp_attempt *hp_attempt_find(struct hp_core *core, uint64_t id)
     return hp_idmap_find_ptr(&core->attempts, id);
 }
 
+static bool takes_a_slot(const struct hp_spec *spec)
+{
+    const struct hp_st_task_options *options = &spec->options;
+    return hp_sched_takes_a_slot(options->kind, options->cpus, options->mem_bytes);
+}
+
 struct hp_attempt *hp_attempt_new(struct hp_core *core, uint64_t id, struct hp_node *node,
                                   struct hp_spec *spec, struct hp_session *session)
 {
@@ -118,7 +124,7 @@ struct hp_attempt *hp_attempt_new(struct hp_core *core, uint64_t id, struct hp_n
     node->attempt_count++;
     if (spec->options.kind == HP_TASK_KIND_CALL) {
         hp_pool_attempt(core, attempt, true);
-    } else if (spec->options.kind == HP_TASK_KIND_FUNCTION && spec->options.cpus == 1) {
+    } else if (takes_a_slot(spec)) {
         node->fn_count++;
     } else {
         node->used_cpus += spec->options.cpus;
@@ -168,7 +174,7 @@ void hp_attempt_drop(struct hp_core *core, struct hp_attempt *attempt)
     node->attempt_count--;
     if (spec->options.kind == HP_TASK_KIND_CALL) {
         hp_pool_attempt(core, attempt, false);
-    } else if (spec->options.kind == HP_TASK_KIND_FUNCTION && spec->options.cpus == 1) {
+    } else if (takes_a_slot(spec)) {
         node->fn_count--;
     } else {
         node->used_cpus -= spec->options.cpus;

@@ -230,9 +230,62 @@ static void too_many_are_handed_back(void **state)
     fx_deinit(&fx);
 }
 
+/* worker.done calls that left since this was asked last. */
+static uint32_t count_dones(struct fx *fx)
+{
+    uint32_t count = 0;
+    while (fx_next(fx)) {
+        count += fx->rpc.method == HP_METHOD_WORKER_DONE;
+    }
+    return count;
+}
+
+/* Ends of commands are told together, while others wait for the slot; not for ever, and at once
+ * when nothing waits. */
+static void ends_gather_while_commands_wait(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, 1);
+    fx_up(&fx);
+    struct hp_st_task_options options = fx_command();
+    fx_assign(&fx, 10, 4, 1, &options);
+    fx_exited(&fx, 10, 0, 0);
+    fx_exited(&fx, 11, 0, 0);
+    assert_int_equal(count_dones(&fx), 0);
+    assert_true(hp_agent_next_deadline_ms(fx.agent) <= fx.now + 4);
+    fx_pass(&fx, 4);
+    assert_int_equal(count_dones(&fx), 1); /* both in one */
+    fx_exited(&fx, 12, 0, 0);              /* the last one begins */
+    assert_int_equal(count_dones(&fx), 1);
+    fx_deinit(&fx);
+}
+
+/* A command that waits for a slot goes back when the broker asks for it; one that runs stays. */
+static void waiting_commands_are_recalled(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, 1);
+    fx_up(&fx);
+    struct hp_st_task_options options = fx_command();
+    fx_assign(&fx, 10, 3, 1, &options);
+    struct hp_st_run_ref refs[] = {fx_ref(10, 1), fx_ref(12, 1)};
+    struct hp_msg_worker_control control = {.has = HP_HAS_WORKER_CONTROL_RECALL_RUNS,
+                                            .recall_runs = {.items = refs, .count = 2}};
+    fx_notify(&fx, HP_METHOD_WORKER_CONTROL, &hp_desc_msg_worker_control, &control);
+    assert_int_equal(fx_stats(&fx).released_total, 1);
+    assert_int_equal(fx_stats(&fx).held, 2);
+    fx_exited(&fx, 10, 0, 0);
+    assert_int_equal(fx_count(&fx, HP_AGENT_RUN), 2);
+    fx_deinit(&fx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(ends_gather_while_commands_wait),
+        cmocka_unit_test(waiting_commands_are_recalled),
         cmocka_unit_test(unknown_functions_go_one_at_a_time),
         cmocka_unit_test(short_ones_are_shared_out),
         cmocka_unit_test(slow_call_gives_the_rest_back),

@@ -12,9 +12,11 @@ static struct rig *scene_new(void)
     static struct hp_str functions[] = {HP_STR_INIT("f"), HP_STR_INIT("g")};
     struct rig *rig = rig_new(NULL);
     struct hp_msg_worker_register msg = {.has = HP_HAS_WORKER_REGISTER_FUNCTIONS |
+                                                HP_HAS_WORKER_REGISTER_COMMANDS |
                                                 HP_HAS_WORKER_REGISTER_PREFETCH_MAX,
                                          .host = HP_STR("host"),
                                          .slots = 2,
+                                         .commands = true,
                                          .prefetch_max = AHEAD,
                                          .functions = {.items = functions, .count = 2}};
     rig_hello(rig, 1, NULL, NULL);
@@ -108,7 +110,52 @@ static void long_tasks_are_not_overtaken_for_ever(void **state)
     rig_free(rig);
 }
 
+static struct hp_st_task_options command(bool at_most_once)
+{
+    struct hp_st_task_options options = rig_command();
+    options.at_most_once = at_most_once;
+    options.has |= HP_HAS_ST_TASK_OPTIONS_AT_MOST_ONCE;
+    return options;
+}
+
+/* Short commands go ahead of their need, too; those that may run but once do not. */
+static void short_commands_go_ahead(void **state)
+{
+    (void)state;
+    for (int once = 0; once < 2; once++) {
+        struct rig *rig = scene_new();
+        struct hp_st_task_options options = command(once != 0);
+        uint64_t first = rig_submitted(rig, 1, 0, &options, 100, NULL);
+        assert_true(is_out(rig, first + 1) && !is_out(rig, first + 2));
+        end(rig, first, 100, false);
+        assert_int_equal(is_out(rig, first + 99), once == 0);
+        assert_true(is_out(rig, first + 2) && class_of(rig, first + 2)->run_us == 100);
+        if (once != 0) {
+            assert_false(is_out(rig, first + 3));
+        }
+        rig_free(rig);
+    }
+}
+
+/* What needs memory beside its slot is not given ahead: memory is counted while it is held. */
+static void what_needs_memory_waits(void **state)
+{
+    (void)state;
+    struct rig *rig = scene_new();
+    struct hp_st_task_options options = command(false);
+    options.mem_bytes = 1;
+    options.has |= HP_HAS_ST_TASK_OPTIONS_MEM_BYTES;
+    struct hp_node *node = hp_strmap_find_ptr(&rig->core->nodes_by_name, HP_STR("w"));
+    node->mem_bytes = 1000;
+    uint64_t first = rig_submitted(rig, 1, 0, &options, 100, NULL);
+    end(rig, first, 100, false);
+    assert_true(is_out(rig, first + 2) && !is_out(rig, first + 3));
+    rig_free(rig);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(short_commands_go_ahead),
+    cmocka_unit_test(what_needs_memory_waits),
     cmocka_unit_test(what_only_fails_is_measured_too),
     cmocka_unit_test(long_tasks_are_not_overtaken_for_ever),
 };

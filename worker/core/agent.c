@@ -363,6 +363,8 @@ uint64_t hp_agent_next_deadline_ms(const struct hp_agent *agent)
     at_ms = HP_MIN(at_ms, hp_agent_children_deadline_ms(agent));
     at_ms = HP_MIN(at_ms, hp_agent_crews_deadline_ms(agent));
     at_ms = HP_MIN(at_ms, hp_agent_spool_deadline_ms(agent));
+    uint64_t gather_ms = hp_agent_done_gather_ms(agent);
+    at_ms = gather_ms > agent->now_ms ? HP_MIN(at_ms, gather_ms) : at_ms;
     if (!agent->fenced) {
         at_ms = HP_MIN(at_ms, hp_agent_fence_at_ms(agent));
     }

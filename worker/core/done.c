@@ -11,6 +11,7 @@
 #define ITEM_OVERHEAD_BYTES 64u
 #define BUSY_WAIT_MS 200u
 #define ERROR_WAIT_MS 1000u
+#define DONE_GATHER_MS 4u
 #define SPOOL_RETRY_MS 10000u
 #define SPOOL_RETRY_ENDING_MS 500u /* of an agent that is about to go */
 
@@ -62,9 +63,23 @@ static bool send_done(struct hp_agent *agent)
     return true;
 }
 
+/* While commands wait here for a slot nobody is kept idle by an end that is told a little later,
+ * together with the next ones: a commit of the broker for each costs as much as a short command. */
+uint64_t hp_agent_done_gather_ms(const struct hp_agent *agent)
+{
+    const struct hp_list *node = hp_list_first(&agent->ready);
+    if (node == NULL || hp_list_is_empty(&agent->commands) || hp_agent_is_stopped(agent)) {
+        return 0;
+    }
+    const struct hp_agent_run *run = HP_LIST_ENTRY(node, const struct hp_agent_run, link);
+    bool is_command = run->parcel != NULL && run->parcel->is_command;
+    return is_command ? run->ended_ms + DONE_GATHER_MS : 0;
+}
+
 void hp_agent_flush_done(struct hp_agent *agent)
 {
-    bool open = agent->link >= HP_AGENT_LINK_FLUSH;
+    bool open =
+        agent->link >= HP_AGENT_LINK_FLUSH && agent->now_ms >= hp_agent_done_gather_ms(agent);
     while (open && agent->done_calls < HP_AGENT_DONE_CALLS_MAX &&
            !hp_list_is_empty(&agent->ready) && agent->now_ms >= agent->done_hold_ms &&
            agent->tx.size < HP_AGENT_OUTPUT_BUSY_BYTES) {

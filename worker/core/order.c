@@ -174,12 +174,12 @@ static void recall(struct hp_agent *agent, const struct hp_list_run_ref *refs)
     for (uint32_t i = 0; i < refs->count; i++) {
         const struct hp_st_run_ref *ref = &refs->items[i];
         struct hp_agent_run *run = hp_agent_run_find(agent, ref->id, ref->attempt, ref->epoch);
-        if (run == NULL || run->drop || run->parcel == NULL || run->parcel->is_command) {
+        if (run == NULL || run->drop || run->parcel == NULL) {
             continue;
         }
         if (run->state == HP_AGENT_FETCHING || run->state == HP_AGENT_WAITING) {
             hp_agent_release(agent, run);
-        } else if (run->state == HP_AGENT_RUNNING) {
+        } else if (run->state == HP_AGENT_RUNNING && run->child != HP_AGENT_NO_CHILD) {
             struct hp_agent_child *child = &agent->children[run->child];
             run->recalled = hp_list_first(&child->runs) != &run->link;
             child->recall_due = child->recall_due || run->recalled;

@@ -146,8 +146,7 @@ void hp_agent_send_register(struct hp_agent *agent)
         .slots = config->slots,
         .mem_bytes = config->mem_bytes,
         .commands = config->commands,
-        .prefetch_max =
-            config->function_count + config->language_count > 0 ? config->prefetch_max : 0,
+        .prefetch_max = config->prefetch_max,
         .draining = agent->draining_self,
         .any_interpreter = config->any_interpreter,
         .children_max = config->children_max,

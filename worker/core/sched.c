@@ -25,7 +25,7 @@ static struct hp_agent_run *first_of(const struct hp_list *list)
 }
 
 /* Nothing begins without a lease: there would be no time by which it must have ended. */
-static bool stopped(const struct hp_agent *agent)
+bool hp_agent_is_stopped(const struct hp_agent *agent)
 {
     return agent->lease_from_ms == HP_AGENT_NEVER || agent->fenced || agent->draining_self ||
            agent->draining_broker || agent->stopping;
@@ -245,7 +245,7 @@ static void pump_pools(struct hp_agent *agent)
 
 void hp_agent_pump(struct hp_agent *agent)
 {
-    if (stopped(agent)) {
+    if (hp_agent_is_stopped(agent)) {
         return;
     }
     pump_pools(agent);
@@ -397,7 +397,7 @@ static void rebalance_crew(struct hp_agent *agent, struct hp_agent_crew *crew)
 
 void hp_agent_rebalance(struct hp_agent *agent)
 {
-    if (stopped(agent)) {
+    if (hp_agent_is_stopped(agent)) {
         return;
     }
     HP_LIST_FOR_EACH (node, &agent->crews) {

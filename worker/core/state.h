@@ -405,6 +405,8 @@ enum hp_err hp_agent_on_assign(struct hp_agent *agent, const struct hp_msg_worke
 /* ------------------------------------------------------------------------- sched.c: slots,
  * children */
 void hp_agent_pump(struct hp_agent *agent);
+/* Nothing begins. */
+bool hp_agent_is_stopped(const struct hp_agent *agent);
 void hp_agent_rebalance(struct hp_agent *agent);
 void hp_agent_children_tick(struct hp_agent *agent);
 uint64_t hp_agent_children_deadline_ms(const struct hp_agent *agent);
@@ -472,6 +474,8 @@ void hp_agent_run_advance(struct hp_agent *agent, struct hp_agent_run *run);
 /* ------------------------------------------------------------------------- done.c: results that go
  */
 void hp_agent_flush_done(struct hp_agent *agent);
+/* Not before this are ends sent that gather company; 0: at once. */
+uint64_t hp_agent_done_gather_ms(const struct hp_agent *agent);
 void hp_agent_flush_refs(struct hp_agent *agent);
 void hp_agent_on_done_reply(struct hp_agent *agent, struct hp_agent_rpc *rpc,
                             const struct hp_rpc *reply);

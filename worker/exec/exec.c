@@ -94,10 +94,10 @@ void hp_exec_wake(struct hp_exec *exec)
 
 enum hp_err hp_exec_pipe_open(int ret_fds[2])
 {
-    if (pipe2(ret_fds, O_CLOEXEC) != 0) {
+    if (pipe2(ret_fds, O_CLOEXEC | O_NONBLOCK) != 0) {
         return HP_ERR_IO;
     }
-    if (hp_fd_set_nonblock(ret_fds[0]) != HP_OK) {
+    if (fcntl(ret_fds[1], F_SETFL, O_WRONLY) != 0) { /* a program expects writes to block */
         hp_fd_close(&ret_fds[0]);
         hp_fd_close(&ret_fds[1]);
         return HP_ERR_IO;

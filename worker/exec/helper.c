@@ -177,11 +177,11 @@ static void end_proc(struct hp_helper *helper, uint32_t index)
     (void)kill(-proc.pid,
                SIGKILL); /* I2: the leader is dead but unreaped, so the id is still its */
     helper->procs[index] = helper->procs[--helper->proc_count];
-    sweep(helper, SWEEPS_MAX);
     int status = 0;
     struct rusage usage = {0};
     while (wait4(proc.pid, &status, 0, &usage) < 0 && errno == EINTR) {
     }
+    sweep(helper, SWEEPS_MAX); /* now, so that the leader itself is not looked at */
     bool is_signaled = WIFSIGNALED(status);
     struct hp_control_msg msg = {
         .type = HP_CONTROL_ENDED,
