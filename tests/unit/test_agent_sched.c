@@ -261,6 +261,31 @@ static void ends_gather_while_commands_wait(void **state)
     fx_deinit(&fx);
 }
 
+/* So are those of functions; 16 are company enough. */
+static void ends_of_functions_gather(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, 1);
+    fx_up(&fx);
+    fx_child(&fx, 0, true);
+    struct hp_st_task_options options = fx_function("noop");
+    fx_assign(&fx, 1, 1, 1, &options);
+    fx_result(&fx, 1, 10);
+    assert_int_equal(count_dones(&fx), 1); /* nothing waits */
+    fx_assign(&fx, 10, 20, 1, &options);
+    for (uint64_t id = 10; id < 25; id++) {
+        fx_result(&fx, id, 10);
+    }
+    assert_int_equal(count_dones(&fx), 0);
+    fx_result(&fx, 25, 10);
+    assert_int_equal(count_dones(&fx), 1);
+    fx_result(&fx, 26, 10);
+    fx_pass(&fx, 4);
+    assert_int_equal(count_dones(&fx), 1);
+    fx_deinit(&fx);
+}
+
 /* A command that waits for a slot goes back when the broker asks for it; one that runs stays. */
 static void waiting_commands_are_recalled(void **state)
 {
@@ -285,6 +310,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ends_gather_while_commands_wait),
+        cmocka_unit_test(ends_of_functions_gather),
         cmocka_unit_test(waiting_commands_are_recalled),
         cmocka_unit_test(unknown_functions_go_one_at_a_time),
         cmocka_unit_test(short_ones_are_shared_out),

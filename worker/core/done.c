@@ -12,6 +12,7 @@
 #define BUSY_WAIT_MS 200u
 #define ERROR_WAIT_MS 1000u
 #define DONE_GATHER_MS 4u
+#define DONE_GATHER_ENDS 16u
 #define SPOOL_RETRY_MS 10000u
 #define SPOOL_RETRY_ENDING_MS 500u /* of an agent that is about to go */
 
@@ -63,17 +64,20 @@ static bool send_done(struct hp_agent *agent)
     return true;
 }
 
-/* While commands wait here for a slot nobody is kept idle by an end that is told a little later,
- * together with the next ones: a commit of the broker for each costs as much as a short command. */
+/* While more is held than runs nobody is kept idle by an end that is told a little later, together
+ * with the next ones: a message and a commit for each cost as much as a short command. Pools are
+ * left out: their children need no slots, so it is not known here whether one idles. */
 uint64_t hp_agent_done_gather_ms(const struct hp_agent *agent)
 {
     const struct hp_list *node = hp_list_first(&agent->ready);
-    if (node == NULL || hp_list_is_empty(&agent->commands) || hp_agent_is_stopped(agent)) {
+    uint32_t held = agent->state_count[HP_AGENT_WAITING] + agent->state_count[HP_AGENT_RUNNING];
+    if (node == NULL || held <= agent->config.slots || hp_agent_is_stopped(agent) ||
+        agent->state_count[HP_AGENT_READY] >= DONE_GATHER_ENDS) {
         return 0;
     }
     const struct hp_agent_run *run = HP_LIST_ENTRY(node, const struct hp_agent_run, link);
-    bool is_command = run->parcel != NULL && run->parcel->is_command;
-    return is_command ? run->ended_ms + DONE_GATHER_MS : 0;
+    bool waits = run->parcel != NULL && (run->parcel->is_command || run->parcel->crew->pool == 0);
+    return waits ? run->ended_ms + DONE_GATHER_MS : 0;
 }
 
 void hp_agent_flush_done(struct hp_agent *agent)
