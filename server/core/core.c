@@ -73,6 +73,7 @@ static void init_maps(struct hp_core *core)
     hp_strmap_init(&core->ckeys, seed);
     hp_strmap_init(&core->classes, seed);
     hp_strmap_init(&core->lane_keys, seed);
+    hp_strmap_init(&core->offers, seed);
     hp_strmap_init(&core->specs, seed);
     hp_strmap_init(&core->nodes_by_name, seed);
     struct hp_idmap *maps[] = {&core->lanes,    &core->attempts,      &core->nodes,

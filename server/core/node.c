@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Workers: their session, lease and attempts. */
+#include "server/core/offer.h"
 #include "server/core/state.h"
 
 bool hp_node_is_up(const struct hp_node *node)
@@ -12,8 +13,8 @@ static struct hp_node *node_new(struct hp_core *core, struct hp_str name, uint32
     struct hp_node *node = hp_must_calloc(sizeof(*node));
     node->number = number != 0 ? number : core->next_node;
     core->next_node = node->number >= core->next_node ? node->number + 1 : core->next_node;
-    hp_arena_init(&node->arena, 4096, 8U << 20);
-    hp_strmap_init(&node->fn_set, core->hash_seed);
+    hp_node_set_text(&node->host, NULL, 0);
+    hp_node_set_text(&node->reason, NULL, 0);
     hp_idmap_init(&node->fits, core->hash_seed);
     hp_idmap_init(&node->pools, core->hash_seed);
     hp_list_init(&node->attempts);
@@ -34,8 +35,9 @@ void hp_node_free(struct hp_core *core, struct hp_node *node)
 {
     hp_heap_remove(&core->node_heap, &node->heap_node);
     hp_list_remove(&node->link);
-    hp_arena_deinit(&node->arena);
-    hp_strmap_deinit(&node->fn_set);
+    hp_offer_drop(core, node);
+    hp_free(node->host);
+    hp_free(node->reason);
     hp_idmap_deinit(&node->fits);
     hp_idmap_deinit(&node->pools);
     hp_free(node);
@@ -44,7 +46,7 @@ void hp_node_free(struct hp_core *core, struct hp_node *node)
 /* State: 1 byte draining, 1 byte length of host, host, the reason. */
 void hp_node_store(struct hp_core *core, struct hp_node *node)
 {
-    uint8_t state[2 + sizeof(node->host) + sizeof(node->reason)];
+    uint8_t state[2 + 2 * HP_NODE_TEXT_MAX];
     size_t host = strlen(node->host);
     size_t reason = strlen(node->reason);
     state[0] = node->draining;
@@ -59,11 +61,16 @@ void hp_node_store(struct hp_core *core, struct hp_node *node)
     op->node.state = hp_batch_copy(core->batch, state, 2 + host + reason);
 }
 
-static void copy_into(char *out, size_t out_size, const uint8_t *data, size_t size)
+void hp_node_set_text(char **text, const void *data, size_t size)
 {
-    size = size < out_size - 1 ? size : out_size - 1;
-    memcpy(out, data, size);
-    out[size] = '\0';
+    size = size < HP_NODE_TEXT_MAX ? size : HP_NODE_TEXT_MAX;
+    char *copy = hp_must_alloc(size + 1);
+    if (size > 0) {
+        memcpy(copy, data, size);
+    }
+    copy[size] = '\0';
+    hp_free(*text);
+    *text = copy;
 }
 
 void hp_node_recover(struct hp_core *core, const struct hp_record *record)
@@ -75,9 +82,9 @@ void hp_node_recover(struct hp_core *core, const struct hp_record *record)
     struct hp_bin state = record->node.state;
     if (state.size >= 2 && state.size >= 2U + state.data[1]) {
         node->draining = state.data[0] != 0;
-        copy_into(node->host, sizeof(node->host), state.data + 2, state.data[1]);
-        copy_into(node->reason, sizeof(node->reason), state.data + 2 + state.data[1],
-                  state.size - 2U - state.data[1]);
+        hp_node_set_text(&node->host, state.data + 2, state.data[1]);
+        hp_node_set_text(&node->reason, state.data + 2 + state.data[1],
+                         state.size - 2U - state.data[1]);
     }
     node->state = HP_SM_NODE_OFFLINE;
     node->stored = true;

@@ -2,6 +2,7 @@
 /* queue.*, worker.list, worker.drain, broker.*: what operators ask. */
 #include <stdlib.h>
 
+#include "server/core/offer.h"
 #include "server/core/state.h"
 
 enum { LIST_MAX = 4096, COUNTERS_MAX = 40 };
@@ -244,12 +245,7 @@ void hp_on_worker_drain(struct hp_request *request)
     struct hp_msg_worker_drain_reply reply = {.changed = node->draining != msg.on};
     node->draining = msg.on;
     hp_pools_dirty(core);
-    HP_ASSERT(msg.reason.size < sizeof(node->reason)); /* by the protocol's limit */
-    size_t size = msg.on ? msg.reason.size : 0;
-    if (size > 0) {
-        memcpy(node->reason, msg.reason.data, size);
-    }
-    node->reason[size] = '\0';
+    hp_node_set_text(&node->reason, msg.reason.data, msg.on ? msg.reason.size : 0);
     hp_node_store(core, node);
     struct hp_msg_worker_control control = {.has = HP_HAS_WORKER_CONTROL_DRAINING,
                                             .draining = msg.on};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Messages of worker daemons: register, heartbeat, started, done, release. */
+#include "server/core/offer.h"
 #include "server/core/sched.h"
 #include "server/core/state.h"
 
@@ -74,32 +75,12 @@ static void mark_runs(struct hp_core *core, struct hp_node *node,
 }
 
 /* ------------------------------------------------ register */
-static void copy_names(struct hp_node *node, const struct hp_msg_worker_register *msg)
+static void copy_offer(struct hp_core *core, struct hp_node *node,
+                       const struct hp_msg_worker_register *msg)
 {
-    hp_arena_reset(&node->arena);
-    hp_strmap_deinit(&node->fn_set);
+    hp_offer_set(core, node, msg);
     hp_idmap_deinit(&node->fits);
-    const struct hp_list_str *from[3] = {&msg->tags, &msg->functions, &msg->languages};
-    struct hp_list_str *to[3] = {&node->tags, &node->functions, &node->languages};
-    for (int k = 0; k < 3; k++) {
-        to[k]->count = from[k]->count;
-        to[k]->items = HP_ARENA_NEW_ARRAY(&node->arena, struct hp_str, from[k]->count + 1U);
-        HP_ASSERT(to[k]->items != NULL);
-        for (uint32_t i = 0; i < from[k]->count; i++) {
-            hp_must(hp_arena_copy_str(&node->arena, from[k]->items[i], &to[k]->items[i]));
-        }
-    }
-    for (uint32_t i = 0; i < node->functions.count; i++) {
-        hp_must(hp_strmap_put(&node->fn_set, node->functions.items[i], 1, NULL));
-    }
-}
-
-static void copy_offer(struct hp_node *node, const struct hp_msg_worker_register *msg)
-{
-    copy_names(node, msg);
-    size_t size = msg->host.size < sizeof(node->host) - 1 ? msg->host.size : sizeof(node->host) - 1;
-    memcpy(node->host, msg->host.data, size);
-    node->host[size] = '\0';
+    hp_node_set_text(&node->host, msg->host.data, msg->host.size);
     node->pid = msg->pid;
     node->slots = msg->slots;
     node->mem_bytes = msg->mem_bytes;
@@ -141,7 +122,7 @@ void hp_on_worker_register(struct hp_request *request)
     bool same_boot = memcmp(node->boot, node->hello_boot, sizeof(node->boot)) == 0;
     bool stored = node->stored && same_boot && strlen(node->host) == msg.host.size &&
                   memcmp(node->host, msg.host.data, msg.host.size) == 0;
-    copy_offer(node, &msg);
+    copy_offer(core, node, &msg);
     struct ref_list kill = {0};
     mark_runs(core, node, &msg.runs, &kill);
     settle_missing(core, node, same_boot);

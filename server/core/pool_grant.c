@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "server/core/offer.h"
 #include "server/core/state.h"
 
 /* ATTEMPTS_MAX: a worker must be able to name all that it holds in a heartbeat. */
@@ -49,7 +50,7 @@ static bool speaks(const struct hp_node *node, const struct hp_st_task_options *
     for (uint32_t i = 0; i < node->languages.count; i++) {
         if (hp_str_eq(node->languages.items[i], options->language)) {
             return !is_native || options->fn.size == 0 ||
-                   hp_strmap_find(&node->fn_set, options->fn, NULL);
+                   hp_node_has_function(node, options->fn);
         }
     }
     return false;

@@ -244,6 +244,7 @@ static void free_objects(struct hp_core *core)
         hp_node_free(core, HP_CONTAINER_OF(link, struct hp_node, link));
     }
     hp_strmap_deinit(&core->nodes_by_name);
+    hp_strmap_deinit(&core->offers);
     hp_strmap_deinit(&core->lane_keys);
 }
 

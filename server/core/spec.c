@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 
+#include "server/core/offer.h"
 #include "server/core/state.h"
 
 enum { KEY_BYTES_MAX = 64 << 10, TAGS_MAX = 16, SPEC_IDLE_MAX = 1024 };
@@ -197,7 +198,7 @@ static bool node_has_tag(const struct hp_node *node, struct hp_str tag)
 
 static bool class_fits(const struct hp_class *class_, const struct hp_node *node)
 {
-    if (class_->kind == HP_TASK_KIND_FUNCTION ? !hp_strmap_find(&node->fn_set, class_->fn, NULL)
+    if (class_->kind == HP_TASK_KIND_FUNCTION ? !hp_node_has_function(node, class_->fn)
                                               : !node->commands) {
         return false;
     }

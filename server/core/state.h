@@ -198,18 +198,16 @@ struct hp_node {
     bool leaving;           /* it is stopping: it said so when it registered */
     bool stored;            /* has a row */
     bool commands;
-    char reason[256];
-    char host[256];
+    char *host, *reason; /* each at most HP_NODE_TEXT_MAX bytes, never NULL */
     uint32_t pid, slots, prefetch_max;
     uint64_t mem_bytes;
-    struct hp_arena arena; /* tags and functions */
-    struct hp_list_str tags, functions, languages;
+    struct hp_offer *offer;                        /* NULL: it has not registered */
+    struct hp_list_str tags, functions, languages; /* the offer's */
     bool any_interpreter;
     bool wants_complete;   /* it has not been told yet that all its pools were named */
     uint32_t children_max; /* of pools; 0: by its slots */
     uint32_t pool_granted; /* of them, over all pools */
     struct hp_idmap pools; /* pool id -> hp_pool_node */
-    struct hp_strmap fn_set;
     struct hp_idmap fits; /* class id -> 1 no, 2 yes */
     struct hp_conn *conn;
     struct hp_list attempts;
@@ -392,6 +390,7 @@ struct hp_core {
     struct hp_list session_list, session_dirty;
     uint32_t session_count;
     struct hp_strmap queues, ckeys, classes, lane_keys;
+    struct hp_strmap offers; /* key -> hp_offer */
     struct hp_list queue_dirty;
     struct hp_idmap lanes;
     struct hp_strmap specs; /* by their bytes */

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "server/core/offer.h"
 #include "server/core/state.h"
 
 enum { WHY_LINES_MAX = 64 };
@@ -61,7 +62,7 @@ static const char *node_reason(const struct hp_core *core, const struct hp_class
     if (class_->kind == HP_TASK_KIND_CALL) {
         return pool_reason(core, class_, node, text, size);
     }
-    if (class_->kind == HP_TASK_KIND_FUNCTION && !hp_strmap_find(&node->fn_set, class_->fn, NULL)) {
+    if (class_->kind == HP_TASK_KIND_FUNCTION && !hp_node_has_function(node, class_->fn)) {
         (void)snprintf(text, size, "has no function %.*s", HP_STR_ARG(class_->fn));
         return text;
     }

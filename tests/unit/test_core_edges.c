@@ -2,6 +2,7 @@
 /* Many at once, in one turn or one request, and what differs from the usual by one field. */
 #include "tests/lib/hp_test.h"
 
+#include "server/core/offer.h"
 #include "tests/lib/core_rig.h"
 #include "tests/unit/core_ask.h"
 #include "tests/unit/core_pool_fixture.h"
@@ -104,6 +105,42 @@ static void a_node_on_another_host(void **state)
     rig_free(rig);
 }
 
+static void offer(struct rig *rig, uint64_t conn, const char *node, struct hp_str fn)
+{
+    struct hp_str tags[] = {HP_STR_INIT("gpu")};
+    struct hp_str functions[] = {fn, HP_STR_INIT("a")};
+    struct hp_msg_worker_register msg = {.has = HP_HAS_WORKER_REGISTER_FUNCTIONS |
+                                                HP_HAS_WORKER_REGISTER_TAGS,
+                                         .host = HP_STR("host"),
+                                         .slots = 1,
+                                         .tags = {.items = tags, .count = 1},
+                                         .functions = {.items = functions, .count = 2}};
+    rig_hello(rig, conn, NULL, node);
+    assert_true(rig_ask(rig, conn, HP_METHOD_WORKER_REGISTER, &msg, NULL));
+}
+
+/* Workers that offer the same share one list, and none is kept that nobody offers. */
+static void equal_offers_are_kept_once(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_new(NULL);
+    offer(rig, 2, "x", HP_STR("z"));
+    offer(rig, 3, "y", HP_STR("z"));
+    assert_int_equal(hp_strmap_count(&rig->core->offers), 1);
+    const struct hp_node *x = hp_strmap_find_ptr(&rig->core->nodes_by_name, HP_STR("x"));
+    const struct hp_node *y = hp_strmap_find_ptr(&rig->core->nodes_by_name, HP_STR("y"));
+    assert_ptr_equal(x->functions.items, y->functions.items);
+    assert_true(hp_node_has_function(x, HP_STR("a")) && hp_node_has_function(x, HP_STR("z")));
+    assert_false(hp_node_has_function(x, HP_STR("b")) || hp_node_has_function(x, HP_STR("gpu")));
+    offer(rig, 4, "x", HP_STR("b"));
+    assert_int_equal(hp_strmap_count(&rig->core->offers), 2);
+    assert_true(hp_node_has_function(x, HP_STR("b")) && !hp_node_has_function(x, HP_STR("z")));
+    assert_true(hp_node_has_function(y, HP_STR("z")));
+    offer(rig, 5, "y", HP_STR("b"));
+    assert_int_equal(hp_strmap_count(&rig->core->offers), 1);
+    rig_free(rig);
+}
+
 /* An end that took no time at all is measured as a very short one. */
 static void an_end_that_took_no_time(void **state)
 {
@@ -170,9 +207,10 @@ static void calls_of_a_lane_that_is_damaged(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(many_submits_in_one_turn), cmocka_unit_test(many_timers_in_memory),
-    cmocka_unit_test(a_session_without_events), cmocka_unit_test(a_node_on_another_host),
-    cmocka_unit_test(an_end_that_took_no_time), cmocka_unit_test(calls_of_a_lane_that_is_damaged),
+    cmocka_unit_test(many_submits_in_one_turn),        cmocka_unit_test(many_timers_in_memory),
+    cmocka_unit_test(a_session_without_events),        cmocka_unit_test(a_node_on_another_host),
+    cmocka_unit_test(equal_offers_are_kept_once),      cmocka_unit_test(an_end_that_took_no_time),
+    cmocka_unit_test(calls_of_a_lane_that_is_damaged),
 };
 
 HP_TEST_MAIN(tests)
