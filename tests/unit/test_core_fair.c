@@ -37,23 +37,33 @@ static uint64_t submit(struct rig *rig, struct hp_str fn, uint32_t priority, uin
     return rig_submitted(rig, 1, 0, &options, count, NULL);
 }
 
-/* Ends with a run time, `failed` or not. */
-static void end(struct rig *rig, uint64_t id, uint8_t run_us, bool failed)
+/* Ends in one message, with a run time, `failed` or not. */
+static void end_all(struct rig *rig, const uint64_t *ids, uint32_t count, uint8_t run_us,
+                    bool failed)
 {
     uint8_t bytes[] = {0x81, 0xa6, 'r', 'u', 'n', '_', 'u', 's', run_us};
-    const struct hp_attempt *attempt = hp_attempt_find(rig->core, id);
-    assert_non_null(attempt);
-    struct hp_st_done_item item = {.id = id,
-                                   .attempt = attempt->attempt,
-                                   .epoch = attempt->epoch,
-                                   .end = {.data = bytes, .size = sizeof(bytes)}};
-    item.reason = failed ? HP_REASON_ERROR : HP_REASON_NONE;
-    item.has = failed ? HP_HAS_ST_DONE_ITEM_REASON : 0;
-    struct hp_msg_worker_done msg = {.items = {.items = &item, .count = 1}};
+    struct hp_st_done_item items[3] = {0};
+    assert_true(count <= HP_COUNT_OF(items));
+    for (uint32_t i = 0; i < count; i++) {
+        const struct hp_attempt *attempt = hp_attempt_find(rig->core, ids[i]);
+        assert_non_null(attempt);
+        items[i] = (struct hp_st_done_item){.id = ids[i],
+                                            .attempt = attempt->attempt,
+                                            .epoch = attempt->epoch,
+                                            .end = {.data = bytes, .size = sizeof(bytes)}};
+        items[i].reason = failed ? HP_REASON_ERROR : HP_REASON_NONE;
+        items[i].has = failed ? HP_HAS_ST_DONE_ITEM_REASON : 0;
+    }
+    struct hp_msg_worker_done msg = {.items = {.items = items, .count = count}};
     rig_begin(rig);
     (void)RIG_CALL(rig, 2, WORKER_DONE, worker_done, &msg);
     rig_end(rig);
     rig_settle(rig);
+}
+
+static void end(struct rig *rig, uint64_t id, uint8_t run_us, bool failed)
+{
+    end_all(rig, &id, 1, run_us, failed);
 }
 
 static struct hp_class *class_of(struct rig *rig, uint64_t id)
@@ -88,6 +98,20 @@ static void what_only_fails_is_measured_too(void **state)
     assert_int_equal(class_->run_us, 0);
     end(rig, g, 7, true);
     assert_int_equal(class_->run_us, 7);
+    rig_free(rig);
+}
+
+/* Of many ends in a message one is measured, and the first of whatever has no time yet. */
+static void what_is_rare_is_measured_too(void **state)
+{
+    (void)state;
+    struct rig *rig = scene_new();
+    uint64_t f = fill_with_f(rig);
+    uint64_t g = submit(rig, HP_STR("g"), 101, 100);
+    struct hp_class *class_ = class_of(rig, g);
+    const uint64_t ids[] = {g, f + 1, f + 2};
+    end_all(rig, ids, 3, 9, false);
+    assert_int_equal(class_->run_us, 9);
     rig_free(rig);
 }
 
@@ -157,6 +181,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(short_commands_go_ahead),
     cmocka_unit_test(what_needs_memory_waits),
     cmocka_unit_test(what_only_fails_is_measured_too),
+    cmocka_unit_test(what_is_rare_is_measured_too),
     cmocka_unit_test(long_tasks_are_not_overtaken_for_ever),
 };
 
