@@ -14,7 +14,9 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -33,6 +35,7 @@
 #define FREE_WATCHED ((uint64_t)256 << 20) /* less is looked at every commit */
 #define TICK_MS 1000u                      /* free space, figures */
 #define QUIET_MS 2u      /* nothing to do for this long: background work, checks, backups go on */
+#define LOOK_OUT_US 150u
 #define BUSY_IDLE_MS 50u /* under load, background work gets a slice this often */
 
 /* One of the two is set. */
@@ -64,6 +67,7 @@ struct hp_store_thread {
     bool stop;
     uint64_t stop_by_ms;
     bool woken; /* I3 */
+    _Atomic bool has_more; /* a hint, read without the mutex: the queue is not empty */
     bool disk_low;
     uint64_t durable;
     struct hp_batch *done_batches;
@@ -84,6 +88,7 @@ struct hp_store_thread {
     uint64_t next_tick_ms;
     uint64_t last_idle_ms;
     bool idle_more;
+    bool looks_out; /* the next work is expected soon */
     uint64_t idle_after_ms; /* not before: the disk was full */
     bool nospace;
     enum hp_err result;
@@ -439,10 +444,26 @@ static uint64_t quiet_ms(const struct hp_store_thread *t, uint64_t now_ms, bool 
     return t->next_tick_ms > now_ms ? t->next_tick_ms - now_ms : 0;
 }
 
+/*
+ * A client that submits one task at a time comes back a moment after the commit. While the last one
+ * came that soon, the thread looks for the next one for so long before it sleeps: waking it takes
+ * longer than that. It yields at each look, so it takes no CPU from anyone who has work.
+ */
+static void look_out(struct hp_store_thread *t)
+{
+    uint64_t end_us = hp_clock_mono_us() + LOOK_OUT_US;
+    while (t->looks_out && !atomic_load_explicit(&t->has_more, memory_order_relaxed)) {
+        (void)sched_yield();
+        t->looks_out = hp_clock_mono_us() < end_us;
+    }
+}
+
 /* Takes what is in the queue, waiting for it at most `wait_ms`. False: stop, and it is empty. */
 static bool take_work(struct hp_store_thread *t, uint64_t wait_ms)
 {
     struct timespec until = time_in(wait_ms);
+    uint64_t begin_us = hp_clock_mono_us();
+    look_out(t);
     lock(t);
     for (int error = 0; wait_ms > 0 && t->queue.count == 0 && !t->stop && error != ETIMEDOUT;) {
         error = pthread_cond_timedwait(&t->cond, &t->mutex, &until);
@@ -450,8 +471,10 @@ static bool take_work(struct hp_store_thread *t, uint64_t wait_ms)
     struct queue empty = t->work;
     t->work = t->queue;
     t->queue = empty;
+    atomic_store_explicit(&t->has_more, false, memory_order_relaxed);
     bool go_on = !t->stop || t->work.count > 0;
     unlock(t);
+    t->looks_out = t->work.count > 0 && hp_clock_mono_us() - begin_us < 2 * LOOK_OUT_US;
     return go_on;
 }
 
@@ -565,6 +588,7 @@ void hp_store_thread_put(struct hp_store_thread *thread, struct hp_batch *batche
         queue_add(&thread->queue, (struct item){.batch = batch});
         thread->figures.queued_ops += batch->op_count;
     }
+    atomic_store_explicit(&thread->has_more, true, memory_order_relaxed);
     (void)pthread_cond_signal(&thread->cond); /* cannot fail */
     unlock(thread);
 }
@@ -575,6 +599,7 @@ void hp_store_thread_load(struct hp_store_thread *thread, struct hp_load *load)
     struct hp_loaded *loaded = hp_loaded_new(load);
     lock(thread);
     queue_add(&thread->queue, (struct item){.loaded = loaded});
+    atomic_store_explicit(&thread->has_more, true, memory_order_relaxed);
     (void)pthread_cond_signal(&thread->cond); /* cannot fail */
     unlock(thread);
 }
@@ -611,6 +636,7 @@ enum hp_err hp_store_thread_stop(struct hp_store_thread *thread, uint64_t timeou
     lock(thread);
     thread->stop = true;
     thread->stop_by_ms = hp_clock_mono_ms() + timeout_ms;
+    atomic_store_explicit(&thread->has_more, true, memory_order_relaxed);
     (void)pthread_cond_signal(&thread->cond); /* cannot fail */
     unlock(thread);
     int error = pthread_join(thread->thread, NULL);
