@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/base/macro.h"
 #include "common/base/mem.h"
 #include "common/sys/clock.h"
 
@@ -85,19 +86,32 @@ static bool try_addresses(struct hp_client *client)
     return false;
 }
 
+/*
+ * An address is read without a look at the host's interfaces: libc does that under a lock which a
+ * forked child inherits locked, for good, if another thread has it just then.
+ */
+static int resolve(struct hp_client *client)
+{
+    static const int flags[] = {AI_NUMERICHOST, AI_ADDRCONFIG,
+                                0 /* on a host with nothing but loopback */};
+    int error = EAI_NONAME;
+
+    for (size_t i = 0; i < HP_COUNT_OF(flags) && (error == EAI_NONAME || error == EAI_ADDRFAMILY);
+         i++) {
+        struct addrinfo hints = {
+            .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = flags[i]};
+        error = getaddrinfo(client->host, client->port, &hints, &client->addresses);
+    }
+    return error;
+}
+
 static void begin_connect(struct hp_client *client)
 {
-    struct addrinfo hints = {
-        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
     int error;
 
     hp_engine_connecting(client->engine, hp_clock_mono_ms());
     hp_socket_drop(client);
-    error = getaddrinfo(client->host, client->port, &hints, &client->addresses);
-    if (error == EAI_NONAME || error == EAI_ADDRFAMILY) {
-        hints.ai_flags = 0; /* on a host with nothing but loopback */
-        error = getaddrinfo(client->host, client->port, &hints, &client->addresses);
-    }
+    error = resolve(client);
     if (error != 0) {
         client->addresses = NULL;
         lost(client, HP_STATUS_UNREACHABLE,
