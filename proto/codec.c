@@ -368,29 +368,26 @@ static __attribute__((cold)) enum hp_err fail_missing(struct hp_error *reterr,
     HP_UNREACHABLE();
 }
 
+/* What is not in `has` is all zeroes. */
 static void fill_defaults(const struct hp_codec_desc *desc, uint8_t *base, uint64_t has)
 {
-    for (uint32_t i = 0; i < desc->count; i++) {
-        const struct hp_codec_field *field = &desc->fields[i];
+    for (uint64_t left = desc->filled & ~has; left != 0; left &= left - 1) {
+        const struct hp_codec_field *field = &desc->fields[__builtin_ctzll(left)];
 
-        if ((has & (UINT64_C(1) << i)) != 0) {
-            continue;
-        }
         if (field->type == HP_CODEC_STRUCT) {
-            hp_codec_defaults(field->sub, base + field->offset);
+            fill_defaults(field->sub, base + field->offset, 0);
         } else if (field->default_str != NULL) {
             struct hp_bin value = {.data = (const uint8_t *)field->default_str,
                                    .size = (uint32_t)strlen(field->default_str)};
 
             memcpy(base + field->offset, &value, sizeof(value));
-        } else if (field->has_default && field->type == HP_CODEC_BOOL) {
+        } else if (field->type == HP_CODEC_BOOL) {
             *(bool *)(base + field->offset) = field->default_ != 0;
-        } else if (field->has_default &&
-                   (field->type == HP_CODEC_U32 || field->type == HP_CODEC_ENUM)) {
+        } else if (field->type == HP_CODEC_U32 || field->type == HP_CODEC_ENUM) {
             uint32_t narrow = (uint32_t)field->default_;
 
             memcpy(base + field->offset, &narrow, sizeof(narrow));
-        } else if (field->has_default) {
+        } else {
             memcpy(base + field->offset, &field->default_, sizeof(field->default_));
         }
     }

@@ -86,6 +86,7 @@ struct hp_codec_desc {
     uint32_t count;    /* fields, <= 64 */
     uint32_t size;     /* sizeof the C struct */
     uint64_t required; /* has bits of the required fields */
+    uint64_t filled;   /* of structs, and of those whose default is not all zeroes */
     bool is_struct;    /* the C struct has a `raw` member behind `has` */
 };
 

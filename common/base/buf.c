@@ -89,7 +89,7 @@ void hp_buf_commit(struct hp_buf *buf, size_t size)
     buf->size += size;
 }
 
-enum hp_err hp_buf_append(struct hp_buf *buf, const void *data, size_t size)
+enum hp_err hp_buf_append_slowly(struct hp_buf *buf, const void *data, size_t size)
 {
     uint8_t *at = NULL;
     enum hp_err err = hp_buf_reserve(buf, size, &at);
@@ -101,11 +101,6 @@ enum hp_err hp_buf_append(struct hp_buf *buf, const void *data, size_t size)
         buf->size += size;
     }
     return HP_OK;
-}
-
-enum hp_err hp_buf_append_byte(struct hp_buf *buf, uint8_t byte)
-{
-    return hp_buf_append(buf, &byte, 1);
 }
 
 enum hp_err hp_buf_append_buf(struct hp_buf *buf, const struct hp_buf *from)

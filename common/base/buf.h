@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "common/base/bin.h"
 #include "common/base/err.h"
@@ -42,11 +43,28 @@ enum hp_err hp_buf_reserve(struct hp_buf *buf, size_t more, uint8_t **ret_at) HP
 /* Counts `size` bytes, written into reserved room, as live. More than reserved is asserted. */
 void hp_buf_commit(struct hp_buf *buf, size_t size);
 
-/* Appends a copy. `data` must not point into the buffer. Errors as hp_buf_reserve. */
-enum hp_err hp_buf_append(struct hp_buf *buf, const void *data, size_t size) HP_MUST_CHECK;
+/* The part of hp_buf_append that is not worth to be inlined. */
+enum hp_err hp_buf_append_slowly(struct hp_buf *buf, const void *data, size_t size) HP_MUST_CHECK;
+
+/* Appends a copy. `data` must not point into the buffer. Errors as hp_buf_reserve. Messages are
+ * made of many small pieces: where there is room this is a copy, and no call. */
+HP_MUST_CHECK static inline enum hp_err hp_buf_append(struct hp_buf *buf, const void *data,
+                                                      size_t size)
+{
+    if (buf->data == NULL || size > buf->capacity - buf->offset - buf->size || size == 0 ||
+        size > buf->max - buf->size) {
+        return hp_buf_append_slowly(buf, data, size);
+    }
+    memcpy(buf->data + buf->size, data, size);
+    buf->size += size;
+    return HP_OK;
+}
 
 /* Appends one byte. */
-enum hp_err hp_buf_append_byte(struct hp_buf *buf, uint8_t byte) HP_MUST_CHECK;
+HP_MUST_CHECK static inline enum hp_err hp_buf_append_byte(struct hp_buf *buf, uint8_t byte)
+{
+    return hp_buf_append(buf, &byte, 1);
+}
 
 /* Appends the live bytes of another buffer (not of itself). */
 enum hp_err hp_buf_append_buf(struct hp_buf *buf, const struct hp_buf *from) HP_MUST_CHECK;

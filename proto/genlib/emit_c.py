@@ -324,6 +324,7 @@ def source_group(group):
         out += [source_field(group, field) for field in group.fields]
         out.append("};\n\n")
     required = sum(1 << i for i, f in enumerate(group.fields) if f.required)
+    filled = sum(1 << i for i, f in enumerate(group.fields) if f.type == "struct" or f.default)
     out.append(
         f"const struct hp_codec_desc {group.desc()} = {{\n"
         f"    .name = {c_string(group.title)},\n"
@@ -331,6 +332,7 @@ def source_group(group):
         f"    .count = {len(group.fields)},\n"
         f"    .size = sizeof(struct {name}),\n"
         f"    .required = UINT64_C({required}),\n"
+        f"    .filled = UINT64_C({filled}),\n"
         f"    .is_struct = {'true' if group.is_struct else 'false'},\n}};\n"
         f"HP_STATIC_ASSERT(offsetof(struct {name}, has) == 0, \"begins like hp_codec_head\");\n"
     )

@@ -86,6 +86,7 @@ const struct hp_codec_desc hp_desc_st_inner = {
     .count = 2,
     .size = sizeof(struct hp_st_inner),
     .required = UINT64_C(1),
+    .filled = UINT64_C(2),
     .is_struct = true,
 };
 HP_STATIC_ASSERT(offsetof(struct hp_st_inner, has) == 0, "begins like hp_codec_head");
@@ -131,6 +132,7 @@ const struct hp_codec_desc hp_desc_st_outer = {
     .count = 2,
     .size = sizeof(struct hp_st_outer),
     .required = UINT64_C(1),
+    .filled = UINT64_C(1),
     .is_struct = true,
 };
 HP_STATIC_ASSERT(offsetof(struct hp_st_outer, has) == 0, "begins like hp_codec_head");
@@ -156,6 +158,7 @@ const struct hp_codec_desc hp_desc_msg_ping = {
     .count = 0,
     .size = sizeof(struct hp_msg_ping),
     .required = UINT64_C(0),
+    .filled = UINT64_C(0),
     .is_struct = false,
 };
 HP_STATIC_ASSERT(offsetof(struct hp_msg_ping, has) == 0, "begins like hp_codec_head");
@@ -179,6 +182,7 @@ const struct hp_codec_desc hp_desc_msg_ping_reply = {
     .count = 0,
     .size = sizeof(struct hp_msg_ping_reply),
     .required = UINT64_C(0),
+    .filled = UINT64_C(0),
     .is_struct = false,
 };
 HP_STATIC_ASSERT(offsetof(struct hp_msg_ping_reply, has) == 0, "begins like hp_codec_head");
@@ -330,6 +334,7 @@ const struct hp_codec_desc hp_desc_msg_thing_put = {
     .count = 14,
     .size = sizeof(struct hp_msg_thing_put),
     .required = UINT64_C(32),
+    .filled = UINT64_C(4187),
     .is_struct = false,
 };
 HP_STATIC_ASSERT(offsetof(struct hp_msg_thing_put, has) == 0, "begins like hp_codec_head");
@@ -363,6 +368,7 @@ const struct hp_codec_desc hp_desc_msg_thing_put_reply = {
     .count = 1,
     .size = sizeof(struct hp_msg_thing_put_reply),
     .required = UINT64_C(1),
+    .filled = UINT64_C(0),
     .is_struct = false,
 };
 HP_STATIC_ASSERT(offsetof(struct hp_msg_thing_put_reply, has) == 0, "begins like hp_codec_head");
@@ -400,6 +406,7 @@ const struct hp_codec_desc hp_desc_msg_thing_gone = {
     .count = 1,
     .size = sizeof(struct hp_msg_thing_gone),
     .required = UINT64_C(1),
+    .filled = UINT64_C(0),
     .is_struct = false,
 };
 HP_STATIC_ASSERT(offsetof(struct hp_msg_thing_gone, has) == 0, "begins like hp_codec_head");
