@@ -1,80 +1,60 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Whole results: blobs fetched, digests checked. */
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <xxhash.h>
 
+#include "client/fetch.h"
 #include "client/shell.h"
 #include "common/base/mem.h"
 
 /* ---------------------------------------------------------------- blobs */
 
 struct fetch {
-    uint8_t *data;
-    size_t size;     /* fetched so far */
-    size_t capacity; /* size of the blob; 0: not known yet */
-    uint64_t digest;
+    bool done;
+    enum hp_status status;
+    struct hp_buffer buffer;
+    char text[HP_CLIENT_TEXT_BYTES];
 };
 
-static enum hp_status decode_chunk(void *context, const struct hp_reply *reply)
+static void fetch_done(void *context, enum hp_status status, const char *text,
+                       struct hp_buffer *buffer)
 {
-    HP_CLEANUP(hp_arena_deinit) struct hp_arena arena;
     struct fetch *fetch = context;
-    struct hp_msg_blob_get_reply message;
 
-    hp_arena_init(&arena, 4096, SIZE_MAX / 8);
-    if (hp_msg_blob_get_reply_decode(reply->result, &arena, &message, NULL) != HP_OK ||
-        message.size > HP_LIMIT_BLOB_BYTES) {
-        return HP_STATUS_PROTOCOL;
-    }
-    if (fetch->data == NULL) {
-        fetch->capacity = (size_t)message.size;
-        fetch->digest = message.digest;
-        fetch->data = hp_alloc(fetch->capacity + 1);
-        if (fetch->data == NULL) {
-            return HP_STATUS_NO_MEMORY;
-        }
-    }
-    if (message.size != fetch->capacity || message.data.size > fetch->capacity - fetch->size ||
-        (message.data.size == 0 && fetch->size < fetch->capacity)) {
-        return HP_STATUS_PROTOCOL;
-    }
-    if (message.data.size > 0) {
-        memcpy(fetch->data + fetch->size, message.data.data, message.data.size);
-    }
-    fetch->size += message.data.size;
-    return HP_STATUS_OK;
+    fetch->done = true;
+    fetch->status = status;
+    fetch->buffer = *buffer;
+    (void)snprintf(fetch->text, sizeof(fetch->text), "%s",
+                   text[0] != '\0' ? text : hp_strerror(status));
 }
 
+/* By the engine, as it knows the quick ways: lent whole, or several chunks in flight. */
 enum hp_status hp_blob_fetch(struct hp_client *client, uint64_t blob, uint64_t deadline_ms,
                              struct hp_buffer *ret_buffer)
 {
-    HP_CLEANUP(hp_free_ptr) uint8_t *owned = NULL;
     struct fetch fetch = {0};
-    enum hp_status status = HP_STATUS_OK;
+    struct hp_fetch *under_way;
+    enum hp_status status = hp_client_check(client);
 
-    do {
-        struct hp_msg_blob_get get;
-        struct hp_buf params;
-
-        hp_msg_blob_get_init(&get);
-        get.blob = blob;
-        get.offset = fetch.size;
-        hp_buf_init(&params, 1024);
-        status = hp_client_call(client, HP_METHOD_BLOB_GET, hp_msg_blob_get_encode(&params, &get),
-                                &params, deadline_ms, decode_chunk, &fetch);
-        owned = fetch.data;
-    } while (status == HP_STATUS_OK && fetch.size < fetch.capacity);
     if (status != HP_STATUS_OK) {
         return status;
     }
-    if (XXH3_64bits(fetch.data, fetch.size) != fetch.digest) {
-        return hp_client_fail(client, HP_STATUS_DAMAGED, "blob %llu arrived damaged",
-                              (unsigned long long)blob);
+    under_way = hp_fetch_begin(client->engine, blob, fetch_done, &fetch);
+    if (under_way == NULL) {
+        return hp_client_fail(client, HP_STATUS_NO_MEMORY, "out of memory");
     }
-    fetch.data[fetch.size] = 0; /* so that text can be printed */
-    *ret_buffer = (struct hp_buffer){.data = HP_TAKE(owned), .size = fetch.size};
-    return HP_STATUS_OK;
+    while (status == HP_STATUS_OK && !fetch.done) {
+        status = hp_client_pump(client, deadline_ms);
+    }
+    if (!fetch.done) {
+        hp_fetch_abandon(under_way);
+        return status;
+    }
+    *ret_buffer = fetch.buffer;
+    return fetch.status == HP_STATUS_OK ? HP_STATUS_OK
+                                        : hp_client_fail(client, fetch.status, "%s", fetch.text);
 }
 
 enum hp_status hp_fetch_blob(struct hp_client *client, uint64_t blob, int64_t timeout_ms,
@@ -139,21 +119,16 @@ struct hp_result *hp_result_copy(const struct hp_task *task)
     return &owned->result;
 }
 
-/* The bytes of a blob into the result's arena. */
-static enum hp_status fetch_into(struct hp_client *client, struct hp_owned_result *owned,
-                                 uint64_t blob, uint64_t deadline_ms, struct hp_bytes *ret)
+/* The bytes of a blob, which the result owns from then on. */
+static enum hp_status fetch_into(struct hp_client *client, uint64_t blob, uint64_t deadline_ms,
+                                 struct hp_buffer *owned, struct hp_bytes *ret)
 {
-    struct hp_buffer buffer;
-    enum hp_status status = hp_blob_fetch(client, blob, deadline_ms, &buffer);
+    enum hp_status status = hp_blob_fetch(client, blob, deadline_ms, owned);
 
-    if (status != HP_STATUS_OK) {
-        return status;
+    if (status == HP_STATUS_OK) {
+        *ret = (struct hp_bytes){.data = owned->data, .size = owned->size};
     }
-    ret->data = hp_arena_copy(&owned->arena, buffer.data, buffer.size);
-    ret->size = buffer.size;
-    hp_buffer_clear(&buffer);
-    return ret->data != NULL ? HP_STATUS_OK
-                             : hp_client_fail(client, HP_STATUS_NO_MEMORY, "out of memory");
+    return status;
 }
 
 enum hp_status hp_result_complete(struct hp_client *client, struct hp_result *result,
@@ -171,13 +146,13 @@ enum hp_status hp_result_complete(struct hp_client *client, struct hp_result *re
     result->value = command ? end->out : end->result;
     result->err = end->err;
     if (!command && end->result_blob != 0) {
-        status = fetch_into(client, owned, end->result_blob, deadline_ms, &result->value);
+        status = fetch_into(client, end->result_blob, deadline_ms, &owned->buffer, &result->value);
     }
     if (command && end->out_blob != 0) {
-        status = fetch_into(client, owned, end->out_blob, deadline_ms, &result->value);
+        status = fetch_into(client, end->out_blob, deadline_ms, &owned->buffer, &result->value);
     }
     if (status == HP_STATUS_OK && end->err_blob != 0) {
-        status = fetch_into(client, owned, end->err_blob, deadline_ms, &result->err);
+        status = fetch_into(client, end->err_blob, deadline_ms, &owned->err_buffer, &result->err);
     }
     /* A command's digest is that of all it wrote, of which only the tail may be kept. */
     if (status == HP_STATUS_OK && !command && end->has_digest &&
@@ -231,6 +206,7 @@ void hp_result_free(struct hp_result *result)
 
         hp_arena_deinit(&owned->arena);
         hp_buffer_clear(&owned->buffer);
+        hp_buffer_clear(&owned->err_buffer);
         hp_free(owned);
     }
 }

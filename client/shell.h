@@ -76,7 +76,8 @@ enum hp_status hp_client_call(struct hp_client *client, enum hp_method method, e
 struct hp_owned_result {
     struct hp_arena arena;
     struct hp_end end;
-    struct hp_buffer buffer; /* fetched bytes that result.value points to, or none */
+    struct hp_buffer buffer;     /* fetched bytes that result.value points to, or none */
+    struct hp_buffer err_buffer; /* the same of result.err */
     struct hp_result result;
 };
 struct hp_result *hp_result_copy(const struct hp_task *task);

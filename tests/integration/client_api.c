@@ -200,6 +200,76 @@ static void test_blobs(struct hp_client *client)
     free(data);
 }
 
+/* Inputs of many sizes, made in the same room. */
+struct sized {
+    size_t next;
+    size_t count;
+    size_t seen;
+    unsigned char room[400000];
+};
+
+static size_t make_sized(unsigned char *room, size_t index)
+{
+    size_t size = index % 3 == 0 ? 50 + index : 60000 + index * 9000;
+
+    memset(room, (int)index, size);
+    return size;
+}
+
+static int sized_input(void *context, struct hp_bytes *ret_payload)
+{
+    struct sized *sized = context;
+
+    if (sized->next == sized->count) {
+        return 0;
+    }
+    ret_payload->size = make_sized(sized->room, sized->next++);
+    ret_payload->data = sized->room;
+    return 1;
+}
+
+static int sized_output(void *context, uint64_t index, const struct hp_result *result)
+{
+    static unsigned char wanted[400000];
+    struct sized *sized = context;
+    size_t size = make_sized(wanted, index);
+
+    CHECK(result->value.size == size && memcmp(result->value.data, wanted, size) == 0);
+    sized->seen++;
+    return 0;
+}
+
+/* On this host, results come as what they are: memory, unless that is turned off. */
+static void test_large(struct hp_client *client)
+{
+    static struct sized sized = {.count = 30};
+    static unsigned char data[300000];
+    const char *near = getenv("HOSTPOOL_NEAR");
+    struct hp_options options = function("echo");
+    struct hp_bytes payload = {.data = data, .size = sizeof(data)};
+    struct hp_map_options map_options;
+    struct hp_buffer buffer;
+    struct hp_result *result;
+    uint64_t id;
+
+    hp_map_options_init(&map_options);
+    map_options.window_tasks = 7;
+    OK(hp_map_stream(client, &options, &map_options, sized_input, sized_output, &sized, 60000));
+    CHECK(sized.seen == sized.count);
+    memset(data, 'd', sizeof(data));
+    options.durable = false;
+    OK(hp_submit(client, &options, &payload, 30000, &id, NULL));
+    OK(hp_result(client, id, 30000, &result));
+    CHECK(result->value.size == sizeof(data) &&
+          memcmp(result->value.data, data, sizeof(data)) == 0);
+    OK(hp_fetch_blob(client, result->task.end->result_blob, 30000, &buffer));
+    CHECK((buffer.mapped > 0) == (near == NULL || strcmp(near, "0") != 0));
+    CHECK(buffer.size == sizeof(data) && memcmp(buffer.data, data, sizeof(data)) == 0);
+    hp_buffer_clear(&buffer);
+    hp_result_free(result);
+    CHECK(hp_fetch_blob(client, 1u << 30, 30000, &buffer) == HP_STATUS_NOT_FOUND);
+}
+
 struct counting {
     uint64_t next;
     uint64_t last;
@@ -454,17 +524,10 @@ static const struct {
     const char *name;
     void (*run)(struct hp_client *client);
 } tests[] = {
-    {"tasks", test_tasks},
-    {"many", test_many},
-    {"waiting", test_waiting},
-    {"blobs", test_blobs},
-    {"map", test_map},
-    {"async", test_async},
-    {"output", test_output},
-    {"fork", test_fork},
-    {"operators", test_operators},
-    {"restart", test_restart},
-    {"unreachable", test_unreachable},
+    {"tasks", test_tasks},         {"many", test_many},       {"waiting", test_waiting},
+    {"blobs", test_blobs},         {"large", test_large},     {"map", test_map},
+    {"async", test_async},         {"output", test_output},   {"fork", test_fork},
+    {"operators", test_operators}, {"restart", test_restart}, {"unreachable", test_unreachable},
 };
 
 int main(int argc, char **argv)

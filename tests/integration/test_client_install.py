@@ -8,8 +8,8 @@ import procs
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TESTS = ["tasks", "many", "waiting", "blobs", "map", "async", "output", "fork", "operators",
-         "unreachable"]
+TESTS = ["tasks", "many", "waiting", "blobs", "large", "map", "async", "output", "fork",
+         "operators", "unreachable"]
 
 
 def run(argv, **more):
@@ -66,6 +66,13 @@ def test_squares(installed, environment):
 @pytest.mark.parametrize("name", TESTS)
 def test_api(installed, environment, name):
     run([str(installed / "client_api"), name], env=environment, timeout=240)
+
+
+@pytest.mark.parametrize("name", ["blobs", "large"])
+def test_api_far(installed, environment, name):
+    """The same, as from another host."""
+    run([str(installed / "client_api"), name], env=dict(environment, HOSTPOOL_NEAR="0"),
+        timeout=240)
 
 
 def test_broker_killed(installed, environment, broker):
