@@ -161,6 +161,7 @@ struct hp_engine {
     struct hp_list stages;
     bool near_give;         /* of this connection: large content may be given by descriptor */
     uint32_t give_refusals; /* in a row */
+    uint32_t stage_files;   /* open, of what is given */
     bool near_take;
     uint8_t near_key[HP_CLIENT_NEAR_KEY_BYTES];
     uint32_t stage_chunks; /* blob.put calls not answered */

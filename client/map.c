@@ -18,6 +18,7 @@
 #define WINDOW_TASKS 20000u
 #define CHUNK_TASKS 1024u
 #define CHUNK_BYTES (256u << 10)
+#define LENT SIZE_MAX
 /* A chunk is sent after this time even if it is small: the inputs may come slowly. */
 #define CHUNK_MS 2u
 /* Time to tidy up after a stop. */
@@ -47,9 +48,9 @@ struct map {
     enum hp_status status;
     char text[HP_CLIENT_TEXT_BYTES];
 
-    /* The chunk being gathered. */
+    /* The chunk being gathered. A large payload is its last, and still the caller's. */
     struct hp_bytes payloads[CHUNK_TASKS];
-    size_t offsets[CHUNK_TASKS];
+    size_t offsets[CHUNK_TASKS]; /* in bytes; LENT: not there */
     uint32_t chunk_count;
     struct hp_buf bytes;
 };
@@ -88,9 +89,11 @@ static void take(struct hp_sink *sink, const struct hp_event *event)
 
 static enum hp_status chunk_add(struct map *map, const struct hp_bytes *payload)
 {
-    map->offsets[map->chunk_count] = map->bytes.size;
-    map->payloads[map->chunk_count].size = payload->size;
-    if (hp_buf_append(&map->bytes, payload->data, payload->size) != HP_OK) {
+    bool is_large = payload->size > HP_LIMIT_INLINE_BYTES;
+
+    map->offsets[map->chunk_count] = is_large ? LENT : map->bytes.size;
+    map->payloads[map->chunk_count] = *payload;
+    if (!is_large && hp_buf_append(&map->bytes, payload->data, payload->size) != HP_OK) {
         return hp_client_fail(map->client, HP_STATUS_TOO_BIG, "an input is too big");
     }
     map->chunk_count++;
@@ -107,7 +110,9 @@ static enum hp_status chunk_submit(struct map *map)
     enum hp_status status;
 
     for (uint32_t i = 0; i < map->chunk_count; i++) {
-        map->payloads[i].data = map->bytes.data + map->offsets[i];
+        if (map->offsets[i] != LENT) {
+            map->payloads[i].data = map->bytes.data + map->offsets[i];
+        }
     }
     status = hp_engine_submit(map->client->engine, &submit, NULL);
     if (status != HP_STATUS_OK) {
@@ -142,6 +147,9 @@ static enum hp_status feed(struct map *map, bool *ret_progress)
             break;
         }
         status = chunk_add(map, &payload);
+        if (payload.size > HP_LIMIT_INLINE_BYTES) {
+            break; /* lent until the next input is asked for: the engine takes its copy now */
+        }
     }
     if (status == HP_STATUS_OK && map->chunk_count > 0 && !map->input_stopped) {
         *ret_progress = true;

@@ -45,6 +45,16 @@ static void close_given(int fd)
     hp_fd_close(&fd);
 }
 
+static enum hp_err view(int fd, size_t size, const uint8_t **ret_data)
+{
+    return hp_near_map(fd, size, ret_data);
+}
+
+static void unview(const uint8_t *data, size_t size)
+{
+    hp_near_unmap(data, size);
+}
+
 /* Memory is mapped: private, so that its owner may write to it, and what it holds is sealed. */
 static enum hp_err take_memory(int fd, uint64_t size, struct hp_buffer *ret_buffer)
 {
@@ -107,5 +117,7 @@ const struct hp_near_ops hp_near_system = {
     .prove = prove,
     .give = give,
     .close = close_given,
+    .view = view,
+    .unview = unview,
     .take = take,
 };

@@ -33,6 +33,9 @@ struct hp_near_ops {
                         const uint8_t key[HP_CLIENT_NEAR_KEY_BYTES],
                         struct hp_client_place *ret_place, int *ret_fd);
     void (*close)(int fd);
+    /* What was given, to be read until `unview`, also when its descriptor is closed. */
+    enum hp_err (*view)(int fd, size_t size, const uint8_t **ret_data);
+    void (*unview)(const uint8_t *data, size_t size);
     /*
      * Takes what is lent: *ret_buffer is the caller's (hp_buffer_clear), with a NUL behind the
      * bytes. digest: NULL, or to be checked (HP_ERR_CORRUPT).

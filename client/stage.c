@@ -43,17 +43,19 @@ struct hp_stage {
     struct hp_bytes one;    /* parts of a payload in one piece */
     struct hp_bytes *parts; /* &one, or owned */
     uint32_t part_count;
-    uint8_t *owned; /* NULL: the bytes are borrowed */
+    uint8_t *owned;      /* or NULL */
+    const uint8_t *view; /* of the file that they were put into at once, or NULL */
     struct hp_release *release;
     bool lasting;
     size_t size;
-    uint64_t blob;       /* 0: not open yet */
-    uint64_t request;    /* blob.open or blob.give under way; 0: none */
-    int given_fd;        /* the file of blob.give; -1: none */
-    bool far;            /* not by blob.give */
-    size_t given;        /* bytes in chunks given to blob.put */
-    size_t put;          /* bytes composed */
-    uint32_t part_index; /* where the composed bytes end */
+    uint64_t blob;                /* 0: not open yet */
+    uint64_t request;             /* blob.open or blob.give under way; 0: none */
+    int given_fd;                 /* the file of blob.give; -1: none */
+    struct hp_client_place place; /* of the file */
+    bool far;                     /* not by blob.give */
+    size_t given;                 /* bytes in chunks given to blob.put */
+    size_t put;                   /* bytes composed */
+    uint32_t part_index;          /* where the composed bytes end */
     size_t part_offset;
     XXH3_state_t *digest; /* of the bytes composed */
     struct chunk chunks[STAGE_CHUNKS];
@@ -71,7 +73,20 @@ static void drop_file(struct hp_stage *stage)
     if (stage->given_fd >= 0) {
         stage->engine->config.near->close(stage->given_fd);
         stage->given_fd = -1;
+        stage->engine->stage_files--;
     }
+}
+
+/* The payload into a file that this connection's broker can take. */
+static enum hp_err make_file(struct hp_stage *stage, const struct hp_bytes *parts,
+                             uint32_t part_count)
+{
+    struct hp_engine *engine = stage->engine;
+    enum hp_err err = engine->config.near->give(parts, part_count, stage->size, engine->near_key,
+                                                &stage->place, &stage->given_fd);
+
+    engine->stage_files += err == HP_OK ? 1 : 0;
+    return err;
 }
 
 /* Back to the beginning. */
@@ -102,11 +117,15 @@ static void stage_restart(struct hp_stage *stage)
 
 static void stage_destroy(struct hp_stage *stage)
 {
+    drop_file(stage);
     if (stage->parts != &stage->one) {
         hp_free(stage->parts);
     }
     (void)XXH3_freeState(stage->digest);
     hp_buf_deinit(&stage->options);
+    if (stage->view != NULL) {
+        stage->engine->config.near->unview(stage->view, stage->size);
+    }
     hp_free(stage->owned);
     hp_free(stage);
 }
@@ -124,12 +143,45 @@ static void stage_free(struct hp_engine *engine, struct hp_stage *stage)
     stage_destroy(stage);
 }
 
+static void stage_is_one(struct hp_stage *stage, const uint8_t *data)
+{
+    stage->one = (struct hp_bytes){.data = data, .size = stage->size};
+    stage->parts = &stage->one;
+    stage->part_count = 1;
+}
+
+static bool may_give(const struct hp_stage *stage)
+{
+    const struct hp_engine *engine = stage->engine;
+
+    return engine->near_give && !stage->far && stage->size >= engine->config.near->bytes_min;
+}
+
+/* The only copy is the file that will be given: not for more at once than are worked on. */
+static bool stage_own_file(struct hp_stage *stage, const struct hp_bytes *parts,
+                           uint32_t part_count)
+{
+    if (!may_give(stage) || stage->engine->stage_files >= STAGES_MAX ||
+        make_file(stage, parts, part_count) != HP_OK) {
+        return false;
+    }
+    if (stage->engine->config.near->view(stage->given_fd, stage->size, &stage->view) != HP_OK) {
+        drop_file(stage);
+        return false;
+    }
+    stage_is_one(stage, stage->view);
+    return true;
+}
+
 /* The bytes into one owned block. */
 static enum hp_err stage_own(struct hp_stage *stage, const struct hp_bytes *parts,
                              uint32_t part_count)
 {
     size_t at = 0;
 
+    if (stage_own_file(stage, parts, part_count)) {
+        return HP_OK;
+    }
     stage->owned = hp_alloc(stage->size);
     if (stage->owned == NULL) {
         return HP_ERR_NOMEM;
@@ -140,9 +192,7 @@ static enum hp_err stage_own(struct hp_stage *stage, const struct hp_bytes *part
             at += parts[i].size;
         }
     }
-    stage->one = (struct hp_bytes){.data = stage->owned, .size = stage->size};
-    stage->parts = &stage->one;
-    stage->part_count = 1;
+    stage_is_one(stage, stage->owned);
     return HP_OK;
 }
 
@@ -336,11 +386,10 @@ static void give_done(void *context, const struct hp_reply *reply)
 static void stage_give(struct hp_stage *stage)
 {
     struct hp_engine *engine = stage->engine;
-    struct hp_client_place place;
+    const struct hp_client_place *place = &stage->place;
     struct hp_buf params;
 
-    if (engine->config.near->give(stage->parts, stage->part_count, stage->size, engine->near_key,
-                                  &place, &stage->given_fd) != HP_OK) {
+    if (stage->given_fd < 0 && make_file(stage, stage->parts, stage->part_count) != HP_OK) {
         stage->far = true;
         return;
     }
@@ -349,10 +398,10 @@ static void stage_give(struct hp_stage *stage)
                HP_HAS_BLOB_GIVE_FD | HP_HAS_BLOB_GIVE_DEVICE | HP_HAS_BLOB_GIVE_INODE,
         .size = stage->size,
         .durable = stage->lasting,
-        .pid = place.pid,
-        .fd = place.fd,
-        .device = place.device,
-        .inode = place.inode,
+        .pid = place->pid,
+        .fd = place->fd,
+        .device = place->device,
+        .inode = place->inode,
     };
     hp_buf_init(&params, 1024);
     if (hp_msg_blob_give_encode(&params, &give) != HP_OK) {
@@ -476,8 +525,7 @@ void hp_stage_step(struct hp_engine *engine)
         if (stage->request != 0 || engine->now_ms < stage->hold_until_ms) {
             continue;
         }
-        if (stage->blob == 0 && engine->near_give && !stage->far &&
-            stage->size >= engine->config.near->bytes_min) {
+        if (stage->blob == 0 && may_give(stage)) {
             stage_give(stage);
             continue;
         }

@@ -64,8 +64,8 @@ static void on_give(struct fake *fake, struct near *near, const struct hp_rpc *r
         .pid = give.pid, .fd = give.fd, .device = give.device, .inode = give.inode};
     assert_ok(hp_near_open(&place, &fd));
     assert_ok(hp_near_check(fd, give.size, key));
-    assert_int_equal(give.size, CONTENT_BYTES);
-    assert_int_equal(pread(fd, near->taken, CONTENT_BYTES, 0), CONTENT_BYTES);
+    assert_in_range(give.size, 1, CONTENT_BYTES);
+    assert_int_equal(pread(fd, near->taken, give.size, 0), give.size);
     assert_ok(hp_rpc_put_reply(&fake->out, rpc->msgid));
     assert_ok(hp_msg_blob_give_reply_encode(&fake->out, &reply));
 }
@@ -160,12 +160,12 @@ static uint32_t open_count(void)
     return count;
 }
 
-static uint8_t *submit_content(struct fake *fake)
+static uint8_t *submit_bytes(struct fake *fake, size_t size)
 {
     struct hp_options options;
     uint8_t *data = hp_alloc(CONTENT_BYTES);
     struct hp_bytes parts[2] = {{.data = data, .size = 1000},
-                                {.data = data + 1000, .size = CONTENT_BYTES - 1000}};
+                                {.data = data + 1000, .size = size - 1000}};
     struct hp_engine_submit submit = {
         .options = &options, .payloads = parts, .count = 1, .part_count = 2};
     assert_non_null(data);
@@ -174,6 +174,11 @@ static uint8_t *submit_content(struct fake *fake)
     options.fn = "f";
     assert_int_equal(hp_engine_submit(fake->engine, &submit, NULL), HP_STATUS_OK);
     return data;
+}
+
+static uint8_t *submit_content(struct fake *fake)
+{
+    return submit_bytes(fake, CONTENT_BYTES);
 }
 
 static void test_given_whole(void **state)
@@ -194,6 +199,50 @@ static void test_given_whole(void **state)
     assert_int_equal(fake_events(fake).submitted, 1);
     assert_int_equal(open_count(), count);
     hp_free(data);
+    near_free(fake);
+}
+
+/* The engine has its own copy, whichever way that goes then. */
+static void test_payload_may_change_meanwhile(void **state)
+{
+    (void)state;
+    for (int given = 0; given < 2; given++) {
+        struct fake *fake = near_new();
+        struct near *near = fake->context;
+        uint8_t *wanted = hp_alloc(CONTENT_BYTES);
+        assert_non_null(wanted);
+        near->give_error = given == 0 ? "unsupported" : NULL;
+        fake_settle(fake);
+        uint8_t *data = submit_content(fake);
+        memcpy(wanted, data, CONTENT_BYTES);
+        fill(data, 5);
+        fake_pass(fake, 10);
+        assert_int_equal(near->give_count, 1);
+        assert_int_equal(fake->tasks_created, 1);
+        assert_memory_equal(given == 0 ? fake->blob : near->taken, wanted, CONTENT_BYTES);
+        hp_free(wanted);
+        hp_free(data);
+        near_free(fake);
+    }
+}
+
+/* However many payloads wait, few have a descriptor. */
+static void test_few_descriptors_for_many(void **state)
+{
+    enum { COUNT = 20, OPEN_MAX_OF_STAGES = 8 };
+    struct fake *fake = near_new();
+    struct near *near = fake->context;
+    (void)state;
+    fake_settle(fake);
+    uint32_t count = open_count();
+    for (uint32_t i = 0; i < COUNT; i++) {
+        hp_free(submit_bytes(fake, 200000 + i));
+        assert_true(open_count() <= count + OPEN_MAX_OF_STAGES);
+    }
+    fake_pass(fake, 100);
+    assert_int_equal(near->give_count, COUNT);
+    assert_int_equal(fake->tasks_created, COUNT);
+    assert_int_equal(open_count(), count);
     near_free(fake);
 }
 
@@ -420,6 +469,8 @@ static void test_another_file_is_not_taken(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_given_whole),
+    cmocka_unit_test(test_payload_may_change_meanwhile),
+    cmocka_unit_test(test_few_descriptors_for_many),
     cmocka_unit_test(test_refused_goes_in_chunks),
     cmocka_unit_test(test_busy_is_tried_again),
     cmocka_unit_test(test_no_proof_no_descriptor),
