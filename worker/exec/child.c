@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/base/macro.h"
+#include "common/sys/file.h"
 #include "worker/exec/port.h"
 #define HP_WORKER_INTERNAL
 #include "worker/sdk/hostpool_worker.h"
@@ -83,11 +84,29 @@ static void *host_result_room(struct hp_call *call, size_t size)
     return map;
 }
 
+/* A result that the function has whole is written: pages that are mapped first are zeroed first,
+ * and taken one fault at a time. */
+static int write_result(struct child *child, const void *data, size_t size)
+{
+    HP_CLEANUP(hp_fd_close) int fd = memfd_create("hp-result", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0 || hp_fd_write_all(fd, data, size) != HP_OK) {
+        return -1;
+    }
+    drop_result(child); /* only now: the data may lie in it */
+    child->result_fd = fd;
+    child->result_bytes = size;
+    fd = -1; /* the child's */
+    return 0;
+}
+
 static int host_result(struct hp_call *call, const void *data, size_t size)
 {
     struct child *child = call->opaque;
     if (data == NULL && size > 0) {
         return -1;
+    }
+    if (size > sizeof child->scratch && size <= hp_port_result_cap(child->port)) {
+        return write_result(child, data, size);
     }
     uint8_t *room = host_result_room(call, size);
     if (room == NULL) {
