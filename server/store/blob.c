@@ -38,6 +38,8 @@ struct request {
     bool has_digest;
     uint64_t digest;
     struct hp_blob_gift gift; /* GIVE, to be kept */
+    bool is_file;             /* GIVE: a file was made of it; memory_fd is to be remembered */
+    int memory_fd;
     uint32_t data_size;
     uint8_t data[];
 };
@@ -299,6 +301,11 @@ static void do_request(struct hp_blobs *b, const struct request *request)
         hp_blob_near_drop(b->near, request->blob);
         return;
     }
+    if (request->is_file) {
+        hp_blob_near_remember(b->near, request->blob, request->size, request->digest,
+                              request->memory_fd, hp_clock_mono_ms());
+        return;
+    }
     uint64_t wanted = HP_MIN(request->size, (uint64_t)HP_BLOB_CHUNK_MAX);
     uint32_t room = request->verb == HP_BLOB_GET ? (uint32_t)wanted : 0;
     struct hp_blob_answer *answer = new_answer(request, room);
@@ -438,6 +445,24 @@ static void *run(void *context)
     return NULL;
 }
 
+/* The blob thread hears of it before anybody can ask for it: that is after the answer. */
+static void remember(struct hp_blobs *b, const struct hp_blob_job *job)
+{
+    struct request *request = hp_calloc(1, sizeof(*request));
+    HP_ASSERT(request != NULL); /* as for those of peers */
+    request->verb = HP_BLOB_GIVE;
+    request->blob = job->blob;
+    request->size = job->size;
+    request->digest = job->digest;
+    request->is_file = true;
+    request->memory_fd = job->memory_fd;
+    lock(b);
+    *b->requests_tail = request;
+    b->requests_tail = &request->next;
+    (void)pthread_cond_signal(&b->cond); /* cannot fail */
+    unlock(b);
+}
+
 /* A thread of the crew has made a file of a gift, or not. */
 static void on_given(void *context, struct hp_blob_job *job)
 {
@@ -447,6 +472,9 @@ static void on_given(void *context, struct hp_blob_job *job)
         set_error(answer, job->error.code, job->error.text);
     }
     answer->last = job->error.code == HP_OK;
+    if (job->memory_fd >= 0) {
+        remember(b, job);
+    }
     hp_free(job);
     post(b, answer, &answer->next, 0);
 }
@@ -516,7 +544,8 @@ enum hp_err hp_blobs_new(const struct hp_blobs_options *options, struct hp_blobs
         err = start(b, reterr);
     }
     if (err == HP_OK && options->near_files_max > 0) {
-        struct hp_blob_crew_options crew = {.blob_dir = b->dir, .done = on_given, .context = b};
+        struct hp_blob_crew_options crew = {
+            .blob_dir = b->dir, .near = b->near, .done = on_given, .context = b};
         err = hp_blob_crew_new(&crew, &b->crew, reterr);
     }
     if (err != HP_OK) {

@@ -14,8 +14,10 @@
 #include "server/store/blob_file.h"
 #include "server/store/blob_near.h"
 
-#define THREADS 2u
+#define THREADS 4u
 #define PIECE_BYTES ((uint32_t)256 << 10) /* digested while the cache has it */
+#define DIRECT_PIECE_BYTES ((uint32_t)1 << 20)
+#define DIRECT_BYTES_MIN ((uint64_t)1 << 20)
 
 struct hp_blob_crew {
     struct hp_blob_crew_options options;
@@ -40,10 +42,14 @@ struct copy {
     uint64_t size;
     const uint8_t *data;
     struct hp_blob_writer *writer;
+    struct hp_blob_near *near; /* the size is reserved there; else NULL */
 };
 
 static void copy_deinit(struct copy *copy)
 {
+    if (copy->near != NULL) {
+        hp_blob_near_unreserve(copy->near, copy->size);
+    }
     hp_blob_writer_free(copy->writer);
     hp_near_unmap(copy->data, copy->size);
     hp_fd_close(&copy->fd);
@@ -52,15 +58,37 @@ static void copy_deinit(struct copy *copy)
 static enum hp_err write_all(const struct copy *copy, struct hp_error *reterr)
 {
     enum hp_err err = HP_OK;
-    for (uint64_t at = 0; at < copy->size && err == HP_OK; at += PIECE_BYTES) {
-        uint32_t part = (uint32_t)HP_MIN((uint64_t)PIECE_BYTES, copy->size - at);
+    uint32_t piece = copy->near != NULL ? DIRECT_PIECE_BYTES : PIECE_BYTES;
+    for (uint64_t at = 0; at < copy->size && err == HP_OK; at += piece) {
+        uint32_t part = (uint32_t)HP_MIN((uint64_t)piece, copy->size - at);
         err = hp_blob_writer_append(copy->writer, copy->data + at, part, reterr);
     }
     return err;
 }
 
+/* Large content goes to the disk from where it is, as it stays there for who reads it next. */
+static void go_direct(const struct hp_blob_crew *crew, struct copy *copy)
+{
+    struct hp_blob_near *near = crew->options.near;
+    if (near != NULL && copy->size >= DIRECT_BYTES_MIN && hp_blob_near_reserve(near, copy->size)) {
+        copy->near = near;
+        hp_blob_writer_direct(copy->writer);
+    }
+}
+
+/* The owner may lend it on from memory. */
+static void hand_over(struct copy *copy, struct hp_blob_job *job)
+{
+    if (copy->near != NULL) {
+        job->memory_fd = copy->fd;
+        job->digest = hp_blob_writer_digest(copy->writer);
+        copy->near = NULL;
+        copy->fd = -1;
+    }
+}
+
 /* As the last blob.put: the file is synced and named, then its name is. */
-static enum hp_err make_file(const struct hp_blob_crew *crew, const struct hp_blob_job *job,
+static enum hp_err make_file(const struct hp_blob_crew *crew, struct hp_blob_job *job,
                              struct hp_error *reterr)
 {
     struct copy copy HP_CLEANUP(copy_deinit) = {.fd = -1, .size = job->size};
@@ -74,9 +102,16 @@ static enum hp_err make_file(const struct hp_blob_crew *crew, const struct hp_bl
     if (err == HP_OK) {
         err = hp_blob_writer_new(crew->blob_dir, job->blob, job->size, &copy.writer, reterr);
     }
-    err = err == HP_OK ? write_all(&copy, reterr) : err;
+    if (err == HP_OK) {
+        go_direct(crew, &copy);
+        err = write_all(&copy, reterr);
+    }
     err = err == HP_OK ? hp_blob_writer_finish(copy.writer, reterr) : err;
-    return err == HP_OK ? hp_blob_dir_sync(crew->blob_dir, job->blob, reterr) : err;
+    err = err == HP_OK ? hp_blob_dir_sync(crew->blob_dir, job->blob, reterr) : err;
+    if (err == HP_OK) {
+        hand_over(&copy, job);
+    }
+    return err;
 }
 
 /* ------------------------------------------------------------------ threads */
@@ -115,6 +150,7 @@ static void *run(void *context)
     (void)pthread_setname_np(pthread_self(), "hp-blob-copy"); /* for people only */
     for (struct hp_blob_job *job = take(crew); job != NULL; job = take(crew)) {
         job->error = (struct hp_error){0};
+        job->memory_fd = -1;
         enum hp_err err = make_file(crew, job, &job->error);
         job->error.code = err;
         crew->options.done(crew->options.context, job);

@@ -17,6 +17,8 @@ struct hp_blob_job {
     uint64_t blob;
     uint64_t size;
     struct hp_blob_gift gift;
+    int memory_fd; /* the gift, reserved in `near`: the owner's; -1: it is not remembered */
+    uint64_t digest;
     void *context;         /* the owner's */
     struct hp_error error; /* HP_OK: the file, its name and what it holds are durable */
     struct hp_blob_job *next;
@@ -24,6 +26,7 @@ struct hp_blob_job {
 
 struct hp_blob_crew_options {
     const char *blob_dir;                                 /* copied; its folders exist */
+    struct hp_blob_near *near;                            /* what may be remembered; or NULL */
     void (*done)(void *context, struct hp_blob_job *job); /* in a thread of the crew; takes it */
     void *context;
 };

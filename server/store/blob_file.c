@@ -24,6 +24,7 @@
 #define MAGIC "hpblob1\n"
 #define MAGIC_BYTES 8u
 #define NAME_DIGITS 16u
+#define DIRECT_ALIGN 4096u /* no disk wants more; one that did would refuse */
 
 struct hp_blob_writer {
     int fd;
@@ -31,6 +32,7 @@ struct hp_blob_writer {
     uint64_t size;
     uint64_t written;
     bool finished;
+    bool is_direct; /* O_DIRECT */
     char *dir;
     XXH3_state_t *whole;
     XXH3_state_t *block;
@@ -201,6 +203,36 @@ uint64_t hp_blob_writer_digest(const struct hp_blob_writer *writer)
     return XXH3_64bits_digest(writer->whole);
 }
 
+void hp_blob_writer_direct(struct hp_blob_writer *writer)
+{
+    writer->is_direct = fcntl(writer->fd, F_SETFL, O_DIRECT) == 0; /* some file systems can not */
+}
+
+static enum hp_err end_direct(struct hp_blob_writer *writer)
+{
+    writer->is_direct = false;
+    /* A direct write that failed may have come some way: it is done again from its beginning. */
+    bool good = fcntl(writer->fd, F_SETFL, 0) == 0 &&
+                lseek(writer->fd, (off_t)writer->written, SEEK_SET) == (off_t)writer->written;
+    return good ? HP_OK : HP_ERR_IO;
+}
+
+static enum hp_err write_bytes(struct hp_blob_writer *writer, const void *data, uint32_t size)
+{
+    if (writer->is_direct) {
+        bool is_aligned = ((uintptr_t)data | size | writer->written) % DIRECT_ALIGN == 0;
+        enum hp_err err = is_aligned ? hp_fd_write_all(writer->fd, data, size) : HP_ERR_INVALID;
+        if (err != HP_ERR_INVALID) {
+            return err;
+        }
+        err = end_direct(writer);
+        if (err != HP_OK) {
+            return err;
+        }
+    }
+    return hp_fd_write_all(writer->fd, data, size);
+}
+
 static void close_block(struct hp_blob_writer *writer, uint64_t index)
 {
     put_le64(writer->table + index * 8, XXH3_64bits_digest(writer->block));
@@ -232,7 +264,7 @@ enum hp_err hp_blob_writer_append(struct hp_blob_writer *writer, const void *dat
     if (size == 0) {
         return HP_OK;
     }
-    enum hp_err err = hp_fd_write_all(writer->fd, data, size);
+    enum hp_err err = write_bytes(writer, data, size);
     if (err != HP_OK) {
         return hp_error_set(reterr, err, "blob %" PRIu64 ": write: %s", writer->blob,
                             hp_err_text(err));
@@ -256,7 +288,10 @@ static enum hp_err write_footer(struct hp_blob_writer *writer, struct hp_error *
     (void)XXH3_64bits_update(state, writer->table, table_bytes);
     (void)XXH3_64bits_update(state, footer, FOOTER_BYTES - 8);
     put_le64(footer + 24, XXH3_64bits_digest(state));
-    enum hp_err err = hp_fd_write_all(writer->fd, writer->table, table_bytes);
+    enum hp_err err = writer->is_direct ? end_direct(writer) : HP_OK;
+    if (err == HP_OK) {
+        err = hp_fd_write_all(writer->fd, writer->table, table_bytes);
+    }
     if (err == HP_OK) {
         err = hp_fd_write_all(writer->fd, footer, sizeof(footer));
     }

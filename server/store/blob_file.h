@@ -31,6 +31,9 @@ struct hp_blob_writer;
 /* Makes the folder and the unfinished file (one of the same id is replaced). */
 enum hp_err hp_blob_writer_new(const char *blob_dir, uint64_t blob, uint64_t size,
                                struct hp_blob_writer **ret_writer, struct hp_error *reterr);
+/* Past the page cache, as far as file system and alignment allow: for bytes that stay in memory
+ * elsewhere. Writes of whole MiB from a page boundary pay best. */
+void hp_blob_writer_direct(struct hp_blob_writer *writer);
 uint64_t hp_blob_writer_size(const struct hp_blob_writer *writer); /* announced */
 uint64_t hp_blob_writer_written(const struct hp_blob_writer *writer);
 uint64_t hp_blob_writer_digest(const struct hp_blob_writer *writer); /* of what was written */

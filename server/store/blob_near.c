@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "server/store/blob_near.h"
 
+#include <stdatomic.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -17,10 +18,12 @@
 
 #define LENT_MS ((uint64_t)10 * 1000)
 #define LENT_SHARE 5u /* one of so many descriptors at most is a lent file */
+/* Memory of what is on the disk as well. */
+#define REMEMBERED_BYTES_MAX ((uint64_t)128 << 20)
 
 _Static_assert(HP_CONN_KEY_BYTES == HP_NEAR_KEY_BYTES, "one key");
 
-/* An open descriptor: kept, or a file that is lent. */
+/* An open descriptor: kept, or a file that is lent, or the memory that the file was made of. */
 struct held {
     uint64_t id;
     int fd;
@@ -28,8 +31,10 @@ struct held {
     uint64_t digest;
     bool has_digest; /* files: always; kept: once somebody asked */
     uint64_t device, inode;
+    bool is_memory;      /* in files: remembered */
+    bool is_fresh;       /* remembered, and not lent yet */
     uint64_t lent_ms;    /* files */
-    struct hp_list link; /* files: hp_blob_near.lent, oldest loan first */
+    struct hp_list link; /* files: hp_blob_near.lent or .fresh, oldest first */
 };
 
 struct hp_blob_near {
@@ -38,6 +43,9 @@ struct hp_blob_near {
     uint32_t kept_max, lent_max;
     struct hp_idmap kept, files; /* id -> struct held */
     struct hp_list lent;
+    struct hp_list fresh;
+    uint64_t remembered_bytes;
+    _Atomic uint64_t fresh_bytes; /* and reserved ones; from any thread */
 };
 
 /* ------------------------------------------------------------------ gifts */
@@ -92,6 +100,7 @@ struct hp_blob_near *hp_blob_near_new(const char *blob_dir, uint32_t file_count_
     hp_idmap_init(&near->kept, 0); /* the broker chooses the ids */
     hp_idmap_init(&near->files, 0);
     hp_list_init(&near->lent);
+    hp_list_init(&near->fresh);
     near->blob_dir = hp_strdup(blob_dir);
     if (near->blob_dir == NULL) {
         hp_blob_near_free(near);
@@ -109,6 +118,27 @@ static void held_free(struct hp_idmap *map, struct held *held)
     hp_list_remove(&held->link);
     hp_fd_close(&held->fd);
     hp_free(held);
+}
+
+/* Of near->files. */
+static void file_free(struct hp_blob_near *near, struct held *held)
+{
+    if (held->is_memory) {
+        near->remembered_bytes -= held->size;
+    }
+    if (held->is_fresh) {
+        hp_blob_near_unreserve(near, held->size);
+    }
+    held_free(&near->files, held);
+}
+
+static void make_descriptor_free(struct hp_blob_near *near)
+{
+    if (hp_idmap_count(&near->files) >= near->lent_max) {
+        struct hp_list *oldest = hp_list_first(&near->lent);
+        oldest = oldest != NULL ? oldest : hp_list_first(&near->fresh);
+        file_free(near, HP_LIST_ENTRY(oldest, struct held, link));
+    }
 }
 
 static void free_all(struct hp_idmap *map)
@@ -179,6 +209,54 @@ void hp_blob_near_drop(struct hp_blob_near *near, uint64_t id)
     }
 }
 
+/* ------------------------------------------------------------------ remembered */
+bool hp_blob_near_reserve(struct hp_blob_near *near, uint64_t size)
+{
+    uint64_t before = atomic_fetch_add(&near->fresh_bytes, size);
+    bool fits = near->lent_max > 0 && before + size <= REMEMBERED_BYTES_MAX;
+    if (!fits) {
+        hp_blob_near_unreserve(near, size);
+    }
+    return fits;
+}
+
+void hp_blob_near_unreserve(struct hp_blob_near *near, uint64_t size)
+{
+    (void)atomic_fetch_sub(&near->fresh_bytes, size);
+}
+
+/* What was reserved is room among those not lent yet: only loans have to go for it. */
+static void make_room(struct hp_blob_near *near)
+{
+    struct hp_list *link = near->lent.next;
+    while (near->remembered_bytes > REMEMBERED_BYTES_MAX && link != &near->lent) {
+        struct held *held = HP_LIST_ENTRY(link, struct held, link);
+        link = link->next;
+        if (held->is_memory) {
+            file_free(near, held);
+        }
+    }
+}
+
+void hp_blob_near_remember(struct hp_blob_near *near, uint64_t id, uint64_t size, uint64_t digest,
+                           int fd, uint64_t now_ms)
+{
+    make_descriptor_free(near);
+    struct held *held = held_new(&near->files, id, fd);
+    if (held == NULL) {
+        hp_blob_near_unreserve(near, size); /* without memory it is lent as the file that it is */
+        return;
+    }
+    held->size = size;
+    held->digest = digest;
+    held->has_digest = true;
+    held->is_memory = held->is_fresh = true;
+    held->lent_ms = now_ms;
+    hp_list_push_back(&near->fresh, &held->link);
+    near->remembered_bytes += size;
+    make_room(near);
+}
+
 /* Who reads chunk by chunk is on another host: what memory holds has a digest only for him. */
 static enum hp_err need_digest(struct held *held, struct hp_error *reterr)
 {
@@ -200,6 +278,10 @@ enum hp_err hp_blob_near_read(struct hp_blob_near *near, uint64_t id, uint64_t o
                               uint64_t *ret_digest, struct hp_error *reterr)
 {
     struct held *held = hp_idmap_find_ptr(&near->kept, id);
+    if (held == NULL) {
+        held = hp_idmap_find_ptr(&near->files, id);
+        held = held != NULL && held->is_memory ? held : NULL;
+    }
     if (held == NULL) {
         return hp_error_set(reterr, HP_ERR_NOT_FOUND, "there is no such blob");
     }
@@ -240,10 +322,7 @@ static enum hp_err open_file(struct hp_blob_near *near, uint64_t id, struct held
     if (err != HP_OK) {
         return err == HP_ERR_NOT_FOUND || err == HP_ERR_CORRUPT ? err : HP_ERR_UNSUPPORTED;
     }
-    if (hp_idmap_count(&near->files) >= near->lent_max) {
-        struct hp_list *oldest = hp_list_first(&near->lent);
-        held_free(&near->files, HP_LIST_ENTRY(oldest, struct held, link));
-    }
+    make_descriptor_free(near);
     struct held *held = held_new(&near->files, id, fd);
     if (held == NULL) {
         return hp_error_set(reterr, HP_ERR_UNSUPPORTED, "out of memory");
@@ -276,19 +355,30 @@ enum hp_err hp_blob_near_lend(struct hp_blob_near *near, uint64_t id, uint64_t n
     hp_list_remove(&held->link);
     hp_list_push_back(&near->lent, &held->link);
     held->lent_ms = now_ms;
-    fill_loan(held, true, ret_loan);
+    if (held->is_fresh) {
+        held->is_fresh = false;
+        hp_blob_near_unreserve(near, held->size);
+    }
+    fill_loan(held, !held->is_memory, ret_loan);
     return HP_OK;
 }
 
-uint64_t hp_blob_near_expire(struct hp_blob_near *near, uint64_t now_ms)
+static uint64_t expire_list(struct hp_blob_near *near, struct hp_list *list, uint64_t now_ms)
 {
     struct hp_list *first = NULL;
-    while ((first = hp_list_first(&near->lent)) != NULL) {
+    while ((first = hp_list_first(list)) != NULL) {
         struct held *held = HP_LIST_ENTRY(first, struct held, link);
         if (now_ms < held->lent_ms + LENT_MS) {
             return held->lent_ms + LENT_MS;
         }
-        held_free(&near->files, held);
+        file_free(near, held);
     }
     return UINT64_MAX;
+}
+
+uint64_t hp_blob_near_expire(struct hp_blob_near *near, uint64_t now_ms)
+{
+    uint64_t lent_ms = expire_list(near, &near->lent, now_ms);
+    uint64_t fresh_ms = expire_list(near, &near->fresh, now_ms);
+    return HP_MIN(lent_ms, fresh_ms);
 }

@@ -4,7 +4,7 @@
  * peers gave them, and the descriptors that are lent to peers. See common/sys/near.h.
  *
  * Nothing of a peer is opened but memory: no other file system is asked, so none can make a thread
- * wait. A table is for one thread, the blob thread; hp_blob_gift_open is for any.
+ * wait. A table is for one thread, the blob thread; what else is for any says so.
  */
 #ifndef HP_SERVER_STORE_BLOB_NEAR_H
 #define HP_SERVER_STORE_BLOB_NEAR_H
@@ -34,7 +34,18 @@ enum hp_err hp_blob_near_keep(struct hp_blob_near *near, uint64_t id, uint64_t s
 /* What is not kept is fine. */
 void hp_blob_near_drop(struct hp_blob_near *near, uint64_t id);
 
-/* As hp_blob_read, for what is kept; HP_ERR_NOT_FOUND for what is not. */
+/*
+ * What is a file now, and still in the memory that it was given in, is lent from there, for 10 s
+ * from the last loan, or until others need the room. May a gift of that size be remembered? Then it
+ * has to be: `remember`, or `unreserve`. From any thread.
+ */
+bool hp_blob_near_reserve(struct hp_blob_near *near, uint64_t size);
+void hp_blob_near_unreserve(struct hp_blob_near *near, uint64_t size);
+/* Takes the descriptor of a reserved gift over; its id is that of a whole file. */
+void hp_blob_near_remember(struct hp_blob_near *near, uint64_t id, uint64_t size, uint64_t digest,
+                           int fd, uint64_t now_ms);
+
+/* As hp_blob_read, for what is kept or remembered; HP_ERR_NOT_FOUND for what is not. */
 enum hp_err hp_blob_near_read(struct hp_blob_near *near, uint64_t id, uint64_t offset,
                               uint32_t size, void *out, uint32_t *ret_size, uint64_t *ret_blob_size,
                               uint64_t *ret_digest, struct hp_error *reterr);
@@ -47,7 +58,8 @@ struct hp_blob_loan {
 };
 
 /*
- * A descriptor for a blob, kept or file, which stays open for 10 s after the last loan.
+ * A descriptor for a blob, kept, remembered or file, which stays open for 10 s after the last loan,
+ * or less if there are too many.
  * HP_ERR_NOT_FOUND, HP_ERR_CORRUPT; HP_ERR_UNSUPPORTED for all that blob.get might get over.
  */
 enum hp_err hp_blob_near_lend(struct hp_blob_near *near, uint64_t id, uint64_t now_ms,

@@ -445,6 +445,42 @@ static void test_references(void **state)
     free(data);
 }
 
+/* Past the page cache or not, whatever the pieces: the same file. */
+static void test_direct(void **state)
+{
+    enum { SIZE = (1 << 20) + 8192 + 5000 + 4096 };
+    static _Alignas(4096) uint8_t bytes[SIZE];
+    static uint8_t got[SIZE];
+    const uint32_t pieces[] = {1 << 20, 8192, 5000, 4096};
+    struct scene *scene = *state;
+    char blob_dir[220];
+    struct hp_error error = {0};
+    struct hp_blob_writer *writer = NULL;
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < SIZE; i++) {
+        bytes[i] = (uint8_t)(i * 7 + i / 4096);
+    }
+    (void)snprintf(blob_dir, sizeof(blob_dir), "%s/blobs", scene->dir);
+    assert_int_equal(hp_blob_writer_new(blob_dir, 77, SIZE, &writer, &error), HP_OK);
+    hp_blob_writer_direct(writer);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(hp_blob_writer_append(writer, bytes + at, pieces[i], &error), HP_OK);
+        at += pieces[i];
+    }
+    assert_int_equal(hp_blob_writer_digest(writer), XXH3_64bits(bytes, SIZE));
+    assert_int_equal(hp_blob_writer_finish(writer, &error), HP_OK);
+    hp_blob_writer_free(writer);
+    uint32_t size = 0;
+    uint64_t whole = 0;
+    uint64_t digest = 0;
+    assert_int_equal(hp_blob_read(blob_dir, 77, 0, SIZE, got, &size, &whole, &digest, &error),
+                     HP_OK);
+    assert_int_equal(size, SIZE);
+    assert_int_equal(whole, SIZE);
+    assert_int_equal(digest, XXH3_64bits(bytes, SIZE));
+    assert_memory_equal(got, bytes, SIZE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -459,6 +495,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bytes_that_wait, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_folder_that_can_not_be_synced, setup, teardown),
         cmocka_unit_test_setup_teardown(test_references, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_direct, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

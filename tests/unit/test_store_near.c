@@ -217,6 +217,100 @@ static void test_how_many_are_lent(void **state)
     hp_blob_near_free(none);
 }
 
+/* ------------------------------------------------------------------ remembered */
+
+static struct hp_blob_near *table_of(struct scene *scene, uint32_t file_count)
+{
+    hp_blob_near_free(scene->near);
+    scene->near = hp_blob_near_new(scene->blob_dir, file_count);
+    assert_non_null(scene->near);
+    return scene->near;
+}
+
+/* As a thread of the crew and the blob thread do it. */
+static void remember(struct scene *scene, uint64_t id, uint64_t size, uint64_t now_ms)
+{
+    struct hp_blob_gift gift;
+    assert_true(hp_blob_near_reserve(scene->near, size));
+    hp_blob_near_remember(scene->near, id, size, XXH3_64bits(scene->bytes, SIZE),
+                          make_gift(scene, key, &gift), now_ms);
+}
+
+static enum hp_err lend(struct scene *scene, uint64_t id, uint64_t now_ms, bool *ret_has_digest)
+{
+    struct hp_error error = {0};
+    struct hp_blob_loan loan = {0};
+    enum hp_err err = hp_blob_near_lend(scene->near, id, now_ms, &loan, &error);
+    *ret_has_digest = loan.has_digest;
+    return err;
+}
+
+static void test_what_is_remembered(void **state)
+{
+    struct scene *scene = *state;
+    struct hp_blob_near *near = table_of(scene, 50);
+    struct hp_error error = {0};
+    static uint8_t out[SIZE];
+    uint32_t size = 0;
+    uint64_t whole = 0;
+    uint64_t digest = 0;
+    bool has_digest = true;
+    write_blob(scene, 5);
+    remember(scene, 5, SIZE, 1000);
+    assert_int_equal(hp_blob_near_expire(near, 1000), 11000);
+    assert_int_equal(hp_blob_near_read(near, 5, 1000, SIZE, out, &size, &whole, &digest, &error),
+                     HP_OK);
+    assert_int_equal(size, SIZE - 1000);
+    assert_int_equal(whole, SIZE);
+    assert_int_equal(digest, XXH3_64bits(scene->bytes, SIZE));
+    assert_memory_equal(out, scene->bytes + 1000, SIZE - 1000);
+    assert_int_equal(lend(scene, 5, 4000, &has_digest), HP_OK);
+    assert_false(has_digest); /* memory */
+    assert_int_equal(hp_blob_near_expire(near, 11000), 14000);
+    assert_int_equal(hp_blob_near_expire(near, 14000), UINT64_MAX);
+    assert_int_equal(lend(scene, 5, 14000, &has_digest), HP_OK);
+    assert_true(has_digest); /* the file */
+}
+
+/* What waits for its first loan stays; what had it goes when there is no room. */
+static void test_room_for_what_is_remembered(void **state)
+{
+    struct scene *scene = *state;
+    const uint64_t quarter = (uint64_t)32 << 20;
+    struct hp_blob_near *near = table_of(scene, 500);
+    bool has_digest = true;
+    for (uint64_t id = 1; id <= 4; id++) {
+        remember(scene, id, quarter, 1000);
+    }
+    assert_false(hp_blob_near_reserve(near, 1));
+    assert_int_equal(lend(scene, 2, 2000, &has_digest), HP_OK);
+    assert_int_equal(lend(scene, 2, 2000, &has_digest), HP_OK); /* counted once */
+    assert_true(hp_blob_near_reserve(near, quarter));
+    assert_false(hp_blob_near_reserve(near, 1));
+    hp_blob_near_unreserve(near, quarter);
+    remember(scene, 5, quarter, 2000);
+    assert_int_equal(lend(scene, 2, 2000, &has_digest), HP_ERR_NOT_FOUND);
+    for (uint64_t id = 1; id <= 5; id++) {
+        assert_int_equal(lend(scene, id, 2000, &has_digest), id == 2 ? HP_ERR_NOT_FOUND : HP_OK);
+    }
+    assert_int_equal(hp_blob_near_expire(near, 12000), UINT64_MAX);
+    assert_true(hp_blob_near_reserve(near, 4 * quarter));
+}
+
+static void test_few_are_remembered(void **state)
+{
+    struct scene *scene = *state;
+    const uint64_t half = (uint64_t)64 << 20;
+    bool has_digest = true;
+    for (uint64_t id = 1; id <= 3; id++) { /* the scene's table lends one at a time */
+        remember(scene, id, half, 1000);
+    }
+    assert_int_equal(lend(scene, 2, 1000, &has_digest), HP_ERR_NOT_FOUND);
+    assert_int_equal(lend(scene, 3, 1000, &has_digest), HP_OK);
+    assert_true(hp_blob_near_reserve(scene->near, 2 * half));
+    assert_false(hp_blob_near_reserve(table_of(scene, 0), 1));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -225,6 +319,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_how_many_are_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_lent, setup, teardown),
         cmocka_unit_test_setup_teardown(test_how_many_are_lent, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_remembered, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_room_for_what_is_remembered, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_few_are_remembered, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
