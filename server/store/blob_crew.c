@@ -15,8 +15,8 @@
 #include "server/store/blob_near.h"
 
 #define THREADS 4u
-#define PIECE_BYTES ((uint32_t)256 << 10) /* digested while the cache has it */
-#define DIRECT_PIECE_BYTES ((uint32_t)1 << 20)
+#define PIECE_BYTES ((uint32_t)256 << 10)      /* digested while the cache has it */
+#define DIRECT_PIECE_BYTES ((uint32_t)4 << 20) /* so much is on its way to the disk at once */
 #define DIRECT_BYTES_MIN ((uint64_t)1 << 20)
 
 struct hp_blob_crew {

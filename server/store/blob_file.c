@@ -241,11 +241,11 @@ static void close_block(struct hp_blob_writer *writer, uint64_t index)
 
 static void digest_more(struct hp_blob_writer *writer, const uint8_t *data, uint32_t size)
 {
-    (void)XXH3_64bits_update(writer->whole, data, size); /* fails only on NULL */
     while (size > 0) {
         uint32_t filled = (uint32_t)(writer->written % HP_BLOB_BLOCK_BYTES);
         uint32_t part = HP_MIN(size, HP_BLOB_BLOCK_BYTES - filled);
-        (void)XXH3_64bits_update(writer->block, data, part);
+        (void)XXH3_64bits_update(writer->whole, data, part); /* fails only on NULL */
+        (void)XXH3_64bits_update(writer->block, data, part); /* from the cache, this time */
         writer->written += part;
         data += part;
         size -= part;
