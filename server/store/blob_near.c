@@ -17,7 +17,8 @@
 #include "server/store/blob_file.h"
 
 #define LENT_MS ((uint64_t)10 * 1000)
-#define LENT_SHARE 5u /* one of so many descriptors at most is a lent file */
+#define FRESH_MS ((uint64_t)60 * 1000) /* then whoever wants it reads it from the disk */
+#define LENT_SHARE 5u                  /* one of so many descriptors at most is a lent file */
 /* Memory of what is on the disk as well. */
 #define REMEMBERED_BYTES_MAX ((uint64_t)128 << 20)
 
@@ -363,13 +364,14 @@ enum hp_err hp_blob_near_lend(struct hp_blob_near *near, uint64_t id, uint64_t n
     return HP_OK;
 }
 
-static uint64_t expire_list(struct hp_blob_near *near, struct hp_list *list, uint64_t now_ms)
+static uint64_t expire_list(struct hp_blob_near *near, struct hp_list *list, uint64_t life_ms,
+                            uint64_t now_ms)
 {
     struct hp_list *first = NULL;
     while ((first = hp_list_first(list)) != NULL) {
         struct held *held = HP_LIST_ENTRY(first, struct held, link);
-        if (now_ms < held->lent_ms + LENT_MS) {
-            return held->lent_ms + LENT_MS;
+        if (now_ms < held->lent_ms + life_ms) {
+            return held->lent_ms + life_ms;
         }
         file_free(near, held);
     }
@@ -378,7 +380,7 @@ static uint64_t expire_list(struct hp_blob_near *near, struct hp_list *list, uin
 
 uint64_t hp_blob_near_expire(struct hp_blob_near *near, uint64_t now_ms)
 {
-    uint64_t lent_ms = expire_list(near, &near->lent, now_ms);
-    uint64_t fresh_ms = expire_list(near, &near->fresh, now_ms);
+    uint64_t lent_ms = expire_list(near, &near->lent, LENT_MS, now_ms);
+    uint64_t fresh_ms = expire_list(near, &near->fresh, FRESH_MS, now_ms);
     return HP_MIN(lent_ms, fresh_ms);
 }

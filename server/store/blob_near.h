@@ -35,9 +35,9 @@ enum hp_err hp_blob_near_keep(struct hp_blob_near *near, uint64_t id, uint64_t s
 void hp_blob_near_drop(struct hp_blob_near *near, uint64_t id);
 
 /*
- * What is a file now, and still in the memory that it was given in, is lent from there, for 10 s
- * from the last loan, or until others need the room. May a gift of that size be remembered? Then it
- * has to be: `remember`, or `unreserve`. From any thread.
+ * What is a file now, and still in the memory that it was given in, is lent from there: for 60 s,
+ * or 10 s from the last loan, or until others need the room. May a gift of that size be remembered?
+ * Then it has to be: `remember`, or `unreserve`. From any thread.
  */
 bool hp_blob_near_reserve(struct hp_blob_near *near, uint64_t size);
 void hp_blob_near_unreserve(struct hp_blob_near *near, uint64_t size);

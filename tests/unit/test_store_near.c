@@ -257,7 +257,7 @@ static void test_what_is_remembered(void **state)
     bool has_digest = true;
     write_blob(scene, 5);
     remember(scene, 5, SIZE, 1000);
-    assert_int_equal(hp_blob_near_expire(near, 1000), 11000);
+    assert_int_equal(hp_blob_near_expire(near, 1000), 61000);
     assert_int_equal(hp_blob_near_read(near, 5, 1000, SIZE, out, &size, &whole, &digest, &error),
                      HP_OK);
     assert_int_equal(size, SIZE - 1000);
@@ -270,6 +270,12 @@ static void test_what_is_remembered(void **state)
     assert_int_equal(hp_blob_near_expire(near, 14000), UINT64_MAX);
     assert_int_equal(lend(scene, 5, 14000, &has_digest), HP_OK);
     assert_true(has_digest); /* the file */
+    write_blob(scene, 6);
+    remember(scene, 6, SIZE, 20000);
+    assert_int_equal(hp_blob_near_expire(near, 79999), 80000);
+    assert_int_equal(hp_blob_near_expire(near, 80000), UINT64_MAX);
+    assert_int_equal(lend(scene, 6, 80000, &has_digest), HP_OK);
+    assert_true(has_digest);
 }
 
 /* What waits for its first loan stays; what had it goes when there is no room. */
