@@ -19,6 +19,7 @@
 #define AT_PAGE_SIZE 16 /* in the header of a database */
 #define AT_RESERVED 20
 #define HEADER_BYTES 100
+#define LOG_BYTES ((128u << 10) - 1) /* SQLite's own VFS takes no more at once */
 #define CONTROL_GET 0x68700001 /* the size of checked pages, or 0 */
 #define CONTROL_SET 0x68700002
 
@@ -28,7 +29,10 @@ struct page_file {
     bool is_database;
     bool is_summed;      /* as far as its header is known */
     uint32_t page_bytes; /* 0: not known */
-    uint8_t *room;       /* for a page that is written */
+    uint8_t *room;       /* for a page that is written; of the log: LOG_BYTES that gather */
+    bool is_log;
+    sqlite3_int64 gather_at; /* log: room[0 .. gather_bytes) belongs there, and is not written */
+    uint32_t gather_bytes;
 };
 
 static sqlite3_vfs *real_vfs;
@@ -89,11 +93,47 @@ static bool is_page(const struct page_file *file, int size, sqlite3_int64 offset
            offset % size == 0;
 }
 
+/* ------------------------------------------------------------------ the log */
+/*
+ * SQLite writes the log in two calls for each frame, one behind the other, and syncs when the
+ * transaction is whole. Gathered they are one call, or a few. What was not synced was promised to
+ * nobody; whoever reads, syncs, or asks for the size gets what was gathered written first.
+ */
+static int write_gathered(struct page_file *file)
+{
+    uint32_t size = file->gather_bytes;
+    file->gather_bytes = 0; /* after an error, too: SQLite then knows that its write failed */
+    return size == 0
+               ? SQLITE_OK
+               : file->real->pMethods->xWrite(file->real, file->room, (int)size, file->gather_at);
+}
+
+static int log_write(struct page_file *file, const void *data, int size, sqlite3_int64 offset)
+{
+    uint32_t bytes = (uint32_t)size;
+    if (file->gather_bytes > 0 && (offset != file->gather_at + file->gather_bytes ||
+                                   bytes > LOG_BYTES - file->gather_bytes)) {
+        int code = write_gathered(file);
+        if (code != SQLITE_OK) {
+            return code;
+        }
+    }
+    file->room = file->room == NULL ? hp_alloc(LOG_BYTES) : file->room;
+    if (file->room == NULL || bytes > LOG_BYTES) {
+        return file->real->pMethods->xWrite(file->real, data, size, offset);
+    }
+    file->gather_at = file->gather_bytes == 0 ? offset : file->gather_at;
+    memcpy(file->room + file->gather_bytes, data, bytes);
+    file->gather_bytes += bytes;
+    return SQLITE_OK;
+}
+
 /* ------------------------------------------------------------------ methods that matter */
 static int file_read(sqlite3_file *base, void *out, int size, sqlite3_int64 offset)
 {
     struct page_file *file = file_of(base);
-    int code = file->real->pMethods->xRead(file->real, out, size, offset);
+    int code = write_gathered(file);
+    code = code == SQLITE_OK ? file->real->pMethods->xRead(file->real, out, size, offset) : code;
     if (code != SQLITE_OK || !file->is_database) {
         return code;
     }
@@ -113,6 +153,9 @@ static int file_read(sqlite3_file *base, void *out, int size, sqlite3_int64 offs
 static int file_write(sqlite3_file *base, const void *data, int size, sqlite3_int64 offset)
 {
     struct page_file *file = file_of(base);
+    if (file->is_log) {
+        return log_write(file, data, size, offset);
+    }
     if (file->is_database && offset == 0 && size >= HEADER_BYTES) {
         note_header(file, data);
     }
@@ -135,25 +178,33 @@ static int file_write(sqlite3_file *base, const void *data, int size, sqlite3_in
 static int file_close(sqlite3_file *base)
 {
     struct page_file *file = file_of(base);
+    int written = write_gathered(file);
     hp_free(file->room);
     file->room = NULL;
-    return file->real->pMethods->xClose(file->real);
+    int closed = file->real->pMethods->xClose(file->real);
+    return written == SQLITE_OK ? closed : written;
 }
 
 /* ------------------------------------------------------------------ methods that pass on */
 static int file_truncate(sqlite3_file *base, sqlite3_int64 size)
 {
-    return file_of(base)->real->pMethods->xTruncate(file_of(base)->real, size);
+    struct page_file *file = file_of(base);
+    int code = write_gathered(file);
+    return code == SQLITE_OK ? file->real->pMethods->xTruncate(file->real, size) : code;
 }
 
 static int file_sync(sqlite3_file *base, int flags)
 {
-    return file_of(base)->real->pMethods->xSync(file_of(base)->real, flags);
+    struct page_file *file = file_of(base);
+    int code = write_gathered(file);
+    return code == SQLITE_OK ? file->real->pMethods->xSync(file->real, flags) : code;
 }
 
 static int file_size(sqlite3_file *base, sqlite3_int64 *ret_size)
 {
-    return file_of(base)->real->pMethods->xFileSize(file_of(base)->real, ret_size);
+    struct page_file *file = file_of(base);
+    int code = write_gathered(file);
+    return code == SQLITE_OK ? file->real->pMethods->xFileSize(file->real, ret_size) : code;
 }
 
 static int file_lock(sqlite3_file *base, int level)
@@ -221,7 +272,8 @@ static int open_file(sqlite3_vfs *vfs, const char *name, sqlite3_file *base, int
 {
     struct page_file *file = file_of(base);
     (void)vfs;
-    *file = (struct page_file){.is_database = (flags & SQLITE_OPEN_MAIN_DB) != 0};
+    *file = (struct page_file){.is_database = (flags & SQLITE_OPEN_MAIN_DB) != 0,
+                               .is_log = (flags & SQLITE_OPEN_WAL) != 0};
     file->real = (sqlite3_file *)(void *)(file + 1);
     int code = real_vfs->xOpen(real_vfs, name, file->real, flags, ret_flags);
     if (file->real->pMethods != NULL) {
