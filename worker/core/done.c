@@ -76,7 +76,9 @@ uint64_t hp_agent_done_gather_ms(const struct hp_agent *agent)
         return 0;
     }
     const struct hp_agent_run *run = HP_LIST_ENTRY(node, const struct hp_agent_run, link);
-    bool waits = run->parcel != NULL && (run->parcel->is_command || run->parcel->crew->pool == 0);
+    /* The crew of a pool may be gone by now: it is not looked into. */
+    bool waits =
+        run->parcel != NULL && (run->parcel->is_command || run->parcel->crew == &agent->functions);
     return waits ? run->ended_ms + DONE_GATHER_MS : 0;
 }
 
