@@ -75,7 +75,7 @@ def test_reader_of_single_bytes(broker_factory, worker_factory, client_factory):
             ids = other.submit(payloads, kind=rpc.FUNCTION, fn="echo")
             assert {task["state"] for task in other.wait(ids)} == {DONE}
             peak = max(peak, broker.rss_kb() - before)
-        assert peak < 8 << 10, peak
+        assert peak < 14 << 10, peak  # of which 8 MiB are the database's page cache
         procs.wait_until(lambda: other.counters()["tasks_ready"] == 0, "all have run")
     # Nothing is lost by it: whoever comes back for the session's results finds them.
     listed = other.call("task.list", limit=1)["tasks"]

@@ -32,6 +32,7 @@ struct job {
     char *paths; /* candidates, each NUL-terminated; an empty one ends */
     int fds[3];
     uint64_t tag;
+    pid_t parent;
     volatile int error_number;
     const char *volatile step;
 };
@@ -115,6 +116,9 @@ __attribute__((no_sanitize_address)) static int child_main(void *context)
 {
     struct job *job = context;
     hp_spawn_clean_process(job->tag);
+    if (getppid() != job->parent) {
+        return 127; /* the spawner was killed before it could be known: this dies with it */
+    }
     HP_CRASH_POINT("exec.before");
     if (place_fds(job->fds) != 0) {
         return fail(job, "dup");
@@ -242,7 +246,8 @@ struct hp_spawn_result hp_spawn(const char *spec, size_t bytes, const int fds[3]
         return result;
     }
     HP_CLEANUP(hp_free_ptr) char *paths = candidates(argv[0], path_of(env));
-    struct job job = {.cwd = cwd[0], .argv = argv, .env = env, .paths = paths, .tag = tag};
+    struct job job = {
+        .cwd = cwd[0], .argv = argv, .env = env, .paths = paths, .tag = tag, .parent = getpid()};
     if (paths == NULL) {
         result.error_number = ENOMEM;
         return result;

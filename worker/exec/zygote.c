@@ -110,6 +110,7 @@ static char **make_environment(const struct hp_exec *exec, const char *const *en
 struct start {
     const char *const *argv;
     char **env;
+    pid_t parent;
     int high[3]; /* above all numbers below; to be control socket, shared memory, stderr */
     int error_number;
 };
@@ -127,6 +128,9 @@ __attribute__((no_sanitize_address)) static int child_main(void *context)
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     (void)setsid();
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* until it is a helper, which knows by EOF */
+    if (getppid() != start->parent) {
+        return 127; /* the daemon was killed before that: nobody would be told */
+    }
     int null_fd = open("/dev/null", O_RDONLY);
     bool is_good = null_fd == 0 || dup2(null_fd, 0) == 0;
     for (int i = 0; i < 3 && is_good; i++) {
@@ -166,6 +170,7 @@ static int spawn(const struct hp_exec *exec, const struct hp_exec_zygote *zygote
     char **env = make_environment(exec, zygote->env, variable, sizeof variable);
     const int from[] = {control_fd, exec->shared_fd, error_fd};
     struct start start = {.argv = zygote->argv,
+                          .parent = getpid(),
                           .env = env,
                           .high = {-1, -1, -1},
                           .error_number = env == NULL ? ENOMEM : 0};
