@@ -36,7 +36,7 @@
 #define TICK_MS 1000u                      /* free space, figures */
 #define QUIET_MS 2u      /* nothing to do for this long: background work, checks, backups go on */
 #define LOOK_OUT_US 150u
-#define BUSY_IDLE_MS 50u /* under load, background work gets a slice this often */
+#define BUSY_IDLE_MS 20u /* under load, background work gets a slice this often */
 
 /* One of the two is set. */
 struct item {
