@@ -131,7 +131,7 @@ static uint32_t check_node(struct check *check, const struct hp_node *node)
         }
     }
     HP_ASSERT(count == node->attempt_count && cpus == node->used_cpus);
-    HP_ASSERT(light == node->fn_count && mem == node->used_mem);
+    HP_ASSERT(light == node->light_count && mem == node->used_mem);
     HP_ASSERT(hp_idmap_find_ptr(&core->nodes, node->number) == node);
     HP_ASSERT(node->conn == NULL || node->conn->node == node);
     HP_ASSERT(node->state != HP_SM_NODE_AWAY || node->conn == NULL || !node->registered);

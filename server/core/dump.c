@@ -131,7 +131,7 @@ static void dump_nodes(const struct hp_core *core, struct hp_buf *out)
                  "attempts=%u lease_end=%llu\n",
             node->number, HP_STR_ARG(node->name), node->state < 4 ? states[node->state] : "?",
             U(node->conn != NULL ? node->conn->id : 0), node->draining, node->slots,
-            node->used_cpus, node->fn_count, node->attempt_count, U(node->lease_end_ms));
+            node->used_cpus, node->light_count, node->attempt_count, U(node->lease_end_ms));
     }
     hp_free(entries);
 }

@@ -123,7 +123,7 @@ void hp_on_queue_pause(struct hp_request *request)
 static void node_figures(const struct hp_core *core, const struct hp_node *node,
                          struct hp_st_worker_info *ret)
 {
-    uint32_t used = node->used_cpus + node->fn_count;
+    uint32_t used = node->used_cpus + node->light_count;
     *ret = (struct hp_st_worker_info){
         .has = HP_HAS_ST_WORKER_INFO_HOST | HP_HAS_ST_WORKER_INFO_PID |
                HP_HAS_ST_WORKER_INFO_MEM_BYTES | HP_HAS_ST_WORKER_INFO_TAGS |

@@ -40,7 +40,7 @@ static bool holds_ahead(const struct hp_class *class_, const struct hp_node *nod
         return entry != NULL && entry->held > entry->pid_count;
     }
     uint32_t open = node->slots > node->used_cpus ? node->slots - node->used_cpus : 0;
-    return node->fn_count > open;
+    return node->light_count > open;
 }
 
 /* Tasks of the class that could begin at once, over all workers. */

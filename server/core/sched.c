@@ -31,8 +31,8 @@ bool hp_sched_is_light(const struct hp_class *class_)
 
 bool hp_sched_takes_a_slot(uint32_t kind, uint32_t cpus, uint64_t mem_bytes)
 {
-    return cpus == 1 && (kind == HP_TASK_KIND_FUNCTION ||
-                         (kind == HP_TASK_KIND_COMMAND && mem_bytes == 0));
+    return cpus == 1 &&
+           (kind == HP_TASK_KIND_FUNCTION || (kind == HP_TASK_KIND_COMMAND && mem_bytes == 0));
 }
 
 bool hp_sched_is_taking(const struct hp_node *node)
@@ -41,7 +41,7 @@ bool hp_sched_is_taking(const struct hp_node *node)
            node->state == HP_SM_NODE_ONLINE && !node->conn->blocked;
 }
 
-/* How many function tasks per slot the node may hold. */
+/* How many tasks of one slot the node may hold per slot. */
 static uint32_t depth_of(const struct hp_class *class_, const struct hp_node *node, bool prefetch)
 {
     bool is_stuck = node->stuck && class_->kind != HP_TASK_KIND_CALL;
@@ -57,22 +57,35 @@ static uint32_t depth_of(const struct hp_class *class_, const struct hp_node *no
     return (uint32_t)(depth > most ? most : depth);
 }
 
+/* So many tasks of the class fit beside what the node holds. Those given ahead count, too. */
+static uint32_t room_in_memory(const struct hp_class *class_, const struct hp_node *node)
+{
+    if (class_->mem_bytes == 0) {
+        return UINT32_MAX;
+    }
+    uint64_t open = node->mem_bytes > node->used_mem ? node->mem_bytes - node->used_mem : 0;
+    uint64_t room = open / class_->mem_bytes;
+    return room < UINT32_MAX ? (uint32_t)room : UINT32_MAX;
+}
+
 uint32_t hp_sched_room(const struct hp_core *core, const struct hp_class *class_,
                        const struct hp_node *node, bool ahead)
 {
     if (class_->kind == HP_TASK_KIND_CALL) {
         return hp_pool_room(core, class_, node, ahead ? depth_of(class_, node, true) : 0);
     }
-    if (class_->mem_bytes > 0 && node->used_mem + class_->mem_bytes > node->mem_bytes) {
+    uint32_t in_memory = room_in_memory(class_, node);
+    if (in_memory == 0) {
         return 0;
     }
     uint32_t open = node->slots > node->used_cpus ? node->slots - node->used_cpus : 0;
     if (hp_sched_is_light(class_)) {
         uint64_t most = (uint64_t)open * depth_of(class_, node, ahead);
         bool probes = ahead && class_->run_us == 0 && class_->held == 0 && open > 0;
-        return most > node->fn_count ? (uint32_t)(most - node->fn_count) : probes;
+        uint32_t room = most > node->light_count ? (uint32_t)(most - node->light_count) : probes;
+        return room < in_memory ? room : in_memory;
     }
-    uint32_t held = node->fn_count < open ? node->fn_count : open;
+    uint32_t held = node->light_count < open ? node->light_count : open;
     return open - held >= class_->cpus ? 1 : 0;
 }
 

@@ -11,7 +11,7 @@
  *
  * Invariants (hp_core_check):
  *  I1 a task id is in at most one of: attempts, a lane's runs, parked, timers.
- *  I2 node->used_cpus, fn_count are the sums over node->attempts.
+ *  I2 node->used_cpus, light_count are the sums over node->attempts.
  *  I3 lane->running, ckey->running, queue->running are the counts of attempts.
  *  I4 a lane is in its class's heap exactly if it may be dispatched from (hp_lane_is_open).
  */
@@ -211,8 +211,8 @@ struct hp_node {
     struct hp_idmap fits; /* class id -> 1 no, 2 yes */
     struct hp_conn *conn;
     struct hp_list attempts;
-    uint32_t attempt_count, used_cpus, fn_count; /* used_cpus: commands */
-    bool stuck; /* function tasks were asked back, and none has ended since: none ahead */
+    uint32_t attempt_count, used_cpus, light_count; /* the last: of those that take one slot */
+    bool stuck; /* tasks of one slot were asked back, and none has ended since: none ahead */
     uint64_t used_mem;
     uint64_t seen_ms, lease_end_ms;
     struct hp_heap_node heap_node; /* core->node_heap by lease_end_ms, while it may expire */

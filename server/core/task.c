@@ -125,7 +125,7 @@ struct hp_attempt *hp_attempt_new(struct hp_core *core, uint64_t id, struct hp_n
     if (spec->options.kind == HP_TASK_KIND_CALL) {
         hp_pool_attempt(core, attempt, true);
     } else if (takes_a_slot(spec)) {
-        node->fn_count++;
+        node->light_count++;
     } else {
         node->used_cpus += spec->options.cpus;
     }
@@ -175,7 +175,7 @@ void hp_attempt_drop(struct hp_core *core, struct hp_attempt *attempt)
     if (spec->options.kind == HP_TASK_KIND_CALL) {
         hp_pool_attempt(core, attempt, false);
     } else if (takes_a_slot(spec)) {
-        node->fn_count--;
+        node->light_count--;
     } else {
         node->used_cpus -= spec->options.cpus;
     }

@@ -85,10 +85,9 @@ static const char *node_reason(const struct hp_core *core, const struct hp_class
                        node->reason);
         return text;
     }
+    uint32_t used = node->used_cpus + node->light_count;
     (void)snprintf(text, size, "fits, %u of %u slots are in use",
-                   node->used_cpus + node->fn_count < node->slots ? node->used_cpus + node->fn_count
-                                                                  : node->slots,
-                   node->slots);
+                   used < node->slots ? used : node->slots, node->slots);
     return text;
 }
 

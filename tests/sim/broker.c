@@ -238,7 +238,7 @@ static void check_idle(struct sim_broker *broker)
     HP_LIST_FOR_EACH (link, &core->node_list) {
         struct hp_node *node = HP_CONTAINER_OF(link, struct hp_node, link);
         if (node->conn == NULL || !node->registered || node->draining || node->leaving ||
-            node->conn->blocked || node->used_cpus + node->fn_count >= node->slots ||
+            node->conn->blocked || node->used_cpus + node->light_count >= node->slots ||
             node->state != HP_SM_NODE_ONLINE) {
             continue;
         }

@@ -177,7 +177,34 @@ static void what_needs_memory_waits(void **state)
     rig_free(rig);
 }
 
+/* Functions do go ahead, but never more at once than fit into the memory beside each other. */
+static void functions_share_the_memory(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t each;
+        uint32_t most;
+    } cases[] = {{600, 1}, {500, 2}, {300, 3}, {1000, 1}, {1, 100}};
+    for (size_t i = 0; i < HP_COUNT_OF(cases); i++) {
+        struct rig *rig = scene_new();
+        struct hp_st_task_options options = rig_function();
+        options.fn = HP_STR("f");
+        options.mem_bytes = cases[i].each;
+        options.has |= HP_HAS_ST_TASK_OPTIONS_MEM_BYTES;
+        struct hp_node *node = hp_strmap_find_ptr(&rig->core->nodes_by_name, HP_STR("w"));
+        node->mem_bytes = 1000;
+        uint64_t first = rig_submitted(rig, 1, 0, &options, 1000, NULL);
+        assert_true(node->used_mem <= 1000);
+        end(rig, first, 100, false); /* 200 a slot would go ahead now */
+        assert_true(is_out(rig, first + cases[i].most));
+        assert_int_equal(is_out(rig, first + cases[i].most + 1), cases[i].each == 1);
+        assert_true(node->used_mem <= 1000);
+        rig_free(rig);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(functions_share_the_memory),
     cmocka_unit_test(short_commands_go_ahead),
     cmocka_unit_test(what_needs_memory_waits),
     cmocka_unit_test(what_only_fails_is_measured_too),

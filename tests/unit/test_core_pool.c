@@ -79,7 +79,7 @@ static void calls_take_no_slots(void **state)
     (void)pool_calls(rig, 2, pool, 5);
     assert_int_equal(pool_look(rig, 2).call_count, 3);
     struct hp_node *node = hp_node_get(rig->core, HP_STR("w"));
-    assert_int_equal(node->used_cpus + node->fn_count, 0);
+    assert_int_equal(node->used_cpus + node->light_count, 0);
     rig_free(rig);
 }
 
