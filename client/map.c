@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "client/engine_state.h"
+#include "client/map.h"
 #include "client/shell.h"
 #include "common/base/mem.h"
 #include "common/sys/clock.h"
@@ -19,20 +20,15 @@
 #define CHUNK_TASKS 1024u
 #define CHUNK_BYTES (256u << 10)
 #define LENT SIZE_MAX
-/* A chunk is sent after this time even if it is small: the inputs may come slowly. */
-#define CHUNK_MS 2u
 /* Time to tidy up after a stop. */
 #define STOP_MS 2000u
-
-/* Takes a result, which it owns from then on. false: stop. */
-typedef bool (*deliver_fn)(void *context, uint64_t index, struct hp_result *result);
 
 struct map {
     struct hp_sink sink;
     struct hp_client *client;
     const struct hp_options *options;
     hp_map_input_fn input;
-    deliver_fn deliver;
+    hp_map_deliver_fn deliver;
     void *context;
     bool unordered;
     uint64_t window;
@@ -127,7 +123,7 @@ static enum hp_status chunk_submit(struct map *map)
 /* Takes inputs while there is room for them; one chunk at most. */
 static enum hp_status feed(struct map *map, bool *ret_progress)
 {
-    uint64_t until_ms = hp_clock_mono_ms() + CHUNK_MS;
+    uint64_t until_ms = hp_clock_mono_ms() + HP_MAP_CHUNK_MS;
     enum hp_status status = HP_STATUS_OK;
 
     *ret_progress = false;
@@ -141,6 +137,10 @@ static enum hp_status feed(struct map *map, bool *ret_progress)
         struct hp_bytes payload = {0};
         int got = map->input(map->context, &payload);
 
+        if (got == HP_MAP_LATER) {
+            *ret_progress = true;
+            break;
+        }
         if (got <= 0) {
             map->input_done = true;
             map->input_stopped = got < 0;
@@ -260,9 +260,9 @@ static void map_deinit(struct map *map)
     hp_free(map);
 }
 
-static enum hp_status map_core(struct hp_client *client, const struct hp_options *options,
-                               const struct hp_map_options *map_options, hp_map_input_fn input,
-                               deliver_fn deliver, void *context, int64_t timeout_ms)
+enum hp_status hp_map_run(struct hp_client *client, const struct hp_options *options,
+                          const struct hp_map_options *map_options, hp_map_input_fn input,
+                          hp_map_deliver_fn deliver, void *context, int64_t timeout_ms)
 {
     enum hp_status status = hp_client_check(client);
     struct map *map;
@@ -308,40 +308,6 @@ static enum hp_status map_core(struct hp_client *client, const struct hp_options
 void hp_map_options_init(struct hp_map_options *options)
 {
     *options = (struct hp_map_options){.window_tasks = WINDOW_TASKS};
-}
-
-struct stream {
-    hp_map_input_fn input;
-    hp_map_output_fn output;
-    void *context;
-};
-
-static int stream_input(void *context, struct hp_bytes *ret_payload)
-{
-    struct stream *stream = context;
-
-    return stream->input(stream->context, ret_payload);
-}
-
-static bool stream_deliver(void *context, uint64_t index, struct hp_result *result)
-{
-    struct stream *stream = context;
-    int stop = stream->output(stream->context, index, result);
-
-    hp_result_free(result);
-    return stop == 0;
-}
-
-enum hp_status hp_map_stream(struct hp_client *client, const struct hp_options *options,
-                             const struct hp_map_options *map_options, hp_map_input_fn input,
-                             hp_map_output_fn output, void *context, int64_t timeout_ms)
-{
-    struct stream stream = {.input = input, .output = output, .context = context};
-    struct hp_map_options defaults;
-
-    hp_map_options_init(&defaults);
-    return map_core(client, options, map_options != NULL ? map_options : &defaults, stream_input,
-                    stream_deliver, &stream, timeout_ms);
 }
 
 struct over_array {
@@ -390,7 +356,8 @@ enum hp_status hp_map(struct hp_client *client, const struct hp_options *options
     }
     array.results->count = count;
     hp_map_options_init(&map_options);
-    return map_core(client, options, &map_options, array_input, array_deliver, &array, timeout_ms);
+    return hp_map_run(client, options, &map_options, array_input, array_deliver, &array,
+                      timeout_ms);
 }
 
 void hp_map_results_free(struct hp_map_results *results)

@@ -78,6 +78,7 @@ static enum hp_err give_call(struct hp_worker *worker, uint32_t child,
                         : HP_STR(""), /* of a language: its payload says all */
         .payload_fd = -1,
         .kill_on_partition = from->fence,
+        .is_items = from->items,
         .task_id = from->id,
         .attempt = from->attempt,
         .epoch = from->epoch,

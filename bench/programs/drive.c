@@ -8,6 +8,7 @@
  *      sustained: pipelined for `seconds`; submit: acknowledgements only; sync: one blocking submit
  *      at a time; map: hp_map; poolmap: hp_pool_map in two children; stream: hp_map_stream.
  * NAME work=echo|noop|square|sleep|command|mixed, bytes=N of a payload (100), window=N (20000),
+ *      chunk=N inputs in one task of a stream (1),
  *      queue=NAME, durable=yes|no, seconds=N, forget=yes|no (give results back once read),
  *      submits=N messages without an acknowledgement (default: the library's).
  *
@@ -79,6 +80,8 @@ static void parse_option(struct drive *drive, const char *argument)
         drive->bytes = bench_number(value);
     } else if (is_name(argument, size, "window")) {
         drive->window = bench_number(value);
+    } else if (is_name(argument, size, "chunk")) {
+        drive->chunk = (uint32_t)bench_number(value);
     } else if (is_name(argument, size, "queue")) {
         drive->options.queue = value;
     } else if (is_name(argument, size, "durable")) {

@@ -27,6 +27,7 @@ struct drive {
     uint64_t count;
     size_t bytes;    /* of a payload */
     uint64_t window; /* tasks outstanding at most */
+    uint32_t chunk;  /* stream: inputs in one task */
     double seconds;  /* sustained: how long */
     bool forgets;    /* gives each result back when it has read it */
     unsigned char *payload;

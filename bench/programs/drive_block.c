@@ -133,7 +133,9 @@ void drive_stream(struct drive *drive)
     struct hp_map_options options;
     hp_map_options_init(&options);
     options.window_tasks = drive->window;
-    options.unordered = true;
+    options.chunk_items = drive->chunk;
+    options.unordered = drive->chunk <= 1;
+    (void)drive_make(drive, 0); /* sets the options */
     uint64_t begin_ns = bench_now_ns();
     if (hp_map_stream(drive->client, &drive->options, &options, next_input, take_output, drive,
                       HP_TIMEOUT_NONE) != HP_STATUS_OK) {

@@ -2,6 +2,7 @@
 /* The tasks of the load: what each is sent with and what must come back. */
 #include "bench/programs/drive.h"
 
+#include <endian.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,16 +17,16 @@ static const char *const function_names[] = {[DRIVE_ECHO] = "echo",
                                              [DRIVE_SLEEP] = "sleep_ms",
                                              [DRIVE_MIXED] = "echo"};
 
-/* A MessagePack array of one unsigned integer, in its longest form. */
+/* A MessagePack integer of 32 bits, or of 64 if it must be. */
 static struct hp_bytes pack_argument(uint64_t value)
 {
-    static unsigned char room[10];
-    room[0] = 0x91;
-    room[1] = 0xcf;
-    for (unsigned i = 0; i < 8; i++) {
-        room[2 + i] = (unsigned char)(value >> (56 - 8 * i));
+    static unsigned char room[9];
+    unsigned bytes = value <= UINT32_MAX ? 4 : 8;
+    room[0] = bytes == 4 ? 0xce : 0xcf;
+    for (unsigned i = 0; i < bytes; i++) {
+        room[1 + i] = (unsigned char)(value >> (8 * (bytes - 1 - i)));
     }
-    return (struct hp_bytes){.data = room, .size = sizeof(room)};
+    return (struct hp_bytes){.data = room, .size = 1 + bytes};
 }
 
 /* The unsigned integer that a MessagePack value is, of any size; UINT64_MAX if it is none. */
@@ -37,6 +38,11 @@ static uint64_t read_uint(struct hp_bytes bytes)
     }
     if (bytes.size < 2 || data[0] < 0xcc || data[0] > 0xd3) {
         return UINT64_MAX;
+    }
+    if (bytes.size == 9) {
+        uint64_t value8;
+        memcpy(&value8, data + 1, sizeof(value8));
+        return be64toh(value8);
     }
     uint64_t value = 0;
     for (size_t i = 1; i < bytes.size; i++) {

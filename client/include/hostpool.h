@@ -50,7 +50,7 @@ struct hp_options {
     const char *const *env;   /* KEY=VALUE, added to the worker's clean environment */
     size_t env_count;         /* at most 64 */
     const char *cwd;          /* working directory on the worker; NULL: one of the worker's */
-    enum hp_payload_kind payload_kind;
+    enum hp_payload_kind payload_kind; /* of a function: several inputs in one payload? */
 
     const char *queue;        /* NULL: "default" */
     uint32_t priority;        /* 0..255, default 100; higher goes first, waiting tasks age */
@@ -391,7 +391,8 @@ struct hp_map_options {
     uint64_t window_tasks; /* tasks submitted and not yet handed to output; default 20,000 */
     bool unordered;        /* hand over results as they come, not in the order of inputs */
     bool keep_on_stop;     /* when stopped or timed out, do not cancel what is outstanding */
-    uint64_t reserved[4];
+    uint32_t chunk_items;  /* hp_map_stream: so many inputs make one task; 0, 1: each its own */
+    uint64_t reserved[4];  /* must be 0 */
 };
 HP_API void hp_map_options_init(struct hp_map_options *options);
 
@@ -400,6 +401,13 @@ HP_API void hp_map_options_init(struct hp_map_options *options);
  * so streams of any length use bounded memory. Task failures are results like others (task.state),
  * not errors of the map. map_options may be NULL. timeout_ms is for all of it. On errors, what is
  * outstanding is cancelled (best effort). Needs the client option events.
+ *
+ * With chunk_items, for inputs so short that a task for each would cost more than they do: a chunk
+ * is one task, with one end, one time limit, and one attempt (payload_kind HP_PAYLOAD_ITEMS; kinds
+ * function and call, in C). output still gets the result of each input. If one fails, the chunk has
+ * failed: output gets that result for each of its inputs, and its text says "item N: ". The window
+ * counts chunks. A chunk is sent when it is full; it can have 1 GiB, but what is above 64 KiB goes
+ * by a file.
  * The client's own events that belong to other submits stay queued meanwhile.
  */
 HP_API enum hp_status hp_map_stream(struct hp_client *client, const struct hp_options *options,

@@ -139,8 +139,11 @@ enum hp_end_reason {
 };
 
 enum hp_payload_kind {
-    HP_PAYLOAD_STDIN = 0, /* standard input of a command */
-    HP_PAYLOAD_ARGV = 1,  /* further arguments, each ended by a NUL byte */
+    HP_PAYLOAD_STDIN = 0, /* standard input of a command; of a function its argument */
+    HP_PAYLOAD_ARGV = 1,  /* of a command: further arguments, each ended by a NUL byte */
+    HP_PAYLOAD_ITEMS = 2, /* of a function in C: a MessagePack array of byte strings; it runs for
+                             each, and the result is an array of their results. It fails with the
+                             first that fails; a retry runs all of them again */
 };
 
 enum hp_conflict {

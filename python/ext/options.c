@@ -29,7 +29,7 @@ struct field {
 #define AT(member) offsetof(struct hp_options, member)
 
 static const char *const kind_words[] = {"command", "function", "call", "pool", NULL};
-static const char *const payload_words[] = {"stdin", "argv", NULL};
+static const char *const payload_words[] = {"stdin", "argv", "items", NULL};
 static const char *const partition_words[] = {"kill", "continue", NULL};
 static const char *const conflict_words[] = {"join", "reject", "replace", NULL};
 

@@ -83,7 +83,7 @@ ENUMS: dict[str, Any] = {'task_kind': {'command': 1, 'function': 2, 'call': 3, '
             'damaged': 18,
             'init_failed': 19,
             'pool_ended': 20},
- 'payload_use': {'stdin': 0, 'argv': 1},
+ 'payload_use': {'stdin': 0, 'argv': 1, 'items': 2},
  'on_conflict': {'join': 0, 'reject': 1, 'replace': 2},
  'on_partition': {'kill': 0, 'continue': 1},
  'submit_outcome': {'created': 0, 'joined': 1, 'replaced': 2},

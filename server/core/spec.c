@@ -375,6 +375,11 @@ static enum hp_err check_options(const struct hp_st_task_options *options, struc
         (options->argv.count == 0 || options->argv.items[0].size == 0)) {
         return hp_error_set(reterr, HP_ERR_INVALID, "options.argv: a command task needs a program");
     }
+    if (options->payload_use == HP_PAYLOAD_USE_ITEMS && options->kind != HP_TASK_KIND_FUNCTION &&
+        options->kind != HP_TASK_KIND_CALL) {
+        return hp_error_set(reterr, HP_ERR_INVALID,
+                            "options.payload_use: items are of functions and calls");
+    }
     if (options->kind == HP_TASK_KIND_CALL && options->pool == 0) {
         return hp_error_set(reterr, HP_ERR_INVALID, "options.pool: a call names its pool");
     }

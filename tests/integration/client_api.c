@@ -275,6 +275,7 @@ struct counting {
     uint64_t last;
     uint64_t seen;
     uint64_t stop_at;
+    uint64_t pause_at; /* an input that takes a while to come */
     bool ordered;
     char text[24];
 };
@@ -285,6 +286,9 @@ static int count_input(void *context, struct hp_bytes *ret_payload)
 
     if (counting->next == counting->last) {
         return 0;
+    }
+    if (counting->pause_at != 0 && counting->next % counting->pause_at == 0) {
+        (void)poll(NULL, 0, 3);
     }
     ret_payload->size =
         (size_t)snprintf(counting->text, sizeof(counting->text), "%" PRIu64, counting->next++);
@@ -326,6 +330,89 @@ static void test_map(struct hp_client *client)
     counting = (struct counting){.last = 0};
     OK(hp_map_stream(client, &options, NULL, count_input, count_output, &counting, 60000));
     CHECK(counting.seen == 0);
+}
+
+/* Several inputs in one task: the same results, whatever the sizes and the pace. */
+static void test_chunks(struct hp_client *client)
+{
+    static const struct {
+        uint64_t count;
+        uint32_t chunk;
+        bool unordered;
+        uint64_t pause_at;
+    } cases[] = {{30000, 64, false, 0},   {30000, 64, true, 0},    {64, 64, false, 0},
+                 {65, 64, true, 0},       {1, 64, false, 0},       {0, 64, false, 0},
+                 {9999, 10000, false, 0}, {60000, 20000, true, 0}, {2000, 700, false, 100},
+                 {5, 1, false, 0}};
+    struct hp_options options = function("echo");
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct hp_map_options map_options;
+        struct counting counting = {
+            .last = cases[i].count, .ordered = !cases[i].unordered, .pause_at = cases[i].pause_at};
+        hp_map_options_init(&map_options);
+        map_options.window_tasks = 3;
+        map_options.chunk_items = cases[i].chunk;
+        map_options.unordered = cases[i].unordered;
+        OK(hp_map_stream(client, &options, &map_options, count_input, count_output, &counting,
+                         60000));
+        CHECK(counting.seen == cases[i].count);
+    }
+}
+
+/* Every hundredth input is none that the function takes. */
+static int bad_input(void *context, struct hp_bytes *ret_payload)
+{
+    struct counting *counting = context;
+
+    if (counting->next == counting->last) {
+        return 0;
+    }
+    ret_payload->data = counting->next++ % 100 == 99 ? "\xa1x" : "\x02";
+    ret_payload->size = counting->next % 100 == 0 ? 2 : 1;
+    return 1;
+}
+
+/* A chunk that failed is told for each of its inputs, those around it are what they are. */
+static int bad_output(void *context, uint64_t index, const struct hp_result *result)
+{
+    struct counting *counting = context;
+    bool failed = index / 10 % 10 == 9;
+
+    CHECK(index == counting->seen);
+    CHECK(result->task.state == (failed ? HP_STATE_FAILED : HP_STATE_DONE));
+    CHECK(failed ? strcmp(result->task.end->error, "item 9: square wants an integer") == 0
+                 : result->value.size == 1 && memcmp(result->value.data, "\x04", 1) == 0);
+    CHECK(!failed || result->value.size == 0);
+    counting->seen++;
+    return 0;
+}
+
+static void test_chunks_that_fail(struct hp_client *client)
+{
+    struct hp_options options = function("square");
+    struct hp_map_options map_options;
+    struct counting counting = {.last = 1000};
+
+    hp_map_options_init(&map_options);
+    map_options.chunk_items = 10;
+    OK(hp_map_stream(client, &options, &map_options, bad_input, bad_output, &counting, 60000));
+    CHECK(counting.seen == 1000);
+
+    options = function("echo");
+    counting = (struct counting){.last = 30000, .stop_at = 100};
+    CHECK(hp_map_stream(client, &options, &map_options, count_input, count_output, &counting,
+                        60000) == HP_STATUS_STOPPED);
+    CHECK(counting.seen == 100 && hp_client_outstanding(client) == 0);
+
+    options.payload_kind = HP_PAYLOAD_ITEMS;
+    CHECK(hp_map_stream(client, &options, &map_options, count_input, count_output, &counting,
+                        60000) == HP_STATUS_BAD_ARGUMENT);
+    CHECK(strstr(hp_client_error(client), "chunk_items") != NULL);
+    hp_options_init(&options);
+    options.kind = HP_KIND_COMMAND;
+    CHECK(hp_map_stream(client, &options, &map_options, count_input, count_output, &counting,
+                        60000) == HP_STATUS_BAD_ARGUMENT);
 }
 
 static void poll_once(struct hp_client *client)
@@ -524,10 +611,13 @@ static const struct {
     const char *name;
     void (*run)(struct hp_client *client);
 } tests[] = {
-    {"tasks", test_tasks},         {"many", test_many},       {"waiting", test_waiting},
-    {"blobs", test_blobs},         {"large", test_large},     {"map", test_map},
-    {"async", test_async},         {"output", test_output},   {"fork", test_fork},
-    {"operators", test_operators}, {"restart", test_restart}, {"unreachable", test_unreachable},
+    {"tasks", test_tasks},     {"many", test_many},
+    {"waiting", test_waiting}, {"blobs", test_blobs},
+    {"large", test_large},     {"map", test_map},
+    {"chunks", test_chunks},   {"chunks_that_fail", test_chunks_that_fail},
+    {"async", test_async},     {"output", test_output},
+    {"fork", test_fork},       {"operators", test_operators},
+    {"restart", test_restart}, {"unreachable", test_unreachable},
 };
 
 int main(int argc, char **argv)

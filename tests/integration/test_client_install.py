@@ -8,8 +8,8 @@ import procs
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TESTS = ["tasks", "many", "waiting", "blobs", "large", "map", "async", "output", "fork",
-         "operators", "unreachable"]
+TESTS = ["tasks", "many", "waiting", "blobs", "large", "map", "chunks", "chunks_that_fail",
+         "async", "output", "fork", "operators", "unreachable"]
 
 
 def run(argv, **more):

@@ -354,6 +354,15 @@ static void options_are_checked_before_anything_is_stored(void **state)
     options.payload_use = HP_PAYLOAD_USE_ARGV;
     assert_int_equal(rig->core->figures.submitted, submitted);
     assert_true(options_pass(rig, options));
+    options = rig_command();
+    options.has |= HP_HAS_ST_TASK_OPTIONS_PAYLOAD_USE;
+    options.payload_use = HP_PAYLOAD_USE_ITEMS;
+    assert_refused(options_pass(rig, options), BAD_REQUEST);
+    assert_non_null(strstr(refused.text, "options.payload_use: items"));
+    options = rig_function();
+    options.has |= HP_HAS_ST_TASK_OPTIONS_PAYLOAD_USE;
+    options.payload_use = HP_PAYLOAD_USE_ITEMS;
+    assert_true(options_pass(rig, options));
     rig_free(rig);
 }
 

@@ -154,6 +154,7 @@ struct hp_agent_call {
     struct hp_bin payload;   /* of any size up to the blob limit */
     struct hp_agent_file *payload_file; /* not NULL: the first payload_bytes of it, instead */
     uint64_t payload_bytes;             /* of either */
+    bool items;                         /* the payload is an array of items' payloads */
     bool fence;                         /* as in hp_agent_command */
 };
 

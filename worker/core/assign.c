@@ -55,6 +55,7 @@ static void parcel_fill(struct hp_agent *agent, struct hp_agent_parcel *parcel,
     const struct hp_st_task_options *options = &from->options;
     parcel->is_command = options->kind == HP_TASK_KIND_COMMAND;
     parcel->payload_is_argv = options->payload_use == HP_PAYLOAD_USE_ARGV;
+    parcel->payload_is_items = options->payload_use == HP_PAYLOAD_USE_ITEMS;
     parcel->fence = options->on_partition == HP_ON_PARTITION_KILL;
     parcel->at_most_once = options->at_most_once;
     parcel->follow = options->follow;

@@ -162,6 +162,7 @@ static void give(struct hp_agent *agent, struct hp_agent_child *child, uint32_t 
             .function_index = run->parcel->function_index,
             .payload = {.data = run->payload, .size = run->payload_size},
             .payload_bytes = run->payload_size,
+            .items = run->parcel->payload_is_items,
             .fence = run->parcel->fence,
         };
         if (run->fetch != NULL && run->fetch->file != NULL) {

@@ -72,6 +72,7 @@ struct hp_agent_parcel {
     bool is_command;
     bool durable;
     bool payload_is_argv;
+    bool payload_is_items;
     bool fence;
     bool at_most_once;
     bool follow;

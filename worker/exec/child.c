@@ -9,11 +9,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "common/base/items.h"
 #include "common/base/macro.h"
+#include "common/base/mem.h"
 #include "common/sys/file.h"
 #include "worker/exec/port.h"
 #define HP_WORKER_INTERNAL
 #include "worker/sdk/hostpool_worker.h"
+
+/* Room for items that is kept from one call to the next. */
+enum { ITEMS_KEPT_BYTES = 1 << 20 };
 
 struct child {
     struct hp_port *port;
@@ -28,6 +33,12 @@ struct child {
     uint8_t *map;
     size_t text_bytes;
     char text[HP_CHILD_TEXT_BYTES_MAX];
+    /* of a call of several items */
+    bool has_items;
+    struct hp_buf items;            /* the results so far */
+    size_t items_before;            /* bytes of those before the item that runs */
+    struct hp_buf aligned;          /* payload of the item that runs, if it must be moved */
+    _Alignas(8) uint8_t small[256]; /* the same of most */
     uint8_t scratch[HP_EXEC_INLINE_BYTES_MAX];
 };
 
@@ -52,9 +63,46 @@ static void drop_result(struct child *child)
     child->is_too_big = false;
 }
 
+/* The result of the item that runs, in the place of what it had set before. */
+static void *item_result_room(struct child *child, size_t size)
+{
+    uint8_t *room = NULL;
+    if (child->items.size != child->items_before) {
+        hp_buf_truncate(&child->items, child->items_before);
+    }
+    enum hp_err err = hp_items_room(&child->items, size, &room);
+    child->is_too_big = err == HP_ERR_FULL;
+    return err == HP_OK ? room : NULL;
+}
+
+/* May the bytes lie in the room that this item asked for before? Then they are moved away first. */
+static int item_result(struct child *child, const void *data, size_t size)
+{
+    void *moved = NULL;
+    uintptr_t from = (uintptr_t)child->items.data;
+    if ((uintptr_t)data >= from && (uintptr_t)data < from + child->items.size) {
+        moved = hp_alloc(size > 0 ? size : 1);
+        if (moved == NULL) {
+            return -1;
+        }
+        data = memcpy(moved, data, size);
+    }
+    uint8_t *room = item_result_room(child, size);
+    if (room != NULL && size > 0) {
+        memcpy(room, data, size);
+    }
+    if (moved != NULL) {
+        hp_free(moved);
+    }
+    return room != NULL ? 0 : child->is_too_big ? 1 : -1;
+}
+
 static void *host_result_room(struct hp_call *call, size_t size)
 {
     struct child *child = call->opaque;
+    if (child->has_items) {
+        return item_result_room(child, size);
+    }
     drop_result(child);
     if (size > hp_port_result_cap(child->port)) {
         child->is_too_big = true;
@@ -105,6 +153,9 @@ static int host_result(struct hp_call *call, const void *data, size_t size)
     if (data == NULL && size > 0) {
         return -1;
     }
+    if (child->has_items) {
+        return item_result(child, data, size);
+    }
     if (size > sizeof child->scratch && size <= hp_port_result_cap(child->port)) {
         return write_result(child, data, size);
     }
@@ -141,9 +192,94 @@ static const struct hp_host host = {.abi = HP_MODULE_ABI,
 
 /* ---------------------------------------------------------------- running */
 
+/* Calls it once. False: it failed. */
+static inline bool call_function(struct child *child, const struct hp_function *function,
+                                 struct hp_call *call)
+{
+    int value = function->fn(call);
+    if (value != 0 && child->status == HP_EXEC_CALL_OK && !child->is_too_big) {
+        char text[64];
+        (void)snprintf(text, sizeof text, "the function returned %d", value);
+        (void)host_fail(call, HP_FAIL_ERROR, 0, text);
+    }
+    return child->status == HP_EXEC_CALL_OK && !child->is_too_big;
+}
+
+/* Functions are promised payloads at multiples of 8; between others an item lies anywhere. */
+static const uint8_t *align_item(struct child *child, const uint8_t *data, size_t size)
+{
+    if ((uintptr_t)data % 8 == 0) {
+        return data;
+    }
+    if (size <= sizeof child->small) {
+        return memcpy(child->small, data, size);
+    }
+    uint8_t *at = NULL;
+    hp_buf_clear(&child->aligned);
+    if (hp_buf_reserve(&child->aligned, size + 8, &at) != HP_OK) {
+        return NULL;
+    }
+    at += -(uintptr_t)at % 8;
+    return memcpy(at, data, size);
+}
+
+static void fail_item(struct child *child, struct hp_call *call, const char *text)
+{
+    if (text != NULL) {
+        (void)host_fail(call, HP_FAIL_PERMANENT, 0, text);
+    }
+    char told[HP_CHILD_TEXT_BYTES_MAX];
+    int head = snprintf(told, sizeof told, "item %u: ", call->item);
+    size_t more = HP_MIN(child->text_bytes, sizeof told - (size_t)head);
+    memcpy(told + head, child->text, more);
+    child->text_bytes = (size_t)head + more;
+    memcpy(child->text, told, child->text_bytes);
+}
+
+/* The function for each item, in their order, until one fails: then the call has failed. */
+static void run_items(struct child *child, const struct hp_function *function, struct hp_call *call)
+{
+    struct hp_items items;
+    const uint8_t *data = NULL;
+    size_t size = 0;
+    hp_buf_clear(&child->items);
+    if (!hp_items_begin(&items, call->arg, call->arg_size)) {
+        (void)host_fail(call, HP_FAIL_PERMANENT, 0, "the payload is no MessagePack array of items");
+        return;
+    }
+    if (hp_items_open(&child->items) != HP_OK) {
+        (void)host_fail(call, HP_FAIL_ERROR, 0, "out of memory");
+        return;
+    }
+    for (call->item = 0; call->item < items.count; call->item++) {
+        child->items_before = child->items.size;
+        if (!hp_items_next(&items, &data, &size)) {
+            fail_item(child, call, "cut, or no byte string");
+            return;
+        }
+        call->arg = align_item(child, data, size);
+        call->arg_size = size;
+        if (call->arg == NULL) {
+            (void)host_fail(call, HP_FAIL_ERROR, 0, "out of memory");
+        }
+        if (call->arg == NULL || !call_function(child, function, call)) {
+            fail_item(child, call, NULL);
+            return;
+        }
+        if (child->items.size == child->items_before && item_result_room(child, 0) == NULL) {
+            (void)host_fail(call, HP_FAIL_ERROR, 0, "out of memory for the results");
+            return;
+        }
+    }
+    hp_items_close(&child->items, items.count);
+    child->result = child->items.data;
+    child->result_bytes = child->items.size;
+}
+
 static void run_function(struct child *child, const struct hp_port_call *from, struct hp_call *call)
 {
     child->status = HP_EXEC_CALL_OK;
+    child->has_items = from->is_items;
     child->retry_ms = 0;
     child->text_bytes = 0;
     child->result = child->scratch;
@@ -154,11 +290,22 @@ static void run_function(struct child *child, const struct hp_port_call *from, s
     }
     const struct hp_function *function = child->modules->functions[from->function];
     call->function = function->name;
-    int value = function->fn(call);
-    if (value != 0 && child->status == HP_EXEC_CALL_OK && !child->is_too_big) {
-        char text[64];
-        (void)snprintf(text, sizeof text, "the function returned %d", value);
-        (void)host_fail(call, HP_FAIL_ERROR, 0, text);
+    if (from->is_items) {
+        run_items(child, function, call);
+    } else {
+        (void)call_function(child, function, call);
+    }
+}
+
+/* Memory that a large call took is not kept for small ones. */
+static void rest_items(struct child *child)
+{
+    child->has_items = false;
+    if (child->items.capacity > ITEMS_KEPT_BYTES) {
+        hp_buf_deinit(&child->items);
+    }
+    if (child->aligned.capacity > ITEMS_KEPT_BYTES) {
+        hp_buf_deinit(&child->aligned);
     }
 }
 
@@ -223,6 +370,9 @@ static void run(struct child *child, const struct hp_port_call *from)
         _exit(0); /* the daemon is gone: nobody wants the results */
     }
     drop_result(child);
+    if (from->is_items) {
+        rest_items(child);
+    }
 }
 
 void hp_child_main(const struct hp_child_config *config)
@@ -231,6 +381,8 @@ void hp_child_main(const struct hp_child_config *config)
     child.port = hp_port_new(config->socket_fd, config->shared, config->result_cap_bytes);
     child.modules = config->modules;
     child.result_fd = -1;
+    hp_buf_init(&child.items, (size_t)config->result_cap_bytes + 1);
+    hp_buf_init(&child.aligned, (size_t)UINT32_MAX + 16);
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     if (child.port == NULL || !hp_modules_init_child(config->modules)) {
         (void)fprintf(stderr, "the init hook of a module failed\n");

@@ -285,6 +285,8 @@ struct hp_exec_call {
                               (duplicated; stays the caller's); -1: none. Zeroing is NOT -1 */
     uint64_t payload_bytes; /* size of the payload in payload_fd */
     bool kill_on_partition; /* the dead-man's switch kills the child while it has such calls */
+    bool is_items; /* C functions: the payload is a MessagePack array of byte strings; the function
+                      runs for each, in order, and the result is an array of the results */
     uint64_t task_id;
     uint32_t attempt;
     uint64_t epoch;

@@ -91,7 +91,7 @@ static inline enum hp_err push(struct hp_kid *kid, const struct hp_exec_call *ca
     struct hp_child_page *page = &kid->shared->page;
     struct hp_call_record record = {.kind = HP_RING_ITEM,
                                     .function = function,
-                                    .flags = flags,
+                                    .flags = flags | (call->is_items ? HP_CALL_FLAG_ITEMS : 0),
                                     .payload_bytes = call->payload.size,
                                     .task_id = call->task_id,
                                     .epoch = call->epoch,

@@ -439,6 +439,7 @@ static int read_claimed(struct hp_port *port, struct hp_port_call *ret)
     port->has_call = true;
     *ret =
         (struct hp_port_call){.is_init = (record.flags & HP_CALL_FLAG_INIT) != 0,
+                              .is_items = (record.flags & HP_CALL_FLAG_ITEMS) != 0,
                               .payload = {.data = at + sizeof record, .size = record.payload_bytes},
                               .payload_fd = -1,
                               .payload_bytes = record.payload_bytes,

@@ -22,6 +22,7 @@ struct hp_port;
 
 struct hp_port_call {
     bool is_init;           /* not a call: the payload is what the child is to be set up with */
+    bool is_items;          /* the payload is an array of payloads: see hp_exec_call.is_items */
     struct hp_bin payload;  /* lent until hp_port_done */
     int payload_fd;         /* not -1: the payload is in this file instead; the taker closes it */
     uint64_t payload_bytes; /* its size, either way */

@@ -64,7 +64,8 @@ struct hp_call_record {
     uint32_t flags; /* HP_CALL_FLAG_X */
 };
 
-#define HP_CALL_FLAG_INIT 1u /* not a call: what a pool child is set up with */
+#define HP_CALL_FLAG_INIT 1u  /* not a call: what a pool child is set up with */
+#define HP_CALL_FLAG_ITEMS 2u /* the payload is an array of payloads: see hp_exec_call.is_items */
 
 /* Head of a result record; text and then the result follow. */
 struct hp_result_record {

@@ -61,7 +61,7 @@ struct hp_call {
     uint64_t epoch; /* (epoch, task_id, attempt) is never used twice: pass it on to fence writes */
     uint64_t array_index;
     uint32_t attempt; /* 1 at the first try */
-    uint32_t reserved;
+    uint32_t item;    /* of a task of several items, which the function is called for one by one */
     const char *function; /* name it was called by */
     void *opaque;         /* the worker's */
 };
@@ -158,9 +158,18 @@ static inline int hp_retry(struct hp_call *call, uint64_t ms)
 /* ---------------------------------------------------------------- MessagePack, the little needed
  */
 
+/* Of 0, 1, 2, 4 or 8 bytes; spelled out, so that each is a load and a swap. */
 static inline uint64_t hp_be_get_(const uint8_t *at, size_t bytes)
 {
     uint64_t value = 0;
+    if (bytes == 8) {
+        return (uint64_t)at[0] << 56 | (uint64_t)at[1] << 48 | (uint64_t)at[2] << 40 |
+               (uint64_t)at[3] << 32 | (uint64_t)at[4] << 24 | (uint64_t)at[5] << 16 |
+               (uint64_t)at[6] << 8 | at[7];
+    }
+    if (bytes == 4) {
+        return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+    }
     for (size_t i = 0; i < bytes; i++) {
         value = value << 8 | at[i];
     }
@@ -377,14 +386,20 @@ static inline int hp_arg_str(const struct hp_call *call, uint32_t index, const c
 static inline int hp_result_i64(struct hp_call *call, int64_t value)
 {
     uint8_t out[9];
-    size_t size = 1;
     if (value >= -32 && value <= 127) {
         out[0] = (uint8_t)value;
-    } else {
-        out[0] = 0xd3;
-        size += hp_be_put_(out + 1, (uint64_t)value, 8);
+        return hp_result_bytes(call, out, 1);
     }
-    return hp_result_bytes(call, out, size);
+    /* The shortest form: int or uint of 8, 16, 32 or 64 bits. */
+    unsigned power = 3;
+    if (value >= 0) {
+        power = value <= UINT8_MAX ? 0 : value <= UINT16_MAX ? 1 : value <= UINT32_MAX ? 2 : 3;
+        out[0] = (uint8_t)(0xccu + power);
+    } else {
+        power = value >= INT8_MIN ? 0 : value >= INT16_MIN ? 1 : value >= INT32_MIN ? 2 : 3;
+        out[0] = (uint8_t)(0xd0u + power);
+    }
+    return hp_result_bytes(call, out, 1 + hp_be_put_(out + 1, (uint64_t)value, (size_t)1 << power));
 }
 
 static inline int hp_result_f64(struct hp_call *call, double value)
