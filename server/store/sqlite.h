@@ -2,15 +2,17 @@
 /*
  * Inside of the SQLite store. Files: sqlite_open (connection, ballast, log), sqlite_stmt (errors,
  * statements), sqlite_schema (migrations, buckets), sqlite_facts (look-ups of ids), sqlite_apply,
- * sqlite_vtab (its groups as a table), sqlite_recover, sqlite_load, sqlite_lane, sqlite_reap,
- * sqlite_forget, sqlite_sweep, sqlite_job (loads of many calls): sqlite_check, sqlite_backup.
+ * sqlite_vtab (its groups as a table), sqlite_recover, sqlite_load, sqlite_lane, sqlite_late (rows
+ * left for later), sqlite_reap, sqlite_forget, sqlite_sweep, sqlite_job (loads of many calls):
+ * sqlite_check, sqlite_backup.
  *
  *  I1 One connection, ever: the WAL-reset bug of SQLite 3.7.0 to 3.51.2 needs two that write or
  *     checkpoint, and closing any second descriptor of the file would drop the first one's locks.
  *     Backups read through it; nothing else opens the file.
  *  I2 No statement is left unreset between calls of the contract: no read transaction outlives one.
  *  I3 What is in memory (meta, bucket figures) equals what is committed, except inside apply and
- *     reap; a rollback reloads it.
+ *     reap; a rollback reloads it. A late group (sqlite_late.c) counts in memory before it does in
+ *     its bucket's row.
  *  I4 Groups and results of ids with the same id >> 20 share a bucket: tables group_<b>, result_<b>
  *     and one bucket row. Group rows of a bucket do not overlap; nor do result rows.
  */
@@ -23,7 +25,7 @@
 #include "server/store/row.h"
 #include "server/store/store.h"
 
-#define HP_SQLITE_SCHEMA 1
+#define HP_SQLITE_SCHEMA 2
 #define HP_SQLITE_APPLICATION_ID 0x68706f6c /* "hpol" */
 #define HP_SQLITE_PAGE_BYTES 16384u
 #define HP_SQLITE_BUCKET_SHIFT 20u
@@ -43,6 +45,7 @@ enum hp_sql {
     HP_SQL_META_PUT,
     HP_SQL_LANE_PUT,
     HP_SQL_LANE_CURSOR,
+    HP_SQL_LANE_GET,
     HP_SQL_LANE_DEL,
     HP_SQL_LANE_ALL,
     HP_SQL_SEGMENT_PUT,
@@ -123,7 +126,8 @@ struct hp_bucket {
     uint64_t ended_count;
     uint64_t emptied_below; /* a whole bucket being emptied: ids below this are gone; 0: no */
     int64_t expires_max_ms;
-    uint32_t state; /* of all results; 0: none yet; HP_BUCKET_STATE_MIXED */
+    uint32_t state;     /* of all results; 0: none yet; HP_BUCKET_STATE_MIXED */
+    uint64_t late_from; /* groups from this id on are late: sqlite_late.c; 0: none is */
     /* in memory */
     bool dirty;
     uint32_t changes;   /* counts what was put in or taken out: lets a check notice */
@@ -199,6 +203,27 @@ struct hp_forget {
     struct hp_spans parts; /* ended and forgotten parts of groups that stay; sorted, apart */
 };
 
+#define HP_LATE_MAX 64u
+
+/* A group whose segment, cursor and figures are not written yet. */
+struct hp_late_run {
+    uint64_t first;
+    uint32_t count;
+    uint32_t lane;
+    int64_t since_ms;
+    uint64_t segment; /* its number, and the lane's cursor behind it */
+    uint64_t head;
+    uint64_t ready;
+};
+
+struct hp_late {
+    struct hp_late_run runs[HP_LATE_MAX]; /* rising */
+    uint32_t count;
+    uint32_t fresh; /* behind those: of the open transaction */
+    bool on;        /* the open transaction leaves its own to a later one */
+    bool written;   /* the open transaction writes them */
+};
+
 struct hp_sqlite_job; /* a check or a backup under way: sqlite_job.h */
 
 struct hp_sqlite {
@@ -240,6 +265,7 @@ struct hp_sqlite {
     uint32_t result_capacity;
     struct hp_reap reap;
     struct hp_forget forget;
+    struct hp_late late;
     struct hp_sqlite_job *job;
 };
 
@@ -305,7 +331,23 @@ enum hp_err hp_sqlite_bucket_stmt(struct hp_sqlite *s, struct hp_bucket *bucket,
                                   enum hp_bucket_sql sql, sqlite3_stmt **ret_stmt,
                                   struct hp_error *reterr);
 
+/* ------------------------------------------------------------------ late rows */
+/* Whether a transaction of these may leave what follows from their groups for later. */
+bool hp_late_fits(struct hp_sqlite *s, struct hp_batch *const *batches, uint32_t count);
+/* Writes all, inside a transaction; bucket rows with the others (hp_sqlite_save). */
+enum hp_err hp_late_write(struct hp_sqlite *s, struct hp_error *reterr);
+/* After the commit: they are written, or some more are late. */
+void hp_late_saved(struct hp_sqlite *s);
+/* Finds what is late on the disk; the figures of buckets then count it. */
+enum hp_err hp_late_find(struct hp_sqlite *s, struct hp_error *reterr);
+/* Of sqlite_apply.c: the rows of these ops. */
+enum hp_err hp_sqlite_put_lane(struct hp_sqlite *s, const struct hp_op *op,
+                               struct hp_error *reterr);
+enum hp_err hp_sqlite_put_segment(struct hp_sqlite *s, const struct hp_op *op,
+                                  struct hp_error *reterr);
+
 /* ------------------------------------------------------------------ transactions */
+/* Also writes what is late, unless late.on. */
 enum hp_err hp_sqlite_begin(struct hp_sqlite *s, struct hp_error *reterr);
 /* Saves meta and buckets, commits. After an error the transaction is rolled back (see below). */
 enum hp_err hp_sqlite_commit(struct hp_sqlite *s, struct hp_error *reterr);

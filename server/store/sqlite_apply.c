@@ -53,9 +53,13 @@ static enum hp_err put_bucket_groups(struct hp_sqlite *s, uint32_t from, uint32_
     }
     bucket->group_count += to - from;
     for (uint32_t i = from; i < to; i++) {
-        bucket->task_count += s->groups[i]->group.count;
+        const struct hp_op *op = s->groups[i];
+        bucket->task_count += op->group.count;
+        if (!s->late.on) {
+            bucket->late_from = HP_MAX(bucket->late_from, op->group.first + op->group.count);
+        }
     }
-    bucket->dirty = true;
+    bucket->dirty = bucket->dirty || !s->late.on;
     bucket->changes++;
     s->group_from = from;
     s->group_to = to;
@@ -159,7 +163,7 @@ static enum hp_err put_results(struct hp_sqlite *s, struct hp_error *reterr)
 }
 
 /* ------------------------------------------------------------------ lanes */
-static enum hp_err put_lane(struct hp_sqlite *s, const struct hp_op *op, struct hp_error *reterr)
+enum hp_err hp_sqlite_put_lane(struct hp_sqlite *s, const struct hp_op *op, struct hp_error *reterr)
 {
     bool with_key = op->lane.key.size > 0;
     sqlite3_stmt *stmt = s->stmts[with_key ? HP_SQL_LANE_PUT : HP_SQL_LANE_CURSOR];
@@ -200,7 +204,8 @@ static enum hp_err delete_lane(struct hp_sqlite *s, uint32_t lane, struct hp_err
     return err;
 }
 
-static enum hp_err put_segment(struct hp_sqlite *s, const struct hp_op *op, struct hp_error *reterr)
+enum hp_err hp_sqlite_put_segment(struct hp_sqlite *s, const struct hp_op *op,
+                                  struct hp_error *reterr)
 {
     sqlite3_stmt *stmt = s->stmts[HP_SQL_SEGMENT_PUT];
     hp_row_put_segment(&s->out, op->segment.lane, op->segment.segment, op->segment.runs,
@@ -340,11 +345,11 @@ static enum hp_err apply_op(struct hp_sqlite *s, const struct hp_op *op,
     case HP_OP_GROUP:
         return gather_group(s, op, reterr);
     case HP_OP_LANE:
-        return put_lane(s, op, reterr);
+        return s->late.on ? HP_OK : hp_sqlite_put_lane(s, op, reterr);
     case HP_OP_LANE_DEL:
         return delete_lane(s, op->lane.lane, reterr);
     case HP_OP_SEGMENT:
-        return put_segment(s, op, reterr);
+        return s->late.on ? HP_OK : hp_sqlite_put_segment(s, op, reterr);
     case HP_OP_LEASE:
         if (is_brief(s, s->meta.last_batch)) {
             return HP_OK;
@@ -454,15 +459,11 @@ enum hp_err hp_sqlite_apply(struct hp_store *store, struct hp_batch *const *batc
                             struct hp_error *reterr)
 {
     struct hp_sqlite *s = hp_sqlite_of(store);
+    s->late.on = hp_late_fits(s, batches, count);
     enum hp_err err = hp_sqlite_begin(s, reterr);
-    if (err != HP_OK) {
-        return hp_sqlite_abort(s, err, reterr);
-    }
-    err = apply_all(s, batches, count, reterr);
-    if (err != HP_OK) {
-        return hp_sqlite_abort(s, err, reterr);
-    }
-    err = hp_sqlite_commit(s, reterr);
+    err = err == HP_OK ? apply_all(s, batches, count, reterr) : err;
+    err = err == HP_OK ? hp_sqlite_commit(s, reterr) : hp_sqlite_abort(s, err, reterr);
+    s->late.on = false;
     if (err != HP_OK) {
         return err;
     }

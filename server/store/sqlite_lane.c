@@ -208,6 +208,28 @@ static enum hp_err add_segment(struct hp_sqlite *s, struct hp_answer *answer, ui
     return HP_OK;
 }
 
+/* What comes behind the last segment that is written. */
+static enum hp_err add_late(struct hp_sqlite *s, struct hp_answer *answer, struct hp_error *reterr)
+{
+    for (uint32_t i = 0; i < s->late.count; i++) {
+        const struct hp_late_run *late = &s->late.runs[i];
+        if (late->lane != answer->load->lane || late->segment < answer->loaded->next_segment) {
+            continue;
+        }
+        if (hp_answer_is_full(answer)) {
+            answer->loaded->more = true;
+            return HP_OK;
+        }
+        struct hp_id_run run = {late->first, late->count, late->since_ms};
+        enum hp_err err = add_run(s, answer, late->segment, &run, reterr);
+        if (err != HP_OK) {
+            return err;
+        }
+        answer->loaded->next_segment = late->segment + 1;
+    }
+    return HP_OK;
+}
+
 enum hp_err hp_sqlite_load_lane(struct hp_sqlite *s, struct hp_answer *answer,
                                 struct hp_error *reterr)
 {
@@ -219,7 +241,7 @@ enum hp_err hp_sqlite_load_lane(struct hp_sqlite *s, struct hp_answer *answer,
     for (;; segment_count++) {
         enum hp_err err = hp_sqlite_step(s, stmt, "read segments", reterr);
         if (err != HP_OK) {
-            return err == HP_ERR_NOT_FOUND ? HP_OK : err;
+            return err == HP_ERR_NOT_FOUND ? add_late(s, answer, reterr) : err;
         }
         if (hp_answer_is_full(answer) || (segment_count > 0 && hp_answer_is_late(answer))) {
             answer->loaded->more = true; /* a segment that holds nothing is progress, too */

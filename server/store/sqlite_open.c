@@ -339,7 +339,7 @@ enum hp_err hp_sqlite_begin(struct hp_sqlite *s, struct hp_error *reterr)
     HP_CRASH_POINT("begin.before");
     enum hp_err err = hp_sqlite_run(s, s->stmts[HP_SQL_BEGIN], "begin", reterr);
     HP_CRASH_POINT("begin.after");
-    return err;
+    return err == HP_OK && !s->late.on ? hp_late_write(s, reterr) : err;
 }
 
 enum hp_err hp_sqlite_commit(struct hp_sqlite *s, struct hp_error *reterr)

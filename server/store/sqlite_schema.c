@@ -37,6 +37,8 @@ static const char *const migrations[HP_SQLITE_SCHEMA] = {
     "CREATE TABLE blob(blob INTEGER PRIMARY KEY, owner INTEGER NOT NULL);"
     "CREATE INDEX blob_owner ON blob(owner);"
     "CREATE TABLE tomb(first INTEGER PRIMARY KEY, row BLOB NOT NULL);",
+    /* The same tables; a bucket's row may tell of late groups, which programs of before lose. */
+    "",
 };
 
 static const char *const statements[HP_SQL_COUNT] = {
@@ -48,6 +50,7 @@ static const char *const statements[HP_SQL_COUNT] = {
     [HP_SQL_LANE_PUT] = "INSERT OR REPLACE INTO lane VALUES(?1, ?2, ?3)",
     [HP_SQL_LANE_CURSOR] = "INSERT INTO lane VALUES(?1, NULL, ?3) ON CONFLICT(lane)"
                            " DO UPDATE SET cursor = excluded.cursor",
+    [HP_SQL_LANE_GET] = "SELECT cursor FROM lane WHERE lane = ?1",
     [HP_SQL_LANE_DEL] = "DELETE FROM lane WHERE lane = ?1",
     [HP_SQL_LANE_ALL] = "SELECT lane, key, cursor FROM lane ORDER BY lane",
     [HP_SQL_SEGMENT_PUT] = "INSERT OR REPLACE INTO segment VALUES(?1, ?2, ?3)",
@@ -386,6 +389,8 @@ static enum hp_err load_buckets(struct hp_sqlite *s, struct hp_error *reterr)
         bucket->emptied_below = hp_row_get_u64(&in);
         bucket->expires_max_ms = hp_row_get_i64(&in);
         bucket->state = hp_row_get_u32(&in);
+        bool is_old = hp_row_done(&in); /* written with schema 1: there was nothing late */
+        bucket->late_from = is_old ? 0 : hp_row_get_u64(&in);
         if (!hp_row_done(&in)) {
             return hp_sqlite_damaged(s, "bucket", number, reterr);
         }
@@ -398,7 +403,8 @@ enum hp_err hp_sqlite_reload(struct hp_sqlite *s, struct hp_error *reterr)
     drop_buckets(s);
     s->meta_dirty = false;
     enum hp_err err = load_meta(s, reterr);
-    return err == HP_OK ? load_buckets(s, reterr) : err;
+    err = err == HP_OK ? load_buckets(s, reterr) : err;
+    return err == HP_OK ? hp_late_find(s, reterr) : err;
 }
 
 static enum hp_err save_meta(struct hp_sqlite *s, struct hp_error *reterr)
@@ -428,6 +434,7 @@ static enum hp_err save_bucket(struct hp_sqlite *s, const struct hp_bucket *buck
     hp_row_put_u64(out, bucket->emptied_below);
     hp_row_put_i64(out, bucket->expires_max_ms);
     hp_row_put_u64(out, bucket->state);
+    hp_row_put_u64(out, bucket->late_from);
     hp_row_seal(out, HP_ROW_BUCKET, bucket->number);
     hp_sqlite_bind_u64(stmt, 1, bucket->number);
     hp_sqlite_bind_row(stmt, 2, out);
@@ -448,6 +455,7 @@ enum hp_err hp_sqlite_save(struct hp_sqlite *s, struct hp_error *reterr)
 void hp_sqlite_saved(struct hp_sqlite *s)
 {
     s->meta_dirty = false;
+    hp_late_saved(s);
     for (uint32_t i = 0; i < s->bucket_count; i++) {
         s->buckets[i].dirty = false;
     }

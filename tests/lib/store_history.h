@@ -21,6 +21,7 @@ struct history {
     uint32_t used;
     uint64_t segment[4];
     uint64_t head[4];
+    uint64_t ready[4]; /* as the lane's row has it */
     int64_t wall_ms;
 };
 
@@ -63,11 +64,38 @@ static inline void random_submit(struct history *h, struct hp_batch *batch)
     } else {
         add_segment(batch, lane, h->segment[lane]++, first, count, h->wall_ms);
         add_lane(batch, lane, pick(h, 2) == 0 ? "" : "key", h->head[lane], h->segment[lane], 5);
+        h->ready[lane] = 5;
     }
     if (pick(h, 4) == 0) {
         add_side(batch, HP_SIDE_EXPIRY, first, count, h->wall_ms + (int64_t)pick(h, 5) * 1000);
     }
     h->used += count;
+}
+
+/* A batch of nothing but one submit, of which the store may leave rows for later. */
+static inline void random_lone_submit(struct history *h, struct hp_batch *batch)
+{
+    uint32_t count = 1 + (uint32_t)pick(h, 3);
+    uint32_t lane = (uint32_t)pick(h, 4);
+    uint64_t first = ID_BASE + h->used;
+    if (first >> 20 != (first + count - 1) >> 20 || h->used + count > TASKS_MAX) {
+        return;
+    }
+    add_group(batch, first, count, lane, h->wall_ms, "options", "alone");
+    add_segment(batch, lane, h->segment[lane]++, first, count, h->wall_ms);
+    h->ready[lane] += count;
+    add_lane(batch, lane, "", h->head[lane], h->segment[lane], h->ready[lane]);
+    for (uint32_t i = 0; i < count; i++) {
+        h->life[h->used + i] = LIFE_WAITING;
+        h->group_of[h->used + i] = first;
+    }
+    h->used += count;
+    if (pick(h, 2) == 0) {
+        struct hp_op *op = hp_batch_add(batch, HP_OP_SESSION);
+        op->session.id = hp_batch_copy(batch, "key-000000000000", 16);
+        op->session.state = hp_batch_copy(batch, "alone", 5);
+        op->session.seen_at_ms = h->wall_ms;
+    }
 }
 
 static inline void random_lease(struct history *h, struct hp_batch *batch)
@@ -183,7 +211,8 @@ static inline void random_other(struct history *h, struct hp_batch *batch)
     case 3: {
         uint32_t lane = (uint32_t)pick(h, 4);
         h->head[lane] += h->head[lane] < h->segment[lane] ? pick(h, 2) : 0;
-        add_lane(batch, lane, "", h->head[lane], h->segment[lane], pick(h, 100));
+        h->ready[lane] = pick(h, 100);
+        add_lane(batch, lane, "", h->head[lane], h->segment[lane], h->ready[lane]);
         break;
     }
     case 4:
@@ -216,6 +245,10 @@ static inline void random_forget(struct history *h, struct hp_batch *batch)
 
 static inline void random_step(struct history *h, struct hp_batch *batch)
 {
+    if (pick(h, 3) == 0) {
+        random_lone_submit(h, batch);
+        return;
+    }
     for (uint64_t n = pick(h, 8); n > 0; n--) {
         switch (pick(h, 8)) {
         case 0:
