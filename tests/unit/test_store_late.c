@@ -240,8 +240,7 @@ static void test_damaged(void **state)
     struct hp_error error = {0};
     assert_int_equal(fixture_open_dir(f->dir, false, &f->store, &error), HP_ERR_CORRUPT);
     assert_non_null(strstr(error.text, "row 11 of group"));
-    fixture_remove_dir(f->dir);
-    fixture_open(f, true); /* for the teardown */
+    f->store = hp_store_mem_new(); /* for the teardown */
 }
 
 int main(void)
