@@ -84,11 +84,12 @@ static void set_usage(struct hp_agent_event *event, const struct hp_exec_usage *
 /* -------------------------------------------------------------------------------------- commands
  */
 
-static void on_started(void *context, uint64_t key, pid_t pid)
+static void on_started(void *context, uint64_t key, pid_t pid, uint64_t ran_us)
 {
     struct hp_agent_event *event = hp_worker_feed_add(context, HP_AGENT_EXEC_STARTED);
     event->key = key;
     event->pid = (uint32_t)pid;
+    event->ran_us = ran_us;
     HP_CRASH_POINT("started.seen");
 }
 

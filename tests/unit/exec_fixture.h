@@ -59,6 +59,7 @@ struct fixture {
     struct hp_exec *exec;
     uint32_t started_count;
     pid_t last_pid;
+    uint64_t last_ran_us; /* of the last `started` */
     uint32_t end_count;
     struct seen_end *ends; /* KEPT_MAX, by order */
     struct hp_buf output;  /* all output of followed commands, stdout */
@@ -104,12 +105,13 @@ static inline size_t copy_output(const struct hp_exec_output *output, char *to, 
     return used;
 }
 
-static inline void on_started(void *context, uint64_t key, pid_t pid)
+static inline void on_started(void *context, uint64_t key, pid_t pid, uint64_t ran_us)
 {
     struct fixture *f = context;
     (void)key;
     f->started_count++;
     f->last_pid = pid;
+    f->last_ran_us = ran_us;
 }
 
 static inline void on_output(void *context, uint64_t key, enum hp_exec_stream stream,

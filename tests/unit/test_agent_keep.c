@@ -360,6 +360,37 @@ static void a_hard_timeout_alone_is_a_timeout(void **state)
     fx_deinit(&fx);
 }
 
+/* Starts are told late: the time counts from when the command began, not from the telling, and
+ * never from before it was handed on. */
+static void a_timeout_counts_from_the_true_start(void **state)
+{
+    (void)state;
+    struct fx fx;
+    fx_init(&fx, 2);
+    fx_up(&fx);
+    struct hp_st_task_options options = fx_command();
+    options.hard_timeout_ms = 500;
+    options.has |= HP_HAS_ST_TASK_OPTIONS_HARD_TIMEOUT_MS;
+    const uint64_t ran_us[] = {60000, 9000000};
+    const uint64_t left_ms[] = {440, 400};
+    for (uint32_t i = 0; i < 2; i++) {
+        uint64_t id = 10 + i;
+        fx_assign(&fx, id, 1, 1, &options);
+        fx_pass(&fx, 100);
+        fx_event(&fx, (struct hp_agent_event){.kind = HP_AGENT_EXEC_STARTED,
+                                              .key = fx_key(&fx, id),
+                                              .pid = 99,
+                                              .ran_us = ran_us[i]});
+        fx_pass(&fx, left_ms[i] - 1);
+        assert_int_equal(fx_count(&fx, HP_AGENT_KILL), i);
+        fx_pass(&fx, 1);
+        assert_int_equal(fx_count(&fx, HP_AGENT_KILL), i + 1);
+        fx_exited(&fx, id, 0, SIGKILL);
+        fx_expect_end(&fx, id, HP_REASON_TIMEOUT);
+    }
+    fx_deinit(&fx);
+}
+
 static void what_ignores_a_soft_timeout_is_killed(void **state)
 {
     (void)state;
@@ -531,6 +562,7 @@ int main(void)
         cmocka_unit_test(reconnects_are_spread),
         cmocka_unit_test(ends_say_what_happened),
         cmocka_unit_test(a_hard_timeout_alone_is_a_timeout),
+        cmocka_unit_test(a_timeout_counts_from_the_true_start),
         cmocka_unit_test(what_ignores_a_soft_timeout_is_killed),
         cmocka_unit_test(a_drained_agent_hands_back_what_still_comes),
         cmocka_unit_test(the_lease_runs_from_the_question),

@@ -2,6 +2,8 @@
 /* Commands: ends, errors, environment, output. Real processes. */
 #include "tests/unit/exec_words.h"
 
+#include <sys/epoll.h>
+
 #include "worker/exec/exec_priv.h"
 
 static void exit_codes_and_output(void **state)
@@ -384,6 +386,67 @@ static void output_is_read_on_after_the_end(void **state)
     assert_int_equal(f->ends[0].out_bytes, 4);
 }
 
+/* A short command costs no wake-up but that of its end; one that runs on is told of in time. */
+static void starts_are_told_late_and_pipes_watched_then(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    int go[2];
+    struct hp_exec_cmd *cmd = &f->exec->cmds[0];
+    assert_int_equal(pipe2(go, O_CLOEXEC), 0);
+    WORDS(&words, 1, "sh", "-c", "head -c 100000 /dev/zero; read x");
+    words.command.stdin_fd = go[0];
+    start(f, &words);
+    (void)close(go[0]);
+    assert_false(cmd->is_watched);
+    WAIT_UNTIL(f, f->started_count == 1);
+    assert_true(f->last_ran_us >= 3000);
+    assert_true(cmd->is_watched);
+    WAIT_UNTIL(f, cmd->pipes[0].tail.total == 100000); /* more than its pipe holds */
+    (void)close(go[1]);
+    WAIT_UNTIL(f, f->end_count == 1);
+    assert_int_equal(f->started_count, 1);
+    WORDS(&words, 2, "true");
+    words.command.follow = true; /* who follows is shown everything at once */
+    start(f, &words);
+    assert_true(cmd->is_watched);
+    WAIT_UNTIL(f, f->end_count == 2);
+    assert_int_equal(f->started_count, 2);
+}
+
+/* Pipes that can not be watched for want of memory are read by a timer until they can. */
+static void what_can_not_be_watched_is_polled(void **state)
+{
+    struct fixture *f = *state;
+    struct words words;
+    int go[2];
+    struct hp_exec_cmd *cmd = &f->exec->cmds[0];
+    assert_int_equal(pipe2(go, O_CLOEXEC), 0);
+    WORDS(&words, 1, "sh", "-c", "read x; echo said; read x");
+    words.command.stdin_fd = go[0];
+    start(f, &words);
+    (void)close(go[0]);
+    WAIT_UNTIL(f, f->started_count == 1);
+    int epoll_fd = f->exec->epoll_fd;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(epoll_ctl(epoll_fd, EPOLL_CTL_DEL, cmd->pipes[i].fd, NULL), 0);
+    }
+    cmd->is_watched = false;
+    assert_int_equal(write(go[1], "\n", 1), 1);
+    f->exec->epoll_fd = -1;
+    for (uint32_t i = 0; i < PATIENCE_MS && cmd->pipes[0].tail.total == 0; i++) {
+        (void)poll(NULL, 0, 1);
+        hp_commands_on_timer(f->exec, hp_clock_mono_us());
+    }
+    f->exec->epoll_fd = epoll_fd;
+    assert_int_equal(cmd->pipes[0].tail.total, 5);
+    assert_false(cmd->is_watched);
+    WAIT_UNTIL(f, cmd->is_watched);
+    (void)close(go[1]);
+    WAIT_UNTIL(f, f->end_count == 1);
+    assert_string_equal(f->ends[0].out, "said\n");
+}
+
 static void limits_and_keys(void **state)
 {
     struct fixture *f = *state;
@@ -476,6 +539,8 @@ int main(void)
         EXEC_TEST(following_later_replays),
         EXEC_TEST(what_comes_before_the_replay_is_in_order),
         EXEC_TEST(output_is_read_on_after_the_end),
+        EXEC_TEST(starts_are_told_late_and_pipes_watched_then),
+        EXEC_TEST(what_can_not_be_watched_is_polled),
         EXEC_TEST(limits_and_keys),
         EXEC_TEST(a_thousand_starts),
     };

@@ -272,7 +272,9 @@ static void on_run_event(struct hp_agent *agent, struct hp_agent_run *run,
     bool is_call = run->child != HP_AGENT_NO_CHILD;
     switch (event->kind) {
     case HP_AGENT_EXEC_STARTED:
-        run->started_ms = agent->now_ms;
+        /* Not before it was given to the executor, whatever the clocks say. */
+        run->started_ms =
+            HP_MAX(run->started_ms, agent->now_ms - HP_MIN(agent->now_ms, event->ran_us / 1000));
         hp_agent_run_arm(agent, run);
         break;
     case HP_AGENT_EXEC_OUTPUT:

@@ -206,7 +206,7 @@ struct hp_agent_effect {
 /* -------------------------------------------------------------------------------------- events */
 
 enum hp_agent_event_kind {
-    HP_AGENT_EXEC_STARTED,     /* a command runs: key, pid */
+    HP_AGENT_EXEC_STARTED,     /* a command has run for ran_us: key, pid */
     HP_AGENT_EXEC_OUTPUT,      /* output of a followed command: key, stream, offset, out */
     HP_AGENT_EXEC_ENDED,       /* a command ended, or could not be started */
     HP_AGENT_EXEC_RESULT,      /* a call ended: outcome */
@@ -241,6 +241,7 @@ struct hp_agent_event {
     uint64_t key;
     uint32_t child; /* CHILD_UP, CHILD_DOWN, CHILD_WAITS */
     uint32_t pid;   /* STARTED, CHILD_UP */
+    uint64_t ran_us;  /* STARTED */
     bool on;          /* CHILD_WAITS, NEAR_* */
     bool gone;        /* CHILD_DOWN of a pool: the process is gone, and its calls were reported */
     bool init_failed; /* gone: it could not be set up; `error` says why */

@@ -2,6 +2,10 @@
 /*
  * The daemon's side of commands. A command has ended when the spawner says so, not when its pipes
  * do: what holds them open after that is read for drain_ms at most.
+ *
+ * The pipes of a command that nobody follows are watched only once it has run for some ms: most
+ * short ones have ended by then, and what they wrote is read at once, without a wake-up for each
+ * pipe. Until then a pipe holds what is written.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +28,7 @@
 
 #define SPEC_BYTES_MAX (1024u * 1024u * 1024u)
 #define READS_AT_END_MAX 32
+#define POLL_US 10000u
 
 enum hp_err hp_commands_init(struct hp_exec *exec)
 {
@@ -248,6 +253,30 @@ static void start_deinit(struct start *start)
     hp_fd_close(&start->spec_fd);
 }
 
+/* Has epoll tell of the pipes that are open, if it does not yet. After an error it may be tried
+ * again. */
+static enum hp_err watch(struct hp_exec *exec, struct hp_exec_cmd *cmd)
+{
+    const enum hp_exec_source sources[2] = {HP_SOURCE_COMMAND_OUT, HP_SOURCE_COMMAND_ERR};
+    for (int i = 0; i < 2 && !cmd->is_watched; i++) {
+        int fd = cmd->pipes[i].fd;
+        if (fd >= 0 && hp_exec_watch(exec, fd, sources[i], cmd->index, cmd->generation) != HP_OK &&
+            errno != EEXIST) {
+            return HP_ERR_IO;
+        }
+    }
+    cmd->is_watched = true;
+    return HP_OK;
+}
+
+/* Watches a command that has been let alone so far; without memory for that, a timer reads. */
+static void watch_or_poll(struct hp_exec *exec, struct hp_exec_cmd *cmd)
+{
+    if (watch(exec, cmd) != HP_OK) {
+        hp_exec_timer_by(exec, hp_clock_mono_us() + POLL_US);
+    }
+}
+
 /* Opens and packs all that the command needs. */
 static enum hp_err prepare(struct hp_exec *exec, struct hp_exec_cmd *cmd,
                            const struct hp_exec_command *command, struct start *start,
@@ -257,15 +286,16 @@ static enum hp_err prepare(struct hp_exec *exec, struct hp_exec_cmd *cmd,
     if (err != HP_OK) {
         return hp_error_set(reterr, err, "no memory for the command's arguments");
     }
-    const enum hp_exec_source sources[2] = {HP_SOURCE_COMMAND_OUT, HP_SOURCE_COMMAND_ERR};
     for (int i = 0; err == HP_OK && i < 2; i++) {
         int fds[2];
         err = hp_exec_pipe_open(fds);
         if (err == HP_OK) {
             cmd->pipes[i].fd = fds[0];
             start->write_fds[i] = fds[1];
-            err = hp_exec_watch(exec, fds[0], sources[i], cmd->index, cmd->generation);
         }
+    }
+    if (err == HP_OK && cmd->follow) {
+        err = watch(exec, cmd);
     }
     if (err == HP_OK && command->stdin_fd < 0 && command->stdin_data.size > 0) {
         start->stdin_fd = open_stdin(command->stdin_data);
@@ -321,6 +351,7 @@ static enum hp_err start_command(struct hp_exec *exec, struct hp_exec_cmd *cmd,
     cmd->id = ++exec->next_id;
     cmd->follow = command->follow;
     cmd->wants_replay = false;
+    cmd->is_watched = false;
     cmd->drain_until_us = HP_EXEC_NEVER;
     cmd->end = (struct hp_exec_end){.text = ""};
     for (int i = 0; i < 2; i++) {
@@ -470,6 +501,18 @@ void hp_commands_on_readable(struct hp_exec *exec, int stream, uint32_t index, u
 
 /* ---------------------------------------------------------------- what the spawner says */
 
+static void on_started(struct hp_exec *exec, struct hp_exec_cmd *cmd,
+                       const struct hp_control_msg *msg)
+{
+    if (cmd->state != HP_COMMAND_STARTING) {
+        return;
+    }
+    cmd->state = HP_COMMAND_RUNNING;
+    if (exec->config.callbacks.started != NULL) {
+        exec->config.callbacks.started(exec->config.context, cmd->key, msg->pid, msg->run_us);
+    }
+}
+
 static void on_ended(struct hp_exec *exec, struct hp_exec_cmd *cmd,
                      const struct hp_control_msg *msg)
 {
@@ -494,6 +537,7 @@ static void on_ended(struct hp_exec *exec, struct hp_exec_cmd *cmd,
         finish(exec, cmd);
         return;
     }
+    watch_or_poll(exec, cmd);
     cmd->drain_until_us = hp_clock_mono_us() + (uint64_t)exec->config.drain_ms * 1000;
     hp_exec_timer_by(exec, cmd->drain_until_us);
 }
@@ -506,10 +550,8 @@ void hp_commands_on_message(struct hp_exec *exec, const struct hp_control_in *in
     }
     struct hp_exec_cmd *cmd = &exec->cmds[index];
     if (in->msg.type == HP_CONTROL_STARTED) {
-        cmd->state = HP_COMMAND_RUNNING;
-        if (exec->config.callbacks.started != NULL) {
-            exec->config.callbacks.started(exec->config.context, cmd->key, in->msg.pid);
-        }
+        on_started(exec, cmd, &in->msg);
+        watch_or_poll(exec, cmd);
     } else if (in->msg.type == HP_CONTROL_FAILED) {
         (void)hp_strlcpy(cmd->text, in->text, sizeof cmd->text);
         cmd->end.cause = HP_EXEC_NOT_STARTED;
@@ -517,7 +559,23 @@ void hp_commands_on_message(struct hp_exec *exec, const struct hp_control_in *in
         cmd->end.text = cmd->text;
         finish(exec, cmd);
     } else if (in->msg.type == HP_CONTROL_ENDED) {
+        on_started(exec, cmd, &in->msg); /* a short one is told of by its end alone */
         on_ended(exec, cmd, &in->msg);
+    }
+}
+
+/* Reads what epoll could not be made to tell of. */
+static void poll_unwatched(struct hp_exec *exec, struct hp_exec_cmd *cmd)
+{
+    if (cmd->is_watched) {
+        return;
+    }
+    watch_or_poll(exec, cmd);
+    for (int stream = 0; stream < 2; stream++) {
+        (void)read_once(exec, cmd, stream);
+    }
+    if (cmd->state == HP_COMMAND_ENDED && is_drained(cmd)) {
+        finish(exec, cmd);
     }
 }
 
@@ -525,6 +583,9 @@ void hp_commands_on_timer(struct hp_exec *exec, uint64_t now_us)
 {
     for (uint32_t i = 0; i <= exec->config.slots; i++) {
         struct hp_exec_cmd *cmd = &exec->cmds[i];
+        if (cmd->state == HP_COMMAND_RUNNING || cmd->state == HP_COMMAND_ENDED) {
+            poll_unwatched(exec, cmd);
+        }
         if (cmd->state != HP_COMMAND_ENDED || cmd->drain_until_us == HP_EXEC_NEVER) {
             continue;
         }
@@ -593,6 +654,7 @@ enum hp_err hp_exec_follow(struct hp_exec *exec, uint64_t key, bool on)
         cmd->pipes[0].sent = cmd->pipes[1].sent = 0;
         cmd->wants_replay = true;
         hp_exec_wake(exec);
+        watch_or_poll(exec, cmd);
     }
     cmd->follow = on;
     return HP_OK;

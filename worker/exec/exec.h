@@ -144,8 +144,9 @@ struct hp_exec_functions {
 struct hp_exec_callbacks {
     /* The modules are loaded, or could not be (functions->error). Once; not without modules. */
     void (*ready)(void *context, const struct hp_exec_functions *functions);
-    /* A command runs. Its first output may come before this. */
-    void (*started)(void *context, uint64_t key, pid_t pid);
+    /* A command has run for ran_us (told some ms late, or right before its end, to wake less). Its
+     * first output may come before this. */
+    void (*started)(void *context, uint64_t key, pid_t pid, uint64_t ran_us);
     /* Output of a followed command; `offset` counts from the first byte of the stream, a jump is a
      * gap. At most 64 KiB at a time. */
     void (*output)(void *context, uint64_t key, enum hp_exec_stream stream, uint64_t offset,

@@ -78,6 +78,7 @@ struct hp_exec_cmd {
     struct hp_exec_pipe pipes[2];
     bool follow;
     bool wants_replay;
+    bool is_watched; /* epoll tells of its pipes */
     uint64_t drain_until_us;
     struct hp_exec_end end; /* filled at the end of the process */
     char text[512];

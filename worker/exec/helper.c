@@ -29,6 +29,8 @@
 #define END_ROUNDS_MAX 5000
 #define SWEEP_MS 20
 #define SWEEPS_MAX 50u
+/* A command that ends sooner is told of once, by its end: a wake-up of the daemon less for each. */
+#define TELL_AFTER_US 3000u
 
 void hp_helper_tell(struct hp_helper *helper, const struct hp_control_msg *msg, const void *text,
                     const int *fds, uint32_t fd_count)
@@ -48,18 +50,46 @@ void hp_helper_tell_failed(struct hp_helper *helper, uint64_t id, int error_numb
     hp_helper_tell(helper, &msg, text, NULL, 0);
 }
 
+static void tell_started(struct hp_helper *helper, struct hp_proc *proc, uint64_t now_us)
+{
+    struct hp_control_msg started = {.type = HP_CONTROL_STARTED,
+                                     .id = proc->id,
+                                     .pid = proc->pid,
+                                     .run_us = now_us - proc->start_us};
+    proc->is_told = true;
+    hp_helper_tell(helper, &started, NULL, NULL, 0);
+}
+
+/* Tells of the commands that have run for a while. */
+static void tell_due(struct hp_helper *helper, uint64_t now_us)
+{
+    helper->tell_at_us = UINT64_MAX;
+    for (uint32_t i = 0; i < helper->proc_count; i++) {
+        struct hp_proc *proc = &helper->procs[i];
+        if (!proc->is_told && proc->start_us + TELL_AFTER_US <= now_us) {
+            tell_started(helper, proc, now_us);
+        } else if (!proc->is_told) {
+            helper->tell_at_us = HP_MIN(helper->tell_at_us, proc->start_us + TELL_AFTER_US);
+        }
+    }
+}
+
 void hp_helper_add_proc(struct hp_helper *helper, const struct hp_control_msg *msg, pid_t pid)
 {
     HP_ASSERT(helper->proc_count <= helper->config->slots);
+    uint64_t now_us = hp_clock_mono_us();
     helper->procs[helper->proc_count++] = (struct hp_proc){
         .id = msg->id,
         .pid = pid,
         .slot = msg->slot,
         .kill_on_partition = (msg->flags & HP_CONTROL_FLAG_KILL_ON_PARTITION) != 0,
-        .start_us = hp_clock_mono_us(),
+        .start_us = now_us,
     };
-    struct hp_control_msg started = {.type = HP_CONTROL_STARTED, .id = msg->id, .pid = pid};
-    hp_helper_tell(helper, &started, NULL, NULL, 0);
+    if (helper->config->role == HP_HELPER_SPAWNER) {
+        helper->tell_at_us = HP_MIN(helper->tell_at_us, now_us + TELL_AFTER_US);
+    } else { /* a child takes calls from then on */
+        tell_started(helper, &helper->procs[helper->proc_count - 1], now_us);
+    }
 }
 
 /* Starts a command: the descriptors are stdin (or none), stdout, stderr and perhaps the spec. */
@@ -334,26 +364,50 @@ static bool set_up(struct hp_helper *helper)
     (void)sigaddset(&mask, SIGCHLD);
     helper->signal_fd = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
     helper->timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+    helper->tell_at_us = UINT64_MAX;
     helper->procs = hp_calloc((size_t)config->slots + 1, sizeof *helper->procs);
     hp_control_init(&helper->control, control_fd);
     return helper->null_fd >= 0 && helper->signal_fd >= 0 && helper->timer_fd >= 0 &&
            helper->procs != NULL;
 }
 
+/* How long poll may wait: until orphans are looked at, or the daemon hears of a start. */
+static int wait_ms(const struct hp_helper *helper)
+{
+    int sweep_ms = helper->sweeps_left > 0 ? SWEEP_MS : -1;
+    if (helper->tell_at_us == UINT64_MAX) {
+        return sweep_ms;
+    }
+    uint64_t now_us = hp_clock_mono_us();
+    uint64_t left_us = helper->tell_at_us > now_us ? helper->tell_at_us - now_us : 0;
+    int tell_ms = (int)((left_us + 999) / 1000);
+    return sweep_ms < 0 ? tell_ms : HP_MIN(sweep_ms, tell_ms);
+}
+
+static bool is_tell_due(const struct hp_helper *helper)
+{
+    return helper->tell_at_us != UINT64_MAX && helper->tell_at_us <= hp_clock_mono_us();
+}
+
 static void turn(struct hp_helper *helper)
 {
+    if (is_tell_due(helper)) {
+        tell_due(helper, hp_clock_mono_us());
+    }
     bool is_sending = hp_control_flush(&helper->control);
     struct pollfd fds[3] = {
         {.fd = helper->control.fd, .events = (short)(POLLIN | (is_sending ? POLLOUT : 0))},
         {.fd = helper->signal_fd, .events = POLLIN},
         {.fd = helper->timer_fd, .events = POLLIN},
     };
-    int ready_count = poll(fds, 3, helper->sweeps_left > 0 ? SWEEP_MS : -1);
+    int ready_count = poll(fds, 3, wait_ms(helper));
     if (ready_count < 0) {
         return;
     }
     if (ready_count == 0) {
-        sweep(helper, helper->sweeps_left - 1);
+        if (helper->sweeps_left > 0 && !is_tell_due(helper)) {
+            sweep(helper, helper->sweeps_left - 1);
+        }
         return;
     }
     if (fds[2].revents != 0) {

@@ -51,6 +51,7 @@ struct hp_proc {
     bool kill_on_partition;
     bool is_fenced;
     bool is_killed;
+    bool is_told; /* the daemon knows that it runs */
     uint64_t start_us;
 };
 
@@ -66,6 +67,7 @@ struct hp_helper {
     int timer_fd;
     uint32_t sweeps_left; /* looks at orphans still to be made, SWEEP_MS apart */
     uint64_t armed_ms;    /* deadline the timer is set to; 0: none */
+    uint64_t tell_at_us;  /* the daemon hears of the oldest untold start then; UINT64_MAX: none */
 };
 
 /* Runs a helper in a process just forked for it. Never returns. */
