@@ -140,7 +140,7 @@ static bool take_items(struct stream *stream, uint64_t first, uint32_t count,
             return false;
         }
     }
-    return true;
+    return !done || hp_items_ended(&items) || is_damaged(stream, result, count);
 }
 
 static bool take_chunk(void *context, uint64_t index, struct hp_result *result)

@@ -134,7 +134,7 @@ void drive_stream(struct drive *drive)
     hp_map_options_init(&options);
     options.window_tasks = drive->window;
     options.chunk_items = drive->chunk;
-    options.unordered = drive->chunk <= 1;
+    options.unordered = true;
     (void)drive_make(drive, 0); /* sets the options */
     uint64_t begin_ns = bench_now_ns();
     if (hp_map_stream(drive->client, &drive->options, &options, next_input, take_output, drive,

@@ -50,7 +50,7 @@ struct hp_options {
     const char *const *env;   /* KEY=VALUE, added to the worker's clean environment */
     size_t env_count;         /* at most 64 */
     const char *cwd;          /* working directory on the worker; NULL: one of the worker's */
-    enum hp_payload_kind payload_kind; /* of a function: several inputs in one payload? */
+    enum hp_payload_kind payload_kind; /* what its payload is; default HP_PAYLOAD_STDIN */
 
     const char *queue;        /* NULL: "default" */
     uint32_t priority;        /* 0..255, default 100; higher goes first, waiting tasks age */
@@ -401,14 +401,14 @@ HP_API void hp_map_options_init(struct hp_map_options *options);
  * so streams of any length use bounded memory. Task failures are results like others (task.state),
  * not errors of the map. map_options may be NULL. timeout_ms is for all of it. On errors, what is
  * outstanding is cancelled (best effort). Needs the client option events.
+ * The client's own events that belong to other submits stay queued meanwhile.
  *
  * With chunk_items, for inputs so short that a task for each would cost more than they do: a chunk
  * is one task, with one end, one time limit, and one attempt (payload_kind HP_PAYLOAD_ITEMS; kinds
  * function and call, in C). output still gets the result of each input. If one fails, the chunk has
  * failed: output gets that result for each of its inputs, and its text says "item N: ". The window
  * counts chunks. A chunk is sent when it is full; it can have 1 GiB, but what is above 64 KiB goes
- * by a file.
- * The client's own events that belong to other submits stay queued meanwhile.
+ * by a file. DAMAGED: a result is not one of so many results; does its worker know of items?
  */
 HP_API enum hp_status hp_map_stream(struct hp_client *client, const struct hp_options *options,
                                     const struct hp_map_options *map_options, hp_map_input_fn input,

@@ -168,6 +168,9 @@ static void what_is_no_array_of_items(void **state)
     seen = call_raw(f, "echo", "\x92\xa1x\x05", 4);
     assert_int_equal(seen->end.status, HP_EXEC_CALL_PERMANENT);
     assert_string_equal(seen->data, "item 1: cut, or no byte string");
+    seen = call_raw(f, "echo", "\x91\xa1xy", 4);
+    assert_int_equal(seen->end.status, HP_EXEC_CALL_PERMANENT);
+    assert_string_equal(seen->data, "the payload goes on behind its last item");
     seen = call_raw(f, "echo", "\xdd\xff\xff\xff\xff\xa1x", 7);
     assert_string_equal(seen->data, "item 1: cut, or no byte string");
 }

@@ -271,6 +271,10 @@ static void run_items(struct child *child, const struct hp_function *function, s
             return;
         }
     }
+    if (!hp_items_ended(&items)) {
+        (void)host_fail(call, HP_FAIL_PERMANENT, 0, "the payload goes on behind its last item");
+        return;
+    }
     hp_items_close(&child->items, items.count);
     child->result = child->items.data;
     child->result_bytes = child->items.size;
